@@ -1,0 +1,118 @@
+//! What happened: a CloudEvents 1.0 event and the facts its trigger knows of it.
+//!
+//! `data` is the bytes as received, never parsed on the way to a function. The log's row, the NATS message and the
+//! JSON form are types of their own (`log`, `wire`, `cloudevent`), so this one may change while stored events still
+//! read.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use chrono::{DateTime, SubsecRound, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{id::EventId, name::Name};
+
+/// Events that follow from events that follow …: at this depth a chain is taken for a loop and ended.
+pub const MAX_HOP: u8 = 16;
+
+/// One event. Unique per (`source`, `id`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    pub id: EventId,
+    /// URI-reference of the emitter; `/<namespace>/<trigger>` for events of our triggers.
+    pub source: Arc<str>,
+    /// CloudEvents `type`, such as `http.request`.
+    pub kind: Arc<str>,
+    /// When it happened, to the microsecond.
+    pub time: DateTime<Utc>,
+    pub subject: Option<Arc<str>>,
+    /// Media type of `data`.
+    pub datacontenttype: Option<Arc<str>>,
+    pub dataschema: Option<Arc<str>>,
+    /// Any other CloudEvents attribute, `traceparent` among them, in its text form.
+    pub extensions: BTreeMap<String, String>,
+    /// The first event of the whole flow this one belongs to; none for that first one itself.
+    pub correlation: Option<EventId>,
+    /// The event this one directly follows from.
+    pub causation: Option<EventId>,
+    /// How many events this one is away from the first.
+    pub hop: u8,
+    /// The trigger it came in by; none for `emit` and `invoke`.
+    pub trigger: Option<Name>,
+    /// What the trigger knows beyond the data.
+    pub meta: Meta,
+    /// The body, byte for byte.
+    pub data: Bytes,
+}
+
+impl Event {
+    /// An event that happens now, with an id of ours.
+    pub fn new(source: impl Into<Arc<str>>, kind: impl Into<Arc<str>>, data: impl Into<Bytes>) -> Self {
+        Self {
+            id: EventId::new(),
+            source: source.into(),
+            kind: kind.into(),
+            time: Utc::now().trunc_subsecs(6),
+            subject: None,
+            datacontenttype: None,
+            dataschema: None,
+            extensions: BTreeMap::new(),
+            correlation: None,
+            causation: None,
+            hop: 0,
+            trigger: None,
+            meta: Meta::None,
+            data: data.into(),
+        }
+    }
+
+    /// Whether `data` says it is JSON: `application/json`, `text/json` or any `+json`.
+    pub fn is_json(&self) -> bool {
+        self.datacontenttype.as_deref().is_some_and(is_json)
+    }
+}
+
+/// Whether a media type means JSON.
+pub fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || essence == "text/json" || essence.ends_with("+json")
+}
+
+/// The facts of a trigger that are not part of the data.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Meta {
+    #[default]
+    None,
+    Http(Box<HttpMeta>),
+}
+
+/// An HTTP request as it was received.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HttpMeta {
+    /// Upper-case method.
+    pub method: String,
+    /// The path as sent, percent-encoding untouched, without the query.
+    pub path: String,
+    /// The query as sent, without `?`; empty when there was none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub query: String,
+    /// The configured route that matched, such as `POST /orders/{region}`.
+    pub route: String,
+    /// Decoded path variables, in the order of the route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub params: Vec<(String, String)>,
+    /// Headers in the order of arrival, lower-case names, duplicates kept.
+    pub headers: Vec<(String, String)>,
+    /// Such as `HTTP/1.1`.
+    pub protocol: String,
+    /// The peer's address, without the port.
+    pub source_ip: String,
+}
+
+impl HttpMeta {
+    /// The first value of a header, by lower-case name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}

@@ -1,0 +1,83 @@
+//! What triggers publish to. The bus is one; tests have another in memory.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{event::Event, id::EventId, name::Name, outcome::Outcome, payload::Format};
+
+/// Takes events. `accept` is asynchronous delivery (durable before it answers), `call` a synchronous invocation.
+pub trait Sink: Clone + Send + Sync + 'static {
+    /// Writes the event and the deliveries that follow from its trigger and the event rules, in one synced commit.
+    fn accept(&self, event: Event) -> impl Future<Output = Result<Accepted, AcceptError>> + Send;
+
+    /// Runs one function and waits for its outcome. Dropping the future does not stop the invocation.
+    fn call(&self, event: Event, call: Call) -> impl Future<Output = Result<Reply, CallError>> + Send;
+}
+
+/// The event is in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    pub id: EventId,
+    /// How many deliveries follow from it.
+    pub deliveries: usize,
+    /// The same event (source, id and body) was accepted before; nothing new follows.
+    pub duplicate: bool,
+}
+
+/// Why an event was not accepted. Nothing of it is in the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    #[error(
+        "an event with id `{id}` from `{source_uri}` was accepted before with another body; send it under an id of its own"
+    )]
+    Conflict { id: String, source_uri: String },
+    #[error("no space is left for the event log; free space on its disk or lower [log] max_size")]
+    Full,
+    #[error("the event log does not answer: {reason}")]
+    Unavailable { reason: String },
+}
+
+/// How to run a synchronous call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    pub function: Name,
+    pub format: Format,
+    /// How long the caller waits in all; none: as long as the function's own timeout and the queue allow.
+    pub timeout: Option<Duration>,
+    pub log: LogMode,
+}
+
+/// How much of a trigger's synchronous calls is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogMode {
+    #[default]
+    Full,
+    /// Only calls that did not end well.
+    Errors,
+    Off,
+}
+
+/// The function ran, well or not: see `outcome.ending`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    pub event: EventId,
+    pub outcome: Outcome,
+}
+
+/// Why a synchronous call has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    #[error("all instances of `{function}` stayed busy; try again, or raise its `concurrency`")]
+    Busy { function: Name },
+    #[error("no node runs `{function}` now")]
+    NoNode { function: Name },
+    #[error("the node that ran `{function}` vanished in the middle; it is not known whether it finished")]
+    Vanished { function: Name },
+    #[error("`{function}` did not answer in time; it may still finish")]
+    TimedOut { function: Name },
+    #[error("the bus has no connection to NATS: {reason}")]
+    Disconnected { reason: Arc<str> },
+    #[error("the request of {size} bytes is over what NATS carries ({max} bytes)")]
+    TooLarge { size: usize, max: usize },
+}

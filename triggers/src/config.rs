@@ -1,0 +1,71 @@
+//! `[http]` and `[triggers.NAME]`: what turns the world into events.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use bus::{Target, sink::LogMode};
+
+use crate::http::route::RoutePath;
+
+/// `[http]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpConfig {
+    /// Default `127.0.0.1:8080`.
+    pub listen: SocketAddr,
+    /// Largest request body in bytes; default 6 MiB.
+    pub max_body: u64,
+}
+
+/// `[triggers.NAME]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TriggerConfig {
+    pub kind: TriggerKind,
+    /// At least one.
+    pub to: Vec<Target>,
+    pub payload: PayloadKey,
+}
+
+/// The key that names a trigger's kind, with what belongs to that kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TriggerKind {
+    Http(HttpTrigger),
+    Event(EventTrigger),
+}
+
+/// `http = "POST /orders/{region}"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpTrigger {
+    pub routes: Vec<RoutePath>,
+    pub mode: Mode,
+    /// How long a synchronous caller waits; default: the function's timeout.
+    pub timeout: Option<Duration>,
+    /// Overrides `[http] max_body`.
+    pub max_body: Option<u64>,
+    pub log: LogMode,
+}
+
+/// Whether the HTTP answer is the function's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// The answer is the function's response.
+    #[default]
+    Sync,
+    /// The answer is 202 and the event's id, as soon as the event is on disk.
+    Async,
+}
+
+/// `event = { type = ["order.priced"] }`: events already on the bus, by equality of their attributes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventTrigger {
+    /// Attribute (`type`, `source`, `subject`, `trigger` or an extension) -> any of these values.
+    pub attributes: BTreeMap<String, Vec<String>>,
+}
+
+/// What the function gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PayloadKey {
+    /// The shape AWS Lambda gives for this kind of trigger.
+    #[default]
+    Lambda,
+    Body,
+    CloudEvent,
+}
