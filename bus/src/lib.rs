@@ -3,10 +3,14 @@
 //!
 //! The modules, in the order an event meets them:
 
+/// What is bound right now: functions, triggers, rules.
+pub mod catalog;
 /// What happened: the event and its trigger's facts.
 pub mod event;
 /// Ids, all of them time-ordered UUIDs.
 pub mod id;
+/// The SQLite event log: the truth.
+pub mod log;
 /// Names that cannot be wrong.
 pub mod name;
 /// How an attempt ended.
@@ -17,6 +21,8 @@ pub mod payload;
 pub mod retry;
 /// What triggers publish to, and what they are answered.
 pub mod sink;
+/// Every subject of fnbus.
+pub mod subject;
 /// Where an event can go.
 pub mod target;
 
