@@ -3,6 +3,8 @@
 //!
 //! The modules, in the order an event meets them:
 
+/// Events as others write and read them: CloudEvents.
+pub mod cloudevent;
 /// What happened: the event and its trigger's facts.
 pub mod event;
 /// Ids, all of them time-ordered UUIDs.
