@@ -33,6 +33,21 @@ pub enum Format {
     CloudEvent,
 }
 
+impl Format {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::HttpV2 => "http_v2",
+            Self::CloudEvent => "cloudevent",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Body, Self::HttpV2, Self::CloudEvent].into_iter().find(|format| format.as_str() == text)
+    }
+}
+
 /// What the bytes are, so that a runtime knows whether to parse them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

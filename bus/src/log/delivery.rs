@@ -347,3 +347,12 @@ pub(crate) fn insert_closed(tx: &Tx<'_>, row: i64, node: &str, outcome: &Outcome
     close_attempt(tx, attempt, outcome)?;
     Ok(())
 }
+
+/// The body of a delivery's event.
+pub(crate) fn data(connection: &Connection, delivery: i64) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection
+        .prepare_cached("SELECT e.data FROM delivery d JOIN event e ON e.seq = d.event WHERE d.seq = ?1")?
+        .query_row([delivery], |row| row.get(0))
+        .optional()
+        .map(Option::flatten)
+}

@@ -14,7 +14,6 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{Address, ConnectError, Nats};
 use crate::{child, name::Name};
@@ -68,15 +67,12 @@ impl OwnServer {
             Some(port) => return Err(ServerError::PortTaken { port }),
             None => free_port().map_err(unwritable)?,
         };
-        let password = Uuid::new_v8(Uuid::now_v7().into_bytes()).simple().to_string();
+        let password = random_password().map_err(|error| unwritable(error.into()))?;
         let config = folder.join("server.conf");
         write_private(&config, &configuration(&folder, namespace, port, &password)).map_err(unwritable)?;
         let command = ServerCommand { binary, config, log: folder.join("server.log") };
         let mut child = command.spawn().await?;
-        let address = Address {
-            url: format!("nats://127.0.0.1:{port}"),
-            login: Some(("fnbus".to_owned(), password)),
-        };
+        let address = Address { url: format!("nats://127.0.0.1:{port}"), login: Some(("fnbus".to_owned(), password)) };
         let nats = command.ready(&mut child, &address, namespace).await?;
         Ok((Self { command, child }, nats, address))
     }
@@ -187,6 +183,12 @@ fn configuration(folder: &Path, namespace: &Name, port: u16, password: &str) -> 
          jetstream {{ store_dir: {store}, max_memory_store: 64MB, max_file_store: 1GB, sync_interval: 10s }}\n\
          authorization {{ users: [ {{ user: fnbus, password: \"{password}\" }} ] }}\n"
     )
+}
+
+fn random_password() -> rustix::io::Result<String> {
+    let mut bytes = [0_u8; 24];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn write_private(path: &Path, text: &str) -> io::Result<()> {

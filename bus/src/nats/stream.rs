@@ -28,7 +28,9 @@ const INCARNATION: &str = "fnbus.id";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    #[error("the stream {stream} exists but is not as fnbus made it ({what}); delete it or choose another [bus] namespace")]
+    #[error(
+        "the stream {stream} exists but is not as fnbus made it ({what}); delete it or choose another [bus] namespace"
+    )]
     Mismatch { stream: String, what: &'static str },
     #[error("JetStream refused: {0}")]
     JetStream(String),
