@@ -114,10 +114,20 @@ pub enum Refusal {
     Unknown,
 }
 
+/// Why no calls can be taken.
+#[derive(Debug, thiserror::Error)]
+#[error("calls cannot be subscribed to: {reason}")]
+pub struct OpenError {
+    pub reason: String,
+}
+
 impl Calls {
-    pub async fn open(nats: Nats, subjects: &Subjects, node: &str) -> Result<Self, async_nats::SubscribeError> {
-        let subscription = nats.client.subscribe(subjects.call(node)).await?;
-        Ok(Self { nats, subscription })
+    pub async fn open(nats: Nats, subjects: &Subjects, node: &str) -> Result<Self, OpenError> {
+        let subscribed = nats.client.subscribe(subjects.call(node)).await;
+        match subscribed {
+            Ok(subscription) => Ok(Self { nats, subscription }),
+            Err(error) => Err(OpenError { reason: error.to_string() }),
+        }
     }
 
     /// The next call; none once the subscription was closed.
@@ -129,11 +139,6 @@ impl Calls {
                 Err(what) => tracing::warn!(what, "a call was not understood"),
             }
         }
-    }
-
-    /// No further calls; those already received are still handed out.
-    pub async fn close(&mut self) {
-        let _ = self.subscription.unsubscribe().await;
     }
 }
 

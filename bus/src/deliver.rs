@@ -123,6 +123,11 @@ impl Delivered {
         }
     }
 
+    /// Not for us: JetStream may give it to somebody else at once.
+    pub async fn release(&self) {
+        let _ = self.acker.ack_with(AckKind::Nak(None)).await;
+    }
+
     /// Still held: do not give it to anybody else yet.
     pub async fn progress(&self) {
         let _ = self.acker.ack_with(AckKind::Progress).await;

@@ -52,6 +52,8 @@ pub mod outcome;
 /// Whether and when to try again.
 pub mod retry;
 
+/// What a node tells people of itself.
+pub mod presence;
 /// All of it, started and stopped as one.
 pub mod node;
 /// Child processes that do not outlive us.

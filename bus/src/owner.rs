@@ -117,7 +117,7 @@ impl Owner {
         let placed = self.log().write(move |tx| -> Result<Option<Vec<Placed>>, AcceptError> {
             match rows::insert(tx, &event)? {
                 Inserted::New(row) => Ok(Some(delivery::place(tx, row, &matches, Status::Pending)?)),
-                Inserted::Duplicate(_) => Ok(None),
+                Inserted::Duplicate => Ok(None),
             }
         });
         let Some(placed) = placed.await? else { return Ok(Accepted { id, deliveries: 0, duplicate: true }) };
@@ -201,6 +201,16 @@ impl Owner {
     pub fn renew(&self, function: &Name, attempt: RowId) {
         let (row, _) = delivery::delivery_of(attempt.row());
         self.window().is_current(function, row, attempt, Instant::now());
+    }
+
+    /// A worker cannot run this delivery now (its function was stopped or removed): it goes back to the log and is
+    /// published anew when it may run.
+    pub async fn give_back(&self, claim: &Claim) -> Result<(), LogError> {
+        let row = claim.delivery.row();
+        self.log().write(move |tx| Ok::<_, LogError>(delivery::publish_anew(tx, &[row])?)).await?;
+        self.window().reload(&claim.function, row);
+        self.wake();
+        Ok(())
     }
 
     /// How an event's data is fetched when its message goes without it.

@@ -279,6 +279,9 @@ pub(crate) fn expire(tx: &Tx<'_>, rows: &[i64]) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Deliveries per target that may have been on their way when the node ended.
+const ON_THEIR_WAY: i64 = 4096;
+
 /// After a start: what was running when the node ended is closed as lost and tried again.
 pub(crate) fn recover(tx: &Tx<'_>) -> rusqlite::Result<usize> {
     let open: Vec<(i64, u32)> = tx
@@ -292,9 +295,16 @@ pub(crate) fn recover(tx: &Tx<'_>) -> rusqlite::Result<usize> {
         if lost(tx, *delivery)? >= LOST_LIMIT {
             finish(tx, *delivery, Status::Dead, Some(DeadReason::Quarantined), now)?;
         } else {
-            tx.prepare_cached("UPDATE delivery SET status = 1, publication = publication + 1 WHERE seq = ?1")?
-                .execute([delivery])?;
+            tx.prepare_cached("UPDATE delivery SET status = 1 WHERE seq = ?1")?.execute([delivery])?;
         }
+    }
+    // What was published before is published anew, so that nothing waits for a message somebody else held.
+    for (target, _) in backlog(tx)? {
+        tx.prepare_cached(
+            "UPDATE delivery SET publication = publication + 1 WHERE seq IN (SELECT seq FROM delivery \
+             WHERE target = ?1 AND status IN (0, 1, 2) AND status = 1 ORDER BY seq LIMIT ?2)",
+        )?
+        .execute(params![target, ON_THEIR_WAY])?;
     }
     Ok(open.len())
 }

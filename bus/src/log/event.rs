@@ -26,7 +26,7 @@ pub(crate) const COLUMNS: &str = "e.seq, e.id, e.source, e.type, e.time, e.subje
 pub(crate) enum Inserted {
     New(i64),
     /// It is there already, with the same body.
-    Duplicate(i64),
+    Duplicate,
 }
 
 /// The attributes that have no column of their own.
@@ -59,12 +59,12 @@ impl ToSql for EventId {
 pub(crate) fn insert(tx: &Tx<'_>, event: &Event) -> Result<Inserted, AcceptError> {
     let hash = hash(&event.data);
     if let EventId::Foreign(id) = &event.id {
-        let known: Option<(i64, [u8; 16])> = tx
-            .prepare_cached("SELECT event, hash FROM seen WHERE id = ?1 AND scope = ?2")?
-            .query_row(params![id, event.source], |row| Ok((row.get(0)?, row.get(1)?)))
+        let known: Option<[u8; 16]> = tx
+            .prepare_cached("SELECT hash FROM seen WHERE id = ?1 AND scope = ?2")?
+            .query_row(params![id, event.source], |row| row.get(0))
             .optional()?;
         match known {
-            Some((seq, same)) if same == hash => return Ok(Inserted::Duplicate(seq)),
+            Some(same) if same == hash => return Ok(Inserted::Duplicate),
             Some(_) => {
                 return Err(AcceptError::Conflict { id: id.to_string(), source_uri: event.source.to_string() });
             }
