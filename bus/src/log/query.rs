@@ -2,7 +2,7 @@
 //! control API.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Value};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,7 +12,9 @@ use super::{
 use crate::{
     event::{Event, Meta},
     id::{Born, RowId},
+    name::Name,
     outcome::{Fault, Start},
+    presence::{LogLine, LogStream},
 };
 
 /// Which deliveries are meant. Every given part must hold; ids are of events.
@@ -184,12 +186,29 @@ pub(crate) fn one(connection: &Connection, id: &str) -> Result<i64, QueryError> 
     }
 }
 
-/// The newest `limit` chosen events above row `after`, oldest first.
-pub fn events(
+/// The newest `limit` chosen events, oldest first.
+pub fn events(connection: &Connection, selection: &Selection, limit: usize) -> Result<Vec<EventRow>, QueryError> {
+    let mut rows = page(connection, selection, 0, limit, "DESC")?;
+    rows.reverse();
+    Ok(rows)
+}
+
+/// The next `limit` chosen events above row `after`, oldest first.
+pub fn events_after(
     connection: &Connection,
     selection: &Selection,
     after: i64,
     limit: usize,
+) -> Result<Vec<EventRow>, QueryError> {
+    page(connection, selection, after, limit, "ASC")
+}
+
+fn page(
+    connection: &Connection,
+    selection: &Selection,
+    after: i64,
+    limit: usize,
+    order: &str,
 ) -> Result<Vec<EventRow>, QueryError> {
     let (condition, mut values) = selection.condition(connection)?;
     values.push(after.into());
@@ -198,13 +217,11 @@ pub fn events(
         "SELECT e.seq, e.id, e.source, e.type, e.time, e.trigger, \
                 (SELECT group_concat(x.status || ' ' || x.target, char(10)) FROM delivery x WHERE x.event = e.seq) \
          FROM event e LEFT JOIN delivery d ON d.event = e.seq WHERE {condition} AND e.seq > ? \
-         GROUP BY e.seq ORDER BY e.seq DESC LIMIT ?"
+         GROUP BY e.seq ORDER BY e.seq {order} LIMIT ?"
     );
     let mut statement = connection.prepare(&sql)?;
     let rows = statement.query_map(params_from_iter(values), read_event_row)?;
-    let mut rows: Vec<EventRow> = rows.collect::<rusqlite::Result<_>>()?;
-    rows.reverse();
-    Ok(rows)
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 fn read_event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
@@ -374,4 +391,31 @@ pub fn newest(connection: &Connection) -> Result<i64, QueryError> {
     let newest: Option<Option<i64>> =
         connection.query_row("SELECT max(seq) FROM event", [], |row| row.get(0)).optional()?;
     Ok(newest.flatten().unwrap_or_default())
+}
+
+/// What the newest attempts printed, as lines, oldest first; at most `limit` attempts.
+pub fn logs(connection: &Connection, function: Option<&Name>, limit: usize) -> Result<Vec<LogLine>, QueryError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT a.started, d.target, a.born, a.id, a.log FROM attempt a JOIN delivery d ON d.seq = a.id >> 12 \
+         WHERE a.log IS NOT NULL AND (?1 IS NULL OR d.target = ?1) ORDER BY a.id DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![function.map(Name::as_str), limit as i64], |row| {
+        let id = RowId::new(Born(row.get(2)?), row.get(3)?);
+        Ok((time(row.get(0)?), row.get::<_, String>(1)?, id, row.get::<_, String>(4)?))
+    })?;
+    let mut lines = Vec::new();
+    for row in rows {
+        let (time, target, attempt, text) = row?;
+        let Ok(function) = target.parse::<Name>() else { continue };
+        let attempt_lines = text.lines().rev().map(|text| LogLine {
+            time,
+            function: function.clone(),
+            request_id: Some(attempt.uuid()),
+            stream: LogStream::Stdout,
+            text: text.to_owned(),
+        });
+        lines.extend(attempt_lines);
+    }
+    lines.reverse();
+    Ok(lines)
 }
