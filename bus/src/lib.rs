@@ -3,6 +3,8 @@
 //!
 //! The modules, in the order an event meets them:
 
+/// How `fnbus.toml` is read, and the keys of the bus itself.
+pub mod config;
 /// What happened: the event and its trigger's facts.
 pub mod event;
 /// Ids, all of them time-ordered UUIDs.
