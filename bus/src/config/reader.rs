@@ -49,6 +49,11 @@ impl<'a> Reader<'a> {
         self.table.contains_key(key)
     }
 
+    /// Where a key is, known or not; the table itself when it is not there.
+    pub fn key_span(&self, key: &str) -> Span {
+        self.table.get_key_value(key).map_or(self.at(), |(name, _)| name.span())
+    }
+
     /// The key with its place.
     pub fn field(&self, key: &str) -> Option<Field<'a>> {
         let known = self.section.key(key);

@@ -1,6 +1,6 @@
 //! Reads `[functions.NAME]`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::{Path, PathBuf}};
 
 use bus::{
     Name,
@@ -19,7 +19,7 @@ impl FunctionConfig {
     /// depends, is missing or wrong.
     pub fn read(name: &Name, reader: Reader<'_>, base: &Path) -> Option<Self> {
         let runtime = reader.required::<RuntimeKind>("runtime");
-        let code = reader.get_or("code", name.as_str().into());
+        let code = reader.get_or("code", PathBuf::from(name.as_str()));
         let default = Self::new(runtime.unwrap_or(RuntimeKind::Python), base.join(code));
         let config = Self {
             handler: read_handler(&reader).unwrap_or(default.handler),
