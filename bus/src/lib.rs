@@ -8,6 +8,8 @@
 //!
 //! The modules, in the order an event meets them:
 
+/// How `fnbus.toml` is read, and the keys of the bus itself.
+pub mod config;
 /// Names that cannot be wrong.
 pub mod name;
 /// Ids, all of them time-ordered UUIDs.

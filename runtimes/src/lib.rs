@@ -1,1 +1,4 @@
 //! runtimes
+
+/// `[functions.NAME]`: code, runtime, handler and limits.
+pub mod config;
