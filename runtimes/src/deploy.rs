@@ -151,16 +151,13 @@ fn refuse(function: &Function, outcome: &Outcome) {
     let name = &function.name;
     let reason = outcome.fault.as_ref().map_or_else(String::new, |f| format!("{}: {}", f.kind, f.message));
     let current = function.pool.version();
-    match &current {
-        Some(current) => {
-            let id = &current.id;
-            warn!(function.name = %name, "`{name}` was not changed, version {id} keeps serving: {reason}");
-            *lock(&function.deployment) = Deployment::Serving { refused: Some(reason) };
-        }
-        None => {
-            warn!(function.name = %name, "`{name}` cannot serve: {reason}");
-            *lock(&function.deployment) = Deployment::Failed(reason);
-        }
+    if let Some(current) = &current {
+        let id = &current.id;
+        warn!(function.name = %name, "`{name}` was not changed, version {id} keeps serving: {reason}");
+        *lock(&function.deployment) = Deployment::Serving { refused: Some(reason) };
+    } else {
+        warn!(function.name = %name, "`{name}` cannot serve: {reason}");
+        *lock(&function.deployment) = Deployment::Failed(reason);
     }
     if let Some(fault) = &outcome.fault {
         function.pool.counts.failed(fault);

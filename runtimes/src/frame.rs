@@ -159,7 +159,7 @@ mod tests {
         let number = |i: usize| u32::from_le_bytes(frame[4 * i..4 * i + 4].try_into().unwrap());
         let event = 53 + number(2) as usize;
         let trace = event + number(3) as usize;
-        let text = |range| String::from_utf8(frame[range].to_vec()).unwrap();
+        let text = |range: std::ops::Range<usize>| String::from_utf8(frame[range].to_vec()).unwrap();
         (number(0), number(1), frame[16] as char, text(17..53), text(53..event), text(event..trace))
     }
 

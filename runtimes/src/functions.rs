@@ -97,12 +97,10 @@ impl Functions {
         let watched = settings.watch;
         let ground = Arc::new(Ground::new(settings));
         let (orders, functions) = (Arc::new(Orders::default()), Arc::new(ArcSwap::default()));
-        let watch = watched.then(|| Watch::new(&ground.settings.data, orders.clone())).and_then(|watch| {
-            watch
-                .map_err(|e| {
-                    warn!("edits of code are not seen: {e}; raise fs.inotify.max_user_instances, then restart")
-                })
-                .ok()
+        let watch = watched.then(|| Watch::new(&ground.settings.data, orders.clone()));
+        let watch = watch.transpose().unwrap_or_else(|e| {
+            warn!("edits of code are not seen: {e}; raise fs.inotify.max_user_instances, then restart");
+            None
         });
         let watch = watch.map(Arc::new);
         let deployer = deploy::run(orders.clone(), functions.clone(), ground.clone(), watch.clone());

@@ -11,7 +11,7 @@ use tokio::sync::{OnceCell, broadcast};
 use uuid::Uuid;
 
 use crate::{
-    config::EnvValue,
+    config::{EnvValue, RuntimeKind},
     output::LogLine,
     process::Launch,
     python::Interpreter,
@@ -92,7 +92,9 @@ impl Ground {
 
     /// Everything that is needed to start an instance of a version.
     pub(crate) async fn launch(&self, function: &Name, version: &Version) -> Result<Launch, NoLaunch> {
-        let python = self.python().await?;
+        let python = match version.runtime {
+            RuntimeKind::Python => self.python().await?,
+        };
         let home = self.homes.join(Uuid::now_v7().simple().to_string());
         fs::create_dir_all(&home).map_err(|source| NoLaunch::Home { path: home.clone(), source })?;
         let mut env = self.env(function, version, python, &home);

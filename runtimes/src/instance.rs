@@ -67,7 +67,7 @@ pub(crate) struct NotTaken;
 
 /// Why there is no answer.
 enum Silence {
-    /// Nobody had opened the pipe any more when the request was written.
+    /// The process had ended before it read anything of the request.
     NotTaken,
     Exited,
     TimedOut,
@@ -205,6 +205,7 @@ impl Instance {
                     self.answers.drain();
                     return match self.answers.take() {
                         Ok(Some(answer)) => Ok(answer),
+                        _ if self.is_unread(sent) => Err(Silence::NotTaken),
                         _ => Err(Silence::Exited),
                     };
                 }
@@ -228,6 +229,11 @@ impl Instance {
             }
         }
         Ok(sent)
+    }
+
+    /// Whether all that was written of a request still lies in the pipe: the process ended before it looked.
+    fn is_unread(&self, sent: usize) -> bool {
+        sent > 0 && rustix::io::ioctl_fionread(&self.requests).is_ok_and(|unread| unread == sent as u64)
     }
 
     fn answered(&mut self, ending: Ending, output: Bytes) -> Reply {

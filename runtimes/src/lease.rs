@@ -91,19 +91,17 @@ impl Lease {
     /// Runs one invocation. Dropping the future kills the instance and everything it started.
     pub async fn invoke(mut self, invocation: Invocation) -> Outcome {
         loop {
-            match self.run(&invocation).await {
-                Ok(outcome) => return outcome,
-                // it ended while idle, and nothing of this invocation has run
-                Err(NotTaken) => {
-                    let pool = self.pool.clone();
-                    drop(self);
-                    self = match pool.lease(SECOND_CHOICE).await {
-                        Ok(lease) => lease,
-                        Err(LeaseError::Init(outcome)) => return *outcome,
-                        Err(e) => return Outcome::failure(Ending::Crash, "Runtime.ExitError", e.to_string()),
-                    };
-                }
+            if let Ok(outcome) = self.run(&invocation).await {
+                return outcome;
             }
+            // it ended while idle, and nothing of this invocation has run
+            let pool = self.pool.clone();
+            drop(self);
+            self = match pool.lease(SECOND_CHOICE).await {
+                Ok(lease) => lease,
+                Err(LeaseError::Init(outcome)) => return *outcome,
+                Err(e) => return Outcome::failure(Ending::Crash, "Runtime.ExitError", e.to_string()),
+            };
         }
     }
 

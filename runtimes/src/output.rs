@@ -3,7 +3,7 @@
 //! Nothing here grows with what a function prints, and nothing waits for the end of a stream: a child of the function
 //! may hold it open for ever.
 
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, fmt::Write, io};
 
 use bus::Name;
 use chrono::{DateTime, Utc};
@@ -71,7 +71,7 @@ impl Output {
             () = readable(self.stdout.as_ref()) => Stream::Stdout,
             () = readable(self.stderr.as_ref()) => Stream::Stderr,
         };
-        self.read(stream, |pipe, chunk| pipe.try_read(chunk));
+        self.read(stream, pipe::Receiver::try_read);
     }
 
     /// Takes what is there, without waiting and past the reactor, which may not have heard yet of what was printed
@@ -210,7 +210,7 @@ impl Line {
     fn take(&mut self) -> String {
         let mut text = String::from_utf8_lossy(&self.bytes).into_owned();
         if self.cut > 0 {
-            text.push_str(&format!(" [{} bytes of this line are cut]", self.cut));
+            let _ = write!(text, " [{} bytes of this line are cut]", self.cut);
         }
         self.bytes.clear();
         self.cut = 0;
@@ -244,7 +244,7 @@ mod tests {
         }
         let text = lines.take();
         assert!(text.len() <= TAIL + 60, "{} bytes are kept", text.len());
-        assert!(text.starts_with("[1172"), "{}", &text[..40]);
+        assert!(text.starts_with("[1072511 bytes before this are cut]"), "{}", &text[..40]);
         assert!(text.ends_with("line 99999\n"));
     }
 

@@ -1,11 +1,9 @@
-//! How fast a warm function answers. Run: cargo nextest run --release -p fnbus-runtimes --run-ignored only --no-capture
-
-mod harness;
+//! How fast a warm function answers. Run: cargo nextest run --release -p fnbus-runtimes --run-ignored only --no-capture rate
 
 use std::time::{Duration, Instant};
 
+use crate::harness::*;
 use bus::{outcome::Ending, payload::Form};
-use harness::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]

@@ -21,34 +21,33 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 /// Longer than anything here takes on a busy machine.
-pub const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
-pub struct Node {
-    pub functions: Functions,
-    pub settings: Settings,
+pub(crate) struct Node {
+    pub(crate) functions: Functions,
     temp: Arc<TempDir>,
     configs: BTreeMap<Name, FunctionConfig>,
 }
 
 impl Node {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
 
-    pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let temp = Arc::new(tempfile::tempdir().unwrap());
         let mut settings = Settings::new(temp.path().join("data"));
         change(&mut settings);
-        Self { functions: Functions::new(settings.clone()), settings, temp, configs: BTreeMap::new() }
+        Self { functions: Functions::new(settings), temp, configs: BTreeMap::new() }
     }
 
     /// Adds a function `f`.
-    pub fn function(self, code: &str) -> Self {
+    pub(crate) fn function(self, code: &str) -> Self {
         self.function_with(code, |_| {})
     }
 
-    pub fn function_with(mut self, code: &str, change: impl FnOnce(&mut FunctionConfig)) -> Self {
+    pub(crate) fn function_with(mut self, code: &str, change: impl FnOnce(&mut FunctionConfig)) -> Self {
         self.write("app.py", code);
         let mut config = FunctionConfig {
             runtime: RuntimeKind::Python,
@@ -69,36 +68,36 @@ impl Node {
         self
     }
 
-    pub fn reconfigure(&mut self, change: impl FnOnce(&mut FunctionConfig)) {
+    pub(crate) fn reconfigure(&mut self, change: impl FnOnce(&mut FunctionConfig)) {
         change(self.configs.get_mut("f").unwrap());
         self.functions.configure(self.configs.clone());
     }
 
-    pub fn code(&self) -> PathBuf {
+    pub(crate) fn code(&self) -> PathBuf {
         self.temp.path().join("f")
     }
 
-    pub fn write(&self, file: &str, text: &str) {
+    pub(crate) fn write(&self, file: &str, text: &str) {
         let path = self.code().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
     /// A file the function may write to, to tell the test something.
-    pub fn note(&self) -> PathBuf {
+    pub(crate) fn note(&self) -> PathBuf {
         self.temp.path().join("note")
     }
 
-    pub async fn lease(&self) -> Result<Lease, LeaseError> {
+    pub(crate) async fn lease(&self) -> Result<Lease, LeaseError> {
         self.functions.lease(&name(), LONG).await
     }
 
     /// Runs one invocation; a failed start is its outcome.
-    pub async fn invoke(&self, payload: &str) -> Outcome {
+    pub(crate) async fn invoke(&self, payload: &str) -> Outcome {
         self.invoke_as(Form::Json, payload.as_bytes()).await
     }
 
-    pub async fn invoke_as(&self, form: Form, payload: &[u8]) -> Outcome {
+    pub(crate) async fn invoke_as(&self, form: Form, payload: &[u8]) -> Outcome {
         match self.lease().await {
             Ok(lease) => lease.invoke(invocation(form, payload)).await,
             Err(LeaseError::Init(outcome)) => *outcome,
@@ -106,21 +105,21 @@ impl Node {
         }
     }
 
-    pub fn status(&self) -> FunctionStatus {
+    pub(crate) fn status(&self) -> FunctionStatus {
         self.functions.status().remove(0)
     }
 
     /// Waits until the function's status is as it should be.
-    pub async fn until(&self, what: impl Fn(&FunctionStatus) -> bool) -> FunctionStatus {
+    pub(crate) async fn until(&self, what: impl Fn(&FunctionStatus) -> bool) -> FunctionStatus {
         until(|| Some(self.status()).filter(&what)).await
     }
 }
 
-pub fn name() -> Name {
+pub(crate) fn name() -> Name {
     "f".parse().unwrap()
 }
 
-pub fn invocation(form: Form, payload: &[u8]) -> Invocation {
+pub(crate) fn invocation(form: Form, payload: &[u8]) -> Invocation {
     Invocation {
         request_id: Uuid::now_v7(),
         payload: Payload { bytes: payload.to_vec().into(), form },
@@ -130,7 +129,7 @@ pub fn invocation(form: Form, payload: &[u8]) -> Invocation {
 }
 
 /// Looks again until there is something. The state of processes and files has no signal to wait for.
-pub async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -141,24 +140,24 @@ pub async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-pub fn is_running(pid: &str) -> bool {
+pub(crate) fn is_running(pid: &str) -> bool {
     // a zombie has ended, it only waits to be reaped
     fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"))
         .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or_default().starts_with('Z'))
 }
 
-pub fn kind(outcome: &Outcome) -> &str {
+pub(crate) fn kind(outcome: &Outcome) -> &str {
     outcome.fault.as_ref().map_or("", |f| &f.kind)
 }
 
-pub fn message(outcome: &Outcome) -> &str {
+pub(crate) fn message(outcome: &Outcome) -> &str {
     outcome.fault.as_ref().map_or("", |f| &f.message)
 }
 
-pub fn text(outcome: &Outcome) -> &str {
+pub(crate) fn text(outcome: &Outcome) -> &str {
     std::str::from_utf8(&outcome.output).unwrap()
 }
 
-pub fn plain(value: impl ToString) -> EnvValue {
+pub(crate) fn plain(value: impl ToString) -> EnvValue {
     EnvValue::Plain(value.to_string())
 }

@@ -1,14 +1,12 @@
 //! What a pool promises: caps, queues, warmth, expiry, and that nothing it started outlives its use.
 
-mod harness;
-
 use std::{fs, time::Duration};
 
+use crate::harness::*;
 use bus::{
     outcome::{Ending, Start},
     payload::Form,
 };
-use harness::*;
 use runtimes::LeaseError;
 
 const PID: &str = "import os\ndef handler(event, context):\n    return os.getpid()\n";

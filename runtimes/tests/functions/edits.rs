@@ -1,11 +1,9 @@
 //! Edits of code: live when they work, without effect when they do not.
 
-mod harness;
-
 use std::{fs, time::Duration};
 
+use crate::harness::*;
 use bus::{outcome::Ending, payload::Form};
-use harness::*;
 use runtimes::State;
 
 fn returning(value: &str) -> String {
