@@ -1,4 +1,52 @@
-//! runtimes
+//! Runtimes: functions, and the warm pools of processes that run them.
+//!
+//! A **function** is configured; its code is copied into an immutable **version**; an **instance** is a process with
+//! a version loaded; the **pool** of a function hands instances out as **leases**; a lease runs one **invocation** and
+//! gives an [`bus::Outcome`].
+//!
+//! The modules, in the order a call meets them:
 
-/// `[functions.NAME]`: code, runtime, handler and limits.
+/// `[functions.NAME]` as configured.
 pub mod config;
+/// Pull, lease, begin, render, invoke, end, ack.
+pub mod worker;
+/// The registry: which functions there are, and the way to each.
+pub mod functions;
+/// The right to run one invocation.
+pub mod lease;
+/// The instances of one function.
+mod pool;
+/// When to hand out, start, wait or refuse: pure.
+mod slots;
+
+/// What all instances of a node share.
+mod ground;
+/// A process with code loaded, and one conversation with it.
+mod instance;
+/// Processes, groups, limits and their ends.
+mod process;
+/// What they print.
+mod output;
+/// What they are asked and answer, on the wire.
+mod frame;
+/// How Python functions are started.
+mod python;
+
+/// Immutable copies of code.
+mod version;
+/// From code to a version that serves.
+mod deploy;
+/// Edits of code.
+mod watch;
+
+pub use config::{EnvValue, FunctionConfig, Isolation, RuntimeKind};
+pub use functions::{FunctionStatus, Functions, State};
+pub use ground::Settings;
+pub use lease::{Invocation, Lease, LeaseError};
+pub use output::TAIL;
+pub use worker::Worker;
+
+/// Locks, whatever happened to others who held it: no state here is left half changed by a panic.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,204 @@
+//! The wire between a worker and the shims: length-prefixed frames on two pipes, one request in flight.
+//!
+//! ```text
+//! request   u32 payload length · u32 milliseconds left · u32 event id length · u32 trace length · u8 form
+//!           36 bytes request id · event id · trace · payload
+//! answer    u32 body length · u8 kind · body
+//! ```
+//! Numbers are little-endian. The body of a failure is its error object, that of `Ready` the nanoseconds it took to
+//! load the code.
+
+use std::{io, time::Duration};
+
+use bus::{outcome::Ending, payload::Form};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::net::unix::pipe;
+use uuid::Uuid;
+
+const ANSWER_HEAD: usize = 5;
+/// Read at once when nothing is known of the answer's size.
+const CHUNK: usize = 8 * 1024;
+
+/// Everything of a request but its payload, which is written behind it from where it lies.
+pub(crate) fn request_head(
+    id: Uuid,
+    event: &str,
+    trace: Option<&str>,
+    left: Duration,
+    form: Form,
+    payload: usize,
+) -> Vec<u8> {
+    let trace = trace.unwrap_or_default();
+    let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+    let mut head = Vec::with_capacity(53 + event.len() + trace.len());
+    for number in [payload as u32, left, event.len() as u32, trace.len() as u32] {
+        head.extend_from_slice(&number.to_le_bytes());
+    }
+    head.push(match form {
+        Form::Json => b'J',
+        Form::Text => b'T',
+        Form::Bytes => b'B',
+        Form::Unknown => b'U',
+    });
+    head.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+    head.extend_from_slice(event.as_bytes());
+    head.extend_from_slice(trace.as_bytes());
+    head
+}
+
+/// What an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The code is loaded; the first answer of an instance that works.
+    Ready,
+    /// The invocation, or the loading of the code, ended so.
+    Ended(Ending),
+}
+
+impl Kind {
+    fn parse(byte: u8) -> Option<Self> {
+        Some(match byte {
+            b'R' => Self::Ready,
+            b'I' => Self::Ended(Ending::InitError),
+            b'O' => Self::Ended(Ending::Ok),
+            b'E' => Self::Ended(Ending::Error),
+            b'B' => Self::Ended(Ending::BadOutput),
+            b'M' => Self::Ended(Ending::Oom),
+            b'L' => Self::Ended(Ending::TooLarge),
+            _ => return None,
+        })
+    }
+}
+
+/// Why the bytes on the pipe are no answer.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadFrame {
+    #[error("the answer is {0} bytes long")]
+    TooLong(usize),
+    #[error("the answer is no frame; does the function write to file descriptor 4?")]
+    Garbage,
+}
+
+/// The reading end of the answers.
+pub(crate) struct Answers {
+    pipe: pipe::Receiver,
+    buffer: BytesMut,
+    /// Longest body that is read.
+    limit: usize,
+    closed: bool,
+}
+
+impl Answers {
+    pub(crate) fn new(pipe: pipe::Receiver, limit: usize) -> Self {
+        Self { pipe, buffer: BytesMut::new(), limit, closed: false }
+    }
+
+    /// The next answer, if all of it has been read.
+    pub(crate) fn take(&mut self) -> Result<Option<(Kind, Bytes)>, BadFrame> {
+        take(&mut self.buffer, self.limit)
+    }
+
+    /// Nobody can write to the pipe any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Waits until something can be read, and reads it. May be dropped at any time.
+    pub(crate) async fn fill(&mut self) {
+        if self.pipe.readable().await.is_err() {
+            self.closed = true;
+        }
+        self.buffer.reserve(CHUNK);
+        match self.pipe.try_read_buf(&mut self.buffer) {
+            Ok(0) => self.closed = true,
+            Err(e) if e.kind() != io::ErrorKind::WouldBlock => self.closed = true,
+            _ => {}
+        }
+    }
+
+    /// Reads what is there without waiting and without asking the reactor, which may not have heard of it yet.
+    pub(crate) fn drain(&mut self) {
+        let mut chunk = [0; CHUNK];
+        while self.buffer.len() <= self.limit + ANSWER_HEAD {
+            match rustix::io::read(&self.pipe, &mut chunk) {
+                Ok(n) if n > 0 => self.buffer.extend_from_slice(&chunk[..n]),
+                _ => break,
+            }
+        }
+    }
+}
+
+fn take(buffer: &mut BytesMut, limit: usize) -> Result<Option<(Kind, Bytes)>, BadFrame> {
+    let Some(&[a, b, c, d, kind]) = buffer.first_chunk::<ANSWER_HEAD>() else { return Ok(None) };
+    let length = u32::from_le_bytes([a, b, c, d]) as usize;
+    let kind = Kind::parse(kind).ok_or(BadFrame::Garbage)?;
+    if length > limit {
+        return Err(BadFrame::TooLong(length));
+    }
+    let missing = (ANSWER_HEAD + length).saturating_sub(buffer.len());
+    if missing > 0 {
+        buffer.reserve(missing);
+        return Ok(None);
+    }
+    buffer.advance(ANSWER_HEAD);
+    Ok(Some((kind, buffer.split_to(length).freeze())))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+        [&(body.len() as u32).to_le_bytes()[..], &[kind], body].concat()
+    }
+
+    /// The shim's reading of a request, as far as a test needs it.
+    fn parse(frame: &[u8]) -> (u32, u32, char, String, String, String) {
+        let number = |i: usize| u32::from_le_bytes(frame[4 * i..4 * i + 4].try_into().unwrap());
+        let event = 53 + number(2) as usize;
+        let trace = event + number(3) as usize;
+        let text = |range: std::ops::Range<usize>| String::from_utf8(frame[range].to_vec()).unwrap();
+        (number(0), number(1), frame[16] as char, text(17..53), text(53..event), text(event..trace))
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_reads_back(id in any::<u128>(), event in ".{0,40}", trace in ".{0,60}", ms in 0_u64..1 << 33) {
+            let id = Uuid::from_u128(id);
+            let head = request_head(id, &event, Some(&trace), Duration::from_millis(ms), Form::Text, 77);
+            let left = u32::try_from(ms).unwrap_or(u32::MAX);
+            prop_assert_eq!(parse(&head), (77, left, 'T', id.to_string(), event, trace));
+        }
+
+        #[test]
+        fn answers_read_back_however_they_are_cut(
+            bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..5),
+            cut in 1_usize..64,
+        ) {
+            let wire: Vec<u8> = bodies.iter().flat_map(|b| frame(b'O', b)).collect();
+            let (mut buffer, mut got) = (BytesMut::new(), Vec::new());
+            for chunk in wire.chunks(cut) {
+                buffer.extend_from_slice(chunk);
+                while let Some((kind, body)) = take(&mut buffer, 300).unwrap() {
+                    prop_assert_eq!(kind, Kind::Ended(Ending::Ok));
+                    got.push(body.to_vec());
+                }
+            }
+            prop_assert_eq!(got, bodies);
+            prop_assert!(buffer.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_answer_over_the_limit_is_known_by_its_first_bytes() {
+        let mut buffer = BytesMut::from(&frame(b'O', &[0; 11])[..6]);
+        assert_eq!(take(&mut buffer, 10), Err(BadFrame::TooLong(11)));
+    }
+
+    #[test]
+    fn what_is_no_frame_is_said_to_be_none() {
+        assert_eq!(take(&mut BytesMut::from(&b"hello"[..]), 10), Err(BadFrame::Garbage));
+    }
+}

@@ -1,0 +1,237 @@
+//! The registry: which functions there are, and the way to an instance of each.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bus::Name;
+use rustix::process::Signal;
+use serde::Serialize;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
+
+use crate::{
+    config::{FunctionConfig, RuntimeKind},
+    deploy::{self, Deployment, Orders},
+    ground::{Ground, Settings},
+    lease::{Lease, LeaseError},
+    lock,
+    output::LogLine,
+    pool::Pool,
+    process::all_gone,
+    version::starts_alike,
+    watch::Watch,
+};
+
+/// How long a killed process may take to be gone.
+const KILLED: Duration = Duration::from_secs(2);
+
+pub(crate) type Map = BTreeMap<Name, Arc<Function>>;
+
+/// The functions of a node. Clones share them; the last one dropped kills every instance.
+#[derive(Clone)]
+pub struct Functions {
+    registry: Arc<Registry>,
+}
+
+struct Registry {
+    ground: Arc<Ground>,
+    functions: Arc<ArcSwap<Map>>,
+    orders: Arc<Orders>,
+    watch: Option<Arc<Watch>>,
+    /// One reload at a time.
+    configuring: Mutex<()>,
+    /// Ends with the registry.
+    _deployer: AbortOnDropHandle<()>,
+}
+
+pub(crate) struct Function {
+    pub(crate) name: Name,
+    pub(crate) config: Mutex<FunctionConfig>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) deployment: Mutex<Deployment>,
+}
+
+/// What `fnbus functions` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FunctionStatus {
+    pub name: Name,
+    pub runtime: &'static str,
+    /// The version that serves.
+    pub version: Option<String>,
+    #[serde(flatten)]
+    pub state: State,
+    /// Why the last edit does not serve, while an older version does.
+    pub refused: Option<String>,
+    pub concurrency: u32,
+    /// Idle instances, ready at once.
+    pub warm: usize,
+    pub busy: usize,
+    pub starting: usize,
+    pub waiting: usize,
+    pub invocations: u64,
+    pub cold_starts: u64,
+    pub errors: u64,
+    pub last_error: Option<String>,
+}
+
+/// Whether a function can run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum State {
+    Ready,
+    /// Its code is loaded for the first time.
+    Starting,
+    /// No version of it ever worked. The next call tries again.
+    Failed {
+        message: String,
+    },
+}
+
+impl Functions {
+    /// No functions yet. Must be called inside a tokio runtime, in which all of it then runs.
+    pub fn new(settings: Settings) -> Self {
+        let watched = settings.watch;
+        let ground = Arc::new(Ground::new(settings));
+        let (orders, functions) = (Arc::new(Orders::default()), Arc::new(ArcSwap::default()));
+        let watch = watched.then(|| Watch::new(&ground.settings.data, orders.clone()));
+        let watch = watch.transpose().unwrap_or_else(|e| {
+            warn!("edits of code are not seen: {e}; raise fs.inotify.max_user_instances, then restart");
+            None
+        });
+        let watch = watch.map(Arc::new);
+        let deployer = deploy::run(orders.clone(), functions.clone(), ground.clone(), watch.clone());
+        let deployer = AbortOnDropHandle::new(tokio::spawn(deployer));
+        let configuring = Mutex::default();
+        Self { registry: Arc::new(Registry { ground, functions, orders, watch, configuring, _deployer: deployer }) }
+    }
+
+    /// Makes these the functions of the node: at start, and at each reload. Returns at once; code is deployed behind it.
+    /// Functions that are gone finish what they run.
+    pub fn configure(&self, functions: BTreeMap<Name, FunctionConfig>) {
+        let Registry { ground, orders, watch, configuring, .. } = &*self.registry;
+        let _one_at_a_time = lock(configuring);
+        let old = self.registry.functions.load_full();
+        let (mut map, mut changed) = (Map::new(), Vec::new());
+        for (name, config) in functions {
+            let function = if let Some(function) = old.get(&name) {
+                function.pool.limit(&config);
+                let before = std::mem::replace(&mut *lock(&function.config), config.clone());
+                if !starts_alike(&before, &config) {
+                    changed.push(name.clone());
+                    if let Some(watch) = watch.as_ref().filter(|_| before.code != config.code) {
+                        watch.forget(&name);
+                    }
+                }
+                function.clone()
+            } else {
+                changed.push(name.clone());
+                let pool = Pool::new(name.clone(), ground.clone(), orders.clone(), &config);
+                let (config, deployment) = (Mutex::new(config), Mutex::new(Deployment::Pending));
+                Arc::new(Function { name: name.clone(), config, pool, deployment })
+            };
+            map.insert(name, function);
+        }
+        let gone: Vec<_> = old.values().filter(|f| !map.contains_key(&f.name)).collect();
+        self.registry.functions.store(Arc::new(map));
+        for function in gone {
+            function.pool.close();
+            if let Some(watch) = watch {
+                watch.forget(&function.name);
+            }
+        }
+        for name in &changed {
+            orders.add(name);
+        }
+    }
+
+    /// An instance of a function to run one invocation on, at most after this long.
+    pub async fn lease(&self, function: &Name, wait: Duration) -> Result<Lease, LeaseError> {
+        match self.pool(function) {
+            Some(pool) => pool.lease(wait).await,
+            None => Err(LeaseError::Unknown(function.clone())),
+        }
+    }
+
+    pub fn status(&self) -> Vec<FunctionStatus> {
+        self.registry.functions.load().values().map(|f| f.status()).collect()
+    }
+
+    pub fn concurrency(&self, function: &Name) -> Option<u32> {
+        self.pool(function).map(|pool| pool.concurrency())
+    }
+
+    pub fn timeout(&self, function: &Name) -> Option<Duration> {
+        self.pool(function).map(|pool| pool.timeout())
+    }
+
+    /// How many more invocations of a function can begin now without waiting for one to end.
+    pub fn free(&self, function: &Name) -> Option<usize> {
+        let slots = self.pool(function)?.slots();
+        Some(slots.concurrency.saturating_sub(slots.busy + slots.waiting))
+    }
+
+    /// Every function's runtime, as its worker class.
+    pub fn runtime(&self, function: &Name) -> Option<RuntimeKind> {
+        self.registry.functions.load().get(function).map(|f| lock(&f.config).runtime)
+    }
+
+    /// Hears every line the functions print from now on.
+    pub fn logs(&self) -> tokio::sync::broadcast::Receiver<LogLine> {
+        self.registry.ground.settings.logs.subscribe()
+    }
+
+    /// Ends all instances: TERM, grace, KILL. Invocations that still run end as crashed: finish them before.
+    pub async fn shutdown(&self, grace: Duration) {
+        let functions = self.registry.functions.swap(Arc::default());
+        let groups: Vec<_> = functions.values().flat_map(|f| f.pool.stop()).collect();
+        for group in &groups {
+            group.signal(Signal::TERM);
+        }
+        let graceful = tokio::time::timeout(grace, all_gone(&groups)).await.is_ok();
+        for function in functions.values() {
+            function.pool.close();
+        }
+        if !graceful {
+            for group in &groups {
+                group.signal(Signal::KILL);
+            }
+            // what does not even die (a broken disk) is not waited for
+            let _ = tokio::time::timeout(KILLED, all_gone(&groups)).await;
+        }
+    }
+
+    fn pool(&self, function: &Name) -> Option<Arc<Pool>> {
+        self.registry.functions.load().get(function).map(|f| f.pool.clone())
+    }
+}
+
+impl Function {
+    fn status(&self) -> FunctionStatus {
+        let (state, refused) = match &*lock(&self.deployment) {
+            Deployment::Pending => (State::Starting, None),
+            Deployment::Serving { refused } => (State::Ready, refused.clone()),
+            Deployment::Failed(message) => (State::Failed { message: message.clone() }, None),
+        };
+        let (slots, counts) = (self.pool.slots(), &self.pool.counts);
+        FunctionStatus {
+            name: self.name.clone(),
+            runtime: lock(&self.config).runtime.as_str(),
+            version: self.pool.version().map(|v| v.id.to_string()),
+            state,
+            refused,
+            concurrency: slots.concurrency as u32,
+            warm: slots.idle,
+            busy: slots.busy,
+            starting: slots.starting,
+            waiting: slots.waiting,
+            invocations: counts.invocations.load(Ordering::Relaxed),
+            cold_starts: counts.cold_starts.load(Ordering::Relaxed),
+            errors: counts.errors.load(Ordering::Relaxed),
+            last_error: lock(&counts.last_error).clone(),
+        }
+    }
+}

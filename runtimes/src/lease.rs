@@ -1,0 +1,136 @@
+//! The right to run one invocation on one instance: a guard. Dropped unused it gives the instance back; dropped in
+//! the middle of an invocation it kills it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bus::{
+    Name, Outcome,
+    outcome::{Ending, Start, Times},
+    payload::Payload,
+};
+use chrono::Utc;
+use uuid::Uuid;
+
+use crate::{
+    instance::{Birth, Instance, NotTaken, Reply},
+    pool::Pool,
+};
+
+/// How long an invocation waits for another instance when its own ended before it was asked.
+const SECOND_CHOICE: Duration = Duration::from_secs(10);
+
+/// What a function is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invocation {
+    /// The attempt's id.
+    pub request_id: Uuid,
+    pub payload: Payload,
+    /// The event's id, the same at each attempt.
+    pub event_id: String,
+    /// `traceparent`.
+    pub trace: Option<String>,
+}
+
+/// Why there is no instance.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseError {
+    #[error("there is no function `{0}`; add [functions.{0}] or correct the name")]
+    Unknown(Name),
+    #[error("the function is stopped, its `concurrency` is 0; raise it to let it run")]
+    Stopped,
+    #[error("all instances are busy; try again, or raise `concurrency`")]
+    Busy,
+    /// An outcome with `InitError`.
+    #[error("the function could not be started: {}", .0.fault.as_ref().map_or("", |f| f.message.as_str()))]
+    Init(Box<Outcome>),
+}
+
+/// An instance, held for one invocation.
+pub struct Lease {
+    pool: Arc<Pool>,
+    /// There until the lease ends.
+    instance: Option<Instance>,
+    /// Set when the instance was started for this lease.
+    cold: Option<Birth>,
+    queue: Duration,
+    /// An invocation is running: dropped now, the instance is in no known state.
+    running: bool,
+}
+
+impl Lease {
+    pub(crate) fn new(pool: Arc<Pool>, instance: Instance, cold: bool) -> Self {
+        let cold = cold.then_some(instance.birth);
+        Self { pool, instance: Some(instance), cold, queue: Duration::ZERO, running: false }
+    }
+
+    /// Says when it was asked for. What it took to start the instance is no waiting.
+    pub(crate) fn asked(mut self, at: Instant) -> Self {
+        let birth = self.cold.map_or(Duration::ZERO, |b| b.start + b.init);
+        self.queue = at.elapsed().saturating_sub(birth);
+        self
+    }
+
+    /// Takes the instance back when nobody wanted the lease.
+    pub(crate) fn refused(mut self) -> Option<Instance> {
+        self.instance.take()
+    }
+
+    /// The version that will run.
+    pub fn version(&self) -> Arc<str> {
+        self.instance.as_ref().map_or_else(|| "".into(), |i| i.version.id.clone())
+    }
+
+    pub fn is_cold(&self) -> bool {
+        self.cold.is_some()
+    }
+
+    /// Runs one invocation. Dropping the future kills the instance and everything it started.
+    pub async fn invoke(mut self, invocation: Invocation) -> Outcome {
+        loop {
+            if let Ok(outcome) = self.run(&invocation).await {
+                return outcome;
+            }
+            // it ended while idle, and nothing of this invocation has run
+            let pool = self.pool.clone();
+            drop(self);
+            self = match pool.lease(SECOND_CHOICE).await {
+                Ok(lease) => lease,
+                Err(LeaseError::Init(outcome)) => return *outcome,
+                Err(e) => return Outcome::failure(Ending::Crash, "Runtime.ExitError", e.to_string()),
+            };
+        }
+    }
+
+    async fn run(&mut self, invocation: &Invocation) -> Result<Outcome, NotTaken> {
+        let Some(instance) = self.instance.as_mut() else { return Err(NotTaken) };
+        let timeout = self.pool.timeout();
+        self.running = true;
+        let (started, begun) = (Utc::now(), Instant::now());
+        let Reply { ending, output, fault, log, healthy } = instance.invoke(invocation, timeout).await?;
+        let run = begun.elapsed();
+        instance.report(invocation, run, self.cold);
+        self.running = !healthy;
+        self.pool.counts.invoked(fault.as_ref());
+        let (start, birth) = match self.cold {
+            Some(birth) => (Start::Cold, birth),
+            None => (Start::Warm, Birth { start: Duration::ZERO, init: Duration::ZERO }),
+        };
+        let version = instance.version.id.clone();
+        let times = Times { queue: self.queue, start: birth.start, init: birth.init, run };
+        Ok(Outcome { ending, output, fault, log, version, start, started, times })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match self.instance.take() {
+            Some(instance) if self.running => self.pool.ended(instance),
+            Some(instance) => self.pool.release(instance),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! The instances of one function on this node: who is idle, who is waited for, who is started.
+//!
+//! Whoever invokes drives its instance; the pool only holds the idle ones, the queue and the counts, under one lock
+//! that is never held across a wait. A released instance goes to the first who waits. One task per pool, the keeper,
+//! sleeps until an idle instance is due to end or any instance dies; it holds the pool weakly.
+//!
+//! A new version changes what is started from then on: idle instances of the old one end at once, busy ones when
+//! their invocation has ended.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bus::{Name, Outcome, outcome::Fault};
+use tokio::{
+    sync::{Notify, oneshot},
+    time,
+};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
+
+use crate::{
+    config::FunctionConfig,
+    deploy::Orders,
+    ground::Ground,
+    instance::Instance,
+    lease::{Lease, LeaseError},
+    lock,
+    process::Group,
+    slots::{Admission, Backoff, Slots},
+    version::Version,
+};
+
+pub(crate) struct Pool {
+    name: Name,
+    ground: Arc<Ground>,
+    /// Asked for a version when there is none.
+    orders: Arc<Orders>,
+    pub(crate) counts: Counts,
+    state: Mutex<Pooled>,
+    /// Tells the keeper that there is something new to watch or to start.
+    wake: Arc<Notify>,
+    /// Ends with the pool.
+    _keeper: AbortOnDropHandle<()>,
+}
+
+struct Pooled {
+    /// What new instances are started from; none until the first version works.
+    version: Option<Arc<Version>>,
+    limits: Limits,
+    /// Oldest first; the last one is handed out first, so that the others get old.
+    idle: Vec<Idle>,
+    busy: usize,
+    starting: usize,
+    waiters: VecDeque<Waiter>,
+    next_waiter: u64,
+    /// Every live instance, so that the keeper hears of its end, and a shutdown reaches it.
+    groups: Vec<Arc<Group>>,
+    backoff: Backoff,
+    /// The function is no more, or the node ends.
+    closed: bool,
+}
+
+struct Idle {
+    instance: Instance,
+    since: Instant,
+}
+
+struct Waiter {
+    id: u64,
+    tell: oneshot::Sender<Result<Lease, LeaseError>>,
+}
+
+/// What can change while instances live.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    concurrency: u32,
+    warm: u32,
+    keep_alive: Duration,
+    timeout: Duration,
+}
+
+/// What a pool has seen.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) invocations: AtomicU64,
+    pub(crate) cold_starts: AtomicU64,
+    pub(crate) errors: AtomicU64,
+    pub(crate) last_error: Mutex<Option<String>>,
+}
+
+impl Counts {
+    pub(crate) fn invoked(&self, fault: Option<&Fault>) {
+        self.invocations.fetch_add(1, Ordering::Relaxed);
+        if let Some(fault) = fault {
+            self.failed(fault);
+        }
+    }
+
+    fn handed_out(&self, cold: bool) {
+        self.cold_starts.fetch_add(u64::from(cold), Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed(&self, fault: &Fault) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.last_error) = Some(format!("{}: {}", fault.kind, fault.message));
+    }
+}
+
+impl Limits {
+    fn of(config: &FunctionConfig) -> Self {
+        let &FunctionConfig { concurrency, warm, keep_alive, timeout, .. } = config;
+        Self { concurrency, warm, keep_alive, timeout }
+    }
+}
+
+impl Pooled {
+    fn slots(&self) -> Slots {
+        Slots {
+            idle: self.idle.len(),
+            busy: self.busy,
+            starting: self.starting,
+            waiting: self.waiters.len(),
+            concurrency: self.limits.concurrency as usize,
+            warm: self.limits.warm as usize,
+        }
+    }
+
+    /// Whether an instance may go on serving.
+    fn serves(&self, instance: &Instance) -> bool {
+        let current = self.version.as_ref().is_some_and(|v| Arc::ptr_eq(v, &instance.version));
+        current && !self.closed && self.slots().total() < self.limits.concurrency as usize
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(name: Name, ground: Arc<Ground>, orders: Arc<Orders>, config: &FunctionConfig) -> Arc<Self> {
+        let wake = Arc::new(Notify::new());
+        Arc::new_cyclic(|pool| Self {
+            _keeper: AbortOnDropHandle::new(tokio::spawn(keep(pool.clone(), wake.clone()))),
+            name,
+            ground,
+            orders,
+            counts: Counts::default(),
+            state: Mutex::new(Pooled {
+                version: None,
+                limits: Limits::of(config),
+                idle: Vec::new(),
+                busy: 0,
+                starting: 0,
+                waiters: VecDeque::new(),
+                next_waiter: 0,
+                groups: Vec::new(),
+                backoff: Backoff::default(),
+                closed: false,
+            }),
+            wake,
+        })
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        lock(&self.state).limits.timeout
+    }
+
+    pub(crate) fn concurrency(&self) -> u32 {
+        lock(&self.state).limits.concurrency
+    }
+
+    pub(crate) fn slots(&self) -> Slots {
+        lock(&self.state).slots()
+    }
+
+    pub(crate) fn version(&self) -> Option<Arc<Version>> {
+        lock(&self.state).version.clone()
+    }
+
+    /// An instance to run one invocation on, at most after this long.
+    pub(crate) async fn lease(self: &Arc<Self>, wait: Duration) -> Result<Lease, LeaseError> {
+        let asked = Instant::now();
+        let (place, told) = {
+            let mut state = lock(&self.state);
+            if state.closed {
+                return Err(LeaseError::Unknown(self.name.clone()));
+            }
+            loop {
+                match state.slots().admit() {
+                    Admission::Refuse => return Err(LeaseError::Stopped),
+                    Admission::HandOut => {
+                        let Some(Idle { instance, .. }) = state.idle.pop() else { continue };
+                        // one that died is dropped, and the next is looked at
+                        if instance.is_alive() {
+                            state.busy += 1;
+                            drop(state);
+                            return Ok(Lease::new(self.clone(), instance, false).asked(asked));
+                        }
+                    }
+                    Admission::Wait => break,
+                }
+            }
+            let (tell, told) = oneshot::channel();
+            let id = state.next_waiter;
+            state.next_waiter += 1;
+            state.waiters.push_back(Waiter { id, tell });
+            if state.version.is_none() {
+                // asked for after taking the place, so that the answer finds it
+                self.orders.urge(&self.name);
+            }
+            self.start_wanted(&mut state);
+            (Place { pool: self, id }, told)
+        };
+        place.wait(told, wait).await.map(|lease| lease.asked(asked))
+    }
+
+    /// Starts what is waited for, as far as the limits go.
+    fn start_wanted(self: &Arc<Self>, state: &mut Pooled) {
+        let Some(version) = state.version.clone().filter(|_| !state.closed) else { return };
+        loop {
+            let slots = state.slots();
+            let warm = slots.starts_for_warmth() && state.backoff.until(Instant::now()).is_none();
+            if !slots.starts_for_waiting() && !warm {
+                break;
+            }
+            state.starting += 1;
+            tokio::spawn(start(Starting { pool: Some(self.clone()) }, version.clone(), state.limits.timeout));
+        }
+    }
+
+    /// Takes a version into service, with the instance that showed that it works.
+    pub(crate) fn install(self: &Arc<Self>, version: Arc<Version>, instance: Instance) {
+        let old = {
+            let mut state = lock(&self.state);
+            state.version = Some(version);
+            state.backoff.worked();
+            std::mem::take(&mut state.idle)
+        };
+        drop(old);
+        self.give(instance, From::Deploy);
+    }
+
+    /// Tells everybody who waits for the first version that there is none.
+    pub(crate) fn fail_waiting(&self, outcome: &Outcome) {
+        let waiters = std::mem::take(&mut lock(&self.state).waiters);
+        for waiter in waiters {
+            let _ = waiter.tell.send(Err(LeaseError::Init(Box::new(outcome.clone()))));
+        }
+    }
+
+    /// Gives an instance to the first who waits, else keeps it as idle, if it may still serve.
+    fn give(self: &Arc<Self>, mut instance: Instance, from: From) {
+        let mut state = lock(&self.state);
+        match from {
+            From::Busy => state.busy -= 1,
+            From::Start => state.starting -= 1,
+            From::Deploy => {}
+        }
+        if from == From::Busy {
+            state.backoff.worked();
+        } else if !state.closed {
+            state.groups.push(instance.group().clone());
+            self.wake.notify_one();
+        }
+        loop {
+            if !state.serves(&instance) {
+                self.start_wanted(&mut state);
+                drop(state);
+                return drop(instance);
+            }
+            let Some(waiter) = state.waiters.pop_front() else {
+                return state.idle.push(Idle { instance, since: Instant::now() });
+            };
+            state.busy += 1;
+            // a lease that is not taken comes back to the pool: never under its lock
+            drop(state);
+            let cold = from != From::Busy;
+            match waiter.tell.send(Ok(Lease::new(self.clone(), instance, cold))) {
+                Ok(()) => return self.counts.handed_out(cold),
+                // who waited has just gone: the next
+                Err(Ok(lease)) => match lease.refused() {
+                    Some(back) => instance = back,
+                    None => return,
+                },
+                Err(Err(_)) => return,
+            }
+            state = lock(&self.state);
+            state.busy -= 1;
+        }
+    }
+
+    /// An instance comes back in good health.
+    pub(crate) fn release(self: &Arc<Self>, instance: Instance) {
+        self.give(instance, From::Busy);
+    }
+
+    /// An instance comes back that cannot be used any more: it is killed, and replaced if somebody waits.
+    pub(crate) fn ended(self: &Arc<Self>, instance: Instance) {
+        drop(instance);
+        let mut state = lock(&self.state);
+        state.busy -= 1;
+        self.start_wanted(&mut state);
+    }
+
+    /// Other limits, for instances that live on.
+    pub(crate) fn limit(self: &Arc<Self>, config: &FunctionConfig) {
+        let (ended, stopped) = {
+            let mut state = lock(&self.state);
+            state.limits = Limits::of(config);
+            let surplus = state.slots().surplus();
+            let ended: Vec<Idle> = state.idle.drain(..surplus).collect();
+            let stopped = if config.concurrency == 0 { std::mem::take(&mut state.waiters) } else { VecDeque::new() };
+            self.start_wanted(&mut state);
+            (ended, stopped)
+        };
+        drop(ended);
+        for waiter in stopped {
+            let _ = waiter.tell.send(Err(LeaseError::Stopped));
+        }
+        self.wake.notify_one();
+    }
+
+    /// Ends the pool: nobody is served any more, idle instances are killed, busy ones end when they are done.
+    pub(crate) fn close(&self) {
+        let (idle, waiters) = {
+            let mut state = lock(&self.state);
+            state.closed = true;
+            (std::mem::take(&mut state.idle), std::mem::take(&mut state.waiters))
+        };
+        drop(idle);
+        for waiter in waiters {
+            let _ = waiter.tell.send(Err(LeaseError::Unknown(self.name.clone())));
+        }
+    }
+
+    /// Serves nobody any more, and gives all that live, to be ended with grace before [`Pool::close`].
+    pub(crate) fn stop(&self) -> Vec<Arc<Group>> {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        state.groups.clone()
+    }
+
+    /// What is due: ends idle instances that died or are too old, starts what must be warm. When to look again.
+    fn tend(self: &Arc<Self>) -> Option<Instant> {
+        let now = Instant::now();
+        let mut ended = Vec::new();
+        let mut state = lock(&self.state);
+        let (alive, died): (Vec<_>, Vec<_>) = state.idle.drain(..).partition(|i| i.instance.is_alive());
+        state.idle = alive;
+        if !died.is_empty() {
+            warn!(function.name = %self.name, "{} idle instances of `{}` ended by themselves", died.len(), self.name);
+            state.backoff.failed(now);
+        }
+        ended.extend(died);
+        let keep = state.limits.keep_alive;
+        let old = state.idle.iter().take_while(|i| i.since + keep <= now).count();
+        let expendable = old.min(state.slots().expendable());
+        ended.extend(state.idle.drain(..expendable));
+        self.start_wanted(&mut state);
+
+        let slots = state.slots();
+        let expiry = match state.idle.first() {
+            Some(_) if slots.expendable() == 0 => None,
+            Some(oldest) => Some(oldest.since + keep),
+            // whoever is busy now can be too old only then
+            None => (!state.groups.is_empty()).then(|| now + keep),
+        };
+        let retry = state.backoff.until(now).filter(|_| slots.starts_for_warmth());
+        drop(state);
+        drop(ended);
+        expiry.into_iter().chain(retry).min()
+    }
+
+    /// Ready when an instance has ended since the last look.
+    fn poll_ends(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        let before = state.groups.len();
+        state.groups.retain(|group| group.poll_gone(context).is_pending());
+        if state.groups.len() < before { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// The keeper of a pool: expiry, warmth and the ends of idle instances.
+async fn keep(pool: Weak<Pool>, wake: Arc<Notify>) {
+    // the pool is there before anything in it wakes its keeper
+    wake.notified().await;
+    // a wake-up from here on is kept by `Notify`, so nothing that happens after the look is missed
+    while let Some(next) = pool.upgrade().map(|pool| pool.tend()) {
+        let ends = poll_fn(|context| pool.upgrade().map_or(Poll::Pending, |pool| pool.poll_ends(context)));
+        let due = async {
+            match next {
+                Some(at) => time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = wake.notified() => {}
+            () = ends => {}
+            () = due => {}
+        }
+    }
+}
+
+/// A place in the queue; given up when it is dropped.
+struct Place<'a> {
+    pool: &'a Pool,
+    id: u64,
+}
+
+impl Place<'_> {
+    async fn wait(
+        &self,
+        mut told: oneshot::Receiver<Result<Lease, LeaseError>>,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
+        match time::timeout(wait, &mut told).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(LeaseError::Busy),
+            Err(_) => {
+                // from here on nothing can be sent; what was sent before is taken
+                told.close();
+                told.try_recv().unwrap_or(Err(LeaseError::Busy))
+            }
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.pool.state);
+        if let Some(at) = state.waiters.iter().position(|w| w.id == self.id) {
+            state.waiters.remove(at);
+        }
+    }
+}
+
+/// Where an instance comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    Busy,
+    Start,
+    Deploy,
+}
+
+/// A start that is under way, counted as long as this lives.
+struct Starting {
+    pool: Option<Arc<Pool>>,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            lock(&pool.state).starting -= 1;
+        }
+    }
+}
+
+async fn start(mut starting: Starting, version: Arc<Version>, timeout: Duration) {
+    let Some(pool) = starting.pool.clone() else { return };
+    let failed = match Instance::start(&pool.ground, &pool.name, version, timeout).await {
+        Ok(instance) => {
+            // from now on counted as what it becomes
+            starting.pool = None;
+            return pool.give(instance, From::Start);
+        }
+        Err(failed) => failed,
+    };
+    drop(starting);
+    if let Some(fault) = &failed.fault {
+        warn!(function.name = %pool.name, "`{}` could not be started: {}", pool.name, fault.message);
+        pool.counts.failed(fault);
+    }
+    let first = {
+        let mut state = lock(&pool.state);
+        state.backoff.failed(Instant::now());
+        state.waiters.pop_front()
+    };
+    if let Some(waiter) = first {
+        let _ = waiter.tell.send(Err(LeaseError::Init(failed)));
+    }
+    pool.start_wanted(&mut lock(&pool.state));
+    pool.wake.notify_one();
+}

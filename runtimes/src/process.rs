@@ -1,0 +1,272 @@
+//! Processes of functions: each the leader of its own group, with limits, and never outliving this process.
+//!
+//! A child is killed by the kernel when the *thread* that made it ends, so one thread that never ends makes them all.
+//! The id of a group can be used again as soon as its leader is reaped; so a group is always killed first, then reaped
+//! ([`Group::reap`]), and signals go out under the same lock.
+
+use std::{
+    fs,
+    future::poll_fn,
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
+    path::PathBuf,
+    process::{Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, OnceLock, mpsc},
+    task::{Context, Poll, ready},
+    thread,
+};
+
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group, pidfd_open,
+    set_parent_process_death_signal, setrlimit, waitid,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::unix::pipe,
+    runtime::Handle,
+    sync::oneshot,
+};
+
+use crate::lock;
+
+/// What an interpreter takes before any code of the function is loaded, added to the function's own memory.
+const BASE_MEMORY: u64 = 64 << 20;
+
+/// What to start.
+pub(crate) struct Launch {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<PathBuf>,
+    /// All of it: nothing is inherited.
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) folder: PathBuf,
+    /// Private folder of the process, removed after its end.
+    pub(crate) home: PathBuf,
+    /// Bytes.
+    pub(crate) memory: u64,
+}
+
+/// A started process and our ends of its pipes.
+pub(crate) struct Started {
+    pub(crate) process: Process,
+    /// Its fd 3.
+    pub(crate) requests: pipe::Sender,
+    /// Its fd 4.
+    pub(crate) answers: pipe::Receiver,
+    pub(crate) stdout: pipe::Receiver,
+    pub(crate) stderr: pipe::Receiver,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exit {
+    pub(crate) status: ExitStatus,
+    /// Most memory it had at once, in bytes.
+    pub(crate) peak: u64,
+}
+
+/// A process and its group. Dropping it kills the group.
+pub(crate) struct Process {
+    group: Arc<Group>,
+    home: PathBuf,
+}
+
+/// What others than the owner may do with a group: hear of its end, and signal it.
+pub(crate) struct Group {
+    leader: Pid,
+    /// Readable when the leader has ended.
+    pidfd: AsyncFd<OwnedFd>,
+    /// Set when the leader was reaped: from then on its id may be somebody else's.
+    exit: Mutex<Option<Exit>>,
+}
+
+/// Starts a process.
+pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
+    let (requests, fd3) = pipe::pipe()?;
+    let (fd4, answers) = pipe::pipe()?;
+    let (fd1, stdout) = pipe::pipe()?;
+    let (fd2, stderr) = pipe::pipe()?;
+    let mut command = Command::new(&launch.program);
+    command
+        .args(&launch.arguments)
+        .env_clear()
+        .envs(launch.env)
+        .current_dir(&launch.folder)
+        .stdin(Stdio::null())
+        .stdout(fd1.into_blocking_fd()?)
+        .stderr(fd2.into_blocking_fd()?)
+        .process_group(0);
+    command
+        .fd_mappings(vec![
+            FdMapping { parent_fd: fd3.into_blocking_fd()?, child_fd: 3 },
+            FdMapping { parent_fd: fd4.into_blocking_fd()?, child_fd: 4 },
+        ])
+        .map_err(io::Error::other)?;
+    confine(&mut command, launch.memory + BASE_MEMORY);
+
+    let (answer, started) = oneshot::channel();
+    let order = Order { command, home: launch.home, runtime: Handle::current(), answer };
+    let gone = || io::Error::other("the thread that starts processes is gone; restart fnbus");
+    starter().send(order).map_err(|_| gone())?;
+    let process = started.await.map_err(|_| gone())??;
+    Ok(Started { process, requests, answers, stdout, stderr })
+}
+
+/// What a child does to itself between fork and exec.
+fn confine(command: &mut Command, memory: u64) {
+    let parent = getpid();
+    let confine = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if getppid() != Some(parent) {
+            // the parent ended before the line above: nobody would kill this child
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        rustix::thread::set_no_new_privs(true)?;
+        setrlimit(Resource::Data, Rlimit { current: Some(memory), maximum: Some(memory) })?;
+        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+        // SAFETY: marks descriptors close-on-exec, touches no memory. A failure (old kernels) leaves ours as they
+        // were opened, which is close-on-exec too.
+        let _ = unsafe { libc::close_range(5, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+        Ok(())
+    };
+    // SAFETY: runs in the forked child, where only async-signal-safe calls are allowed: it makes plain system calls
+    // on values it owns, takes no lock and allocates nothing.
+    unsafe { command.pre_exec(confine) };
+}
+
+struct Order {
+    command: Command,
+    home: PathBuf,
+    runtime: Handle,
+    answer: oneshot::Sender<io::Result<Process>>,
+}
+
+/// The thread that makes all children, and never ends.
+fn starter() -> &'static mpsc::Sender<Order> {
+    static STARTER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    STARTER.get_or_init(|| {
+        let (orders, queue) = mpsc::channel::<Order>();
+        thread::spawn(move || {
+            for Order { mut command, home, runtime, answer } in queue {
+                let _context = runtime.enter();
+                // nobody waits any more: the process is dropped, and so killed
+                let _ = answer.send(make(&mut command, home));
+            }
+        });
+        orders
+    })
+}
+
+fn make(command: &mut Command, home: PathBuf) -> io::Result<Process> {
+    let child = command.spawn()?;
+    let leader = Pid::from_child(&child);
+    let pidfd = pidfd_open(leader, PidfdFlags::empty()).map_err(io::Error::from).and_then(|pidfd| {
+        // SAFETY: the descriptor is owned by the `AsyncFd` from here on, so it stays open and the same.
+        unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }.map_err(io::Error::from)
+    });
+    match pidfd {
+        Ok(pidfd) => Ok(Process { group: Arc::new(Group { leader, pidfd, exit: Mutex::new(None) }), home }),
+        Err(e) => {
+            let _ = kill_process_group(leader, Signal::KILL);
+            Err(e)
+        }
+    }
+}
+
+/// The thread that waits for killed processes to be gone, and cleans up behind them.
+fn reaper() -> &'static mpsc::Sender<(Arc<Group>, PathBuf)> {
+    static REAPER: OnceLock<mpsc::Sender<(Arc<Group>, PathBuf)>> = OnceLock::new();
+    REAPER.get_or_init(|| {
+        let (dead, queue) = mpsc::channel::<(Arc<Group>, PathBuf)>();
+        thread::spawn(move || {
+            for (group, home) in queue {
+                while group.reap().is_none() {
+                    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                    let _ = waitid(WaitId::Pid(group.leader), ended);
+                }
+                let _ = fs::remove_dir_all(home);
+            }
+        });
+        dead
+    })
+}
+
+impl Process {
+    pub(crate) fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.group.signal(Signal::KILL);
+        let _ = reaper().send((self.group.clone(), std::mem::take(&mut self.home)));
+    }
+}
+
+impl Group {
+    /// The leader's process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.leader.as_raw_nonzero().get() as u32
+    }
+
+    /// Sends a signal to every process of the group, unless its leader is reaped.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if lock(&self.exit).is_none() {
+            let _ = kill_process_group(self.leader, signal);
+        }
+    }
+
+    /// Whether the leader has ended; asks the kernel.
+    pub(crate) fn is_gone(&self) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        !matches!(waitid(WaitId::Pid(self.leader), look), Ok(None))
+    }
+
+    /// Ready when the leader has ended.
+    pub(crate) fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        // the reactor's word is kept as ready: a process ends once
+        let _ = ready!(self.pidfd.poll_read_ready(context));
+        Poll::Ready(())
+    }
+
+    /// Waits for the end of the leader.
+    pub(crate) async fn gone(&self) {
+        let _ = self.pidfd.readable().await;
+    }
+
+    /// The leader's end, if it has ended: kills what is left of the group and reaps the leader.
+    pub(crate) fn reap(&self) -> Option<Exit> {
+        let mut exit = lock(&self.exit);
+        if exit.is_none() && self.is_gone() {
+            let _ = kill_process_group(self.leader, Signal::KILL);
+            *exit = Some(wait(self.leader));
+        }
+        *exit
+    }
+}
+
+/// Reaps a child that has ended, and its figures.
+fn wait(leader: Pid) -> Exit {
+    let mut status = 0;
+    // SAFETY: `rusage` is plain numbers, for which zeroes are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let pid = leader.as_raw_nonzero().get();
+    // SAFETY: both pointers are to live values of the right types. `waitid` has no way to give the figures.
+    unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) };
+    Exit { status: ExitStatus::from_raw(status), peak: usage.ru_maxrss.max(0) as u64 * 1024 }
+}
+
+/// Waits until all of them are gone.
+pub(crate) async fn all_gone(groups: &[Arc<Group>]) {
+    poll_fn(|context| {
+        for group in groups {
+            ready!(group.poll_gone(context));
+        }
+        Poll::Ready(())
+    })
+    .await;
+}

@@ -1,0 +1,111 @@
+//! Python functions: which interpreter runs them and how it is started. The shim speaks [`crate::frame`].
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::version::{Version, hex};
+
+const SHIM: &str = include_str!("fnbus_runtime.py");
+
+/// Asked of whatever `python3` is: a version manager's shim costs 100 ms at each start, the real binary 20.
+const PROBE: &str = "import json, os, site, sys
+real = os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable)
+print(json.dumps({'path': real, 'version': list(sys.version_info[:2]),
+                  'site': [p for p in site.getsitepackages() if os.path.isdir(p)]}))";
+
+/// The interpreter, found once.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Interpreter {
+    path: PathBuf,
+    version: (u32, u32),
+    /// Its own packages: with `-S` nothing adds them.
+    site: Vec<PathBuf>,
+    /// The folder of the shim.
+    #[serde(skip)]
+    shim: PathBuf,
+}
+
+/// Why there is no interpreter.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoPython {
+    #[error(
+        "no Python to run it with: `{asked}` does not start ({source}); install Python 3.8 or newer, or set FNBUS_PYTHON to its path"
+    )]
+    Missing { asked: String, source: io::Error },
+    #[error(
+        "`{asked}` is not a Python that works: {said}; install Python 3.8 or newer, or set FNBUS_PYTHON to its path"
+    )]
+    Broken { asked: String, said: String },
+    #[error("the Python runtime cannot be written to {path}: {source}; make the data folder writable", path = path.display())]
+    Shim { path: PathBuf, source: io::Error },
+}
+
+impl Interpreter {
+    /// Finds the real binary behind `asked` (none: `python3` on the path) and puts the shim into place. Blocks.
+    pub(crate) fn find(asked: Option<&Path>, data: &Path) -> Result<Self, NoPython> {
+        let asked = asked.unwrap_or(Path::new("python3"));
+        let name = asked.display().to_string();
+        let said = Command::new(asked)
+            .args(["-c", PROBE])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| NoPython::Missing { asked: name.clone(), source })?;
+        let mut found: Self = serde_json::from_slice(&said.stdout).map_err(|_| {
+            let text = String::from_utf8_lossy(&said.stderr);
+            let last = text.trim().lines().next_back().unwrap_or("it said nothing");
+            NoPython::Broken { asked: name.clone(), said: last.to_owned() }
+        })?;
+        if found.version < (3, 8) {
+            let said = format!("it is version {}.{}", found.version.0, found.version.1);
+            return Err(NoPython::Broken { asked: name, said });
+        }
+        found.shim = install(data)?;
+        Ok(found)
+    }
+
+    /// As `AWS_EXECUTION_ENV` says it.
+    pub(crate) fn execution_env(&self) -> String {
+        format!("AWS_Lambda_python{}.{}", self.version.0, self.version.1)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Isolated (`-I`: no user folders, no `PYTHON…`), without `site` (`-S`: a third of the start), and as an
+    /// imported module, so that its compiled form is kept.
+    pub(crate) fn arguments(&self, version: &Version, payload_limit: usize) -> Vec<PathBuf> {
+        let boot =
+            format!("import sys; sys.path.insert(0, {:?}); import fnbus_runtime as r; r.main()", self.shim.display());
+        let mut arguments: Vec<PathBuf> = ["-I", "-S", "-c", &boot].map(PathBuf::from).into();
+        arguments.push(version.code.clone());
+        arguments.push(version.source.clone());
+        arguments.push(PathBuf::from(&version.handler));
+        arguments.push(PathBuf::from(payload_limit.to_string()));
+        arguments.extend(self.site.iter().cloned());
+        arguments
+    }
+}
+
+/// Writes the shim to `<data>/runtimes/python-<hash>/`; by another name first, as others may start from it now.
+fn install(data: &Path) -> Result<PathBuf, NoPython> {
+    let folder = data.join("runtimes").join(format!("python-{}", &hex(&Sha256::digest(SHIM))[..12]));
+    let file = folder.join("fnbus_runtime.py");
+    let write = || {
+        fs::create_dir_all(&folder)?;
+        if fs::read(&file).is_ok_and(|there| there == SHIM.as_bytes()) {
+            return Ok(());
+        }
+        let temporary = folder.join(format!(".{}", uuid::Uuid::now_v7().simple()));
+        fs::write(&temporary, SHIM)?;
+        fs::rename(&temporary, &file)
+    };
+    write().map_err(|source| NoPython::Shim { path: file.clone(), source })?;
+    Ok(folder)
+}

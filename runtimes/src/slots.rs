@@ -1,0 +1,153 @@
+//! When to hand out, start, wait or refuse. Pure: numbers in, a decision out.
+
+use std::time::{Duration, Instant};
+
+/// The instances of a pool, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slots {
+    pub(crate) idle: usize,
+    pub(crate) busy: usize,
+    pub(crate) starting: usize,
+    /// Who waits for an instance.
+    pub(crate) waiting: usize,
+    /// Most instances at once; 0 stops the function.
+    pub(crate) concurrency: usize,
+    /// Instances kept at all times.
+    pub(crate) warm: usize,
+}
+
+/// What who asks for an instance gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// An idle one.
+    HandOut,
+    /// A place in the queue.
+    Wait,
+    /// Nothing: the function is stopped.
+    Refuse,
+}
+
+impl Slots {
+    pub(crate) fn total(&self) -> usize {
+        self.idle + self.busy + self.starting
+    }
+
+    pub(crate) fn admit(&self) -> Admission {
+        match self {
+            Self { concurrency: 0, .. } => Admission::Refuse,
+            Self { waiting: 0, idle: 1.., .. } => Admission::HandOut,
+            _ => Admission::Wait,
+        }
+    }
+
+    /// Whether one more must be started for those who wait.
+    pub(crate) fn starts_for_waiting(&self) -> bool {
+        self.starting < self.waiting && self.total() < self.concurrency
+    }
+
+    /// Whether one more must be started to keep the function warm.
+    pub(crate) fn starts_for_warmth(&self) -> bool {
+        self.total() < self.warm.min(self.concurrency)
+    }
+
+    /// Idle ones that must end now, as the limit was lowered.
+    pub(crate) fn surplus(&self) -> usize {
+        self.total().saturating_sub(self.concurrency).min(self.idle)
+    }
+
+    /// Idle ones that may end when they have been idle long enough.
+    pub(crate) fn expendable(&self) -> usize {
+        self.total().saturating_sub(self.warm.min(self.concurrency)).min(self.idle)
+    }
+}
+
+/// Waits between starts that fail, so that a broken function costs little.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    pub(crate) fn failed(&mut self, now: Instant) {
+        let wait = Self::FIRST.saturating_mul(1 << self.failures.min(16)).min(Self::LONGEST);
+        self.failures += 1;
+        self.not_before = Some(now + wait);
+    }
+
+    pub(crate) fn worked(&mut self) {
+        *self = Self::default();
+    }
+
+    /// When the next start may be; none: now.
+    pub(crate) fn until(&self, now: Instant) -> Option<Instant> {
+        self.not_before.filter(|&t| t > now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const EMPTY: Slots = Slots { idle: 0, busy: 0, starting: 0, waiting: 0, concurrency: 4, warm: 0 };
+
+    #[rstest]
+    #[case::an_idle_one_is_handed_out(Slots { idle: 1, ..EMPTY }, Admission::HandOut)]
+    #[case::who_waits_already_comes_first(Slots { idle: 1, waiting: 1, ..EMPTY }, Admission::Wait)]
+    #[case::nothing_there(EMPTY, Admission::Wait)]
+    #[case::all_busy(Slots { busy: 4, ..EMPTY }, Admission::Wait)]
+    #[case::stopped(Slots { idle: 1, concurrency: 0, ..EMPTY }, Admission::Refuse)]
+    fn who_asks_gets(#[case] slots: Slots, #[case] expect: Admission) {
+        assert_eq!(slots.admit(), expect);
+    }
+
+    #[rstest]
+    #[case::nobody_waits(EMPTY, false)]
+    #[case::one_waits(Slots { waiting: 1, ..EMPTY }, true)]
+    #[case::one_is_starting_for_the_one_who_waits(Slots { waiting: 1, starting: 1, ..EMPTY }, false)]
+    #[case::more_wait_than_are_starting(Slots { waiting: 2, starting: 1, ..EMPTY }, true)]
+    #[case::the_cap_counts_busy_and_starting(Slots { waiting: 9, starting: 1, busy: 3, ..EMPTY }, false)]
+    #[case::below_the_cap(Slots { waiting: 9, starting: 1, busy: 2, ..EMPTY }, true)]
+    fn one_is_started_for_who_waits_when(#[case] slots: Slots, #[case] expect: bool) {
+        assert_eq!(slots.starts_for_waiting(), expect);
+    }
+
+    #[rstest]
+    #[case::cold_is_fine(EMPTY, false, 0)]
+    #[case::too_few(Slots { warm: 2, idle: 1, ..EMPTY }, true, 0)]
+    #[case::busy_ones_are_warm(Slots { warm: 2, idle: 1, busy: 1, ..EMPTY }, false, 0)]
+    #[case::never_over_the_cap(Slots { warm: 9, busy: 4, ..EMPTY }, false, 0)]
+    #[case::idle_ones_beyond_warm_may_end(Slots { warm: 1, idle: 3, ..EMPTY }, false, 2)]
+    #[case::to_zero(Slots { idle: 3, ..EMPTY }, false, 3)]
+    fn warmth_is_kept(#[case] slots: Slots, #[case] start: bool, #[case] expendable: usize) {
+        assert_eq!((slots.starts_for_warmth(), slots.expendable()), (start, expendable));
+    }
+
+    #[test]
+    fn a_lowered_limit_ends_idle_ones_first() {
+        assert_eq!(Slots { idle: 2, busy: 3, ..EMPTY }.surplus(), 1);
+        assert_eq!(Slots { idle: 2, busy: 3, concurrency: 1, ..EMPTY }.surplus(), 2);
+        assert_eq!(Slots { idle: 2, busy: 1, ..EMPTY }.surplus(), 0);
+    }
+
+    #[test]
+    fn failing_starts_come_less_and_less_often() {
+        let (now, mut backoff) = (Instant::now(), Backoff::default());
+        assert_eq!(backoff.until(now), None);
+        let waits: Vec<u128> = (0..12)
+            .map(|_| {
+                backoff.failed(now);
+                backoff.until(now).unwrap().duration_since(now).as_millis()
+            })
+            .collect();
+        assert_eq!(waits[..4], [100, 200, 400, 800]);
+        assert_eq!(waits[11], 30_000);
+        backoff.worked();
+        assert_eq!(backoff.until(now), None);
+    }
+}

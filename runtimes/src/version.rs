@@ -1,0 +1,311 @@
+//! Versions: immutable snapshots of a function's code with what its instances are started with.
+//!
+//! The code is copied to `<data>/versions/<hash of the code>/` and run from there, so an edit never changes what runs.
+//! Left out: `.git`, `__pycache__`, `*.pyc`, and `.venv`, which is used where it is (it is large, and no edit of code
+//! touches it).
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    config::{EnvValue, FunctionConfig, Isolation, RuntimeKind},
+    lock,
+};
+
+/// Deeper folders are a link that leads back into itself.
+const MAX_DEPTH: usize = 32;
+
+/// What an instance is started from.
+#[derive(Debug)]
+pub(crate) struct Version {
+    /// 12 hex digits of the hash over code and configuration.
+    pub(crate) id: Arc<str>,
+    /// The copy that runs.
+    pub(crate) code: PathBuf,
+    /// The folder it was copied from.
+    pub(crate) source: PathBuf,
+    pub(crate) runtime: RuntimeKind,
+    pub(crate) handler: String,
+    pub(crate) env: BTreeMap<String, EnvValue>,
+    /// MiB.
+    pub(crate) memory: u32,
+}
+
+/// Why no version could be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    #[error("its code is missing: there is no {path}; create it, or correct `code`", path = .0.display())]
+    Missing(PathBuf),
+    #[error("its code cannot be copied: {path}: {source}", path = path.display())]
+    Copy { path: PathBuf, source: io::Error },
+    #[error("its code has folders more than {MAX_DEPTH} deep: {path}; is there a link that leads back?", path = .0.display())]
+    Deep(PathBuf),
+}
+
+/// The versions on disk.
+#[derive(Debug)]
+pub(crate) struct Store {
+    data: PathBuf,
+    folder: PathBuf,
+    /// Folders made or used since the start.
+    used: Mutex<HashSet<String>>,
+}
+
+/// Whether a name in a code folder is no code.
+pub(crate) fn is_left_out(name: &std::ffi::OsStr) -> bool {
+    [".git", ".venv", "__pycache__"].iter().any(|n| name == *n)
+        || Path::new(name).extension().is_some_and(|e| e == "pyc")
+}
+
+/// Whether instances of both configurations are started alike.
+pub(crate) fn starts_alike(a: &FunctionConfig, b: &FunctionConfig) -> bool {
+    let parts = |c: &FunctionConfig| (c.runtime, c.isolation, c.memory, c.code.clone(), c.handler.clone());
+    parts(a) == parts(b) && a.env == b.env
+}
+
+impl Store {
+    pub(crate) fn new(data: &Path) -> Self {
+        // absolute, so that it is recognised inside a code folder
+        let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+        Self { folder: data.join("versions"), data, used: Mutex::default() }
+    }
+
+    /// Copies the code as it is now and names the version. Blocks.
+    pub(crate) fn snapshot(&self, config: &FunctionConfig) -> Result<Version, SnapshotError> {
+        let mut hash = hash(&self.files(&config.code)?)?;
+        let known = self.use_folder(&hash);
+        if !known {
+            let temporary = self.folder.join(format!(".{}", uuid::Uuid::now_v7().simple()));
+            for file in self.files(&config.code)? {
+                copy(&file, &temporary)?;
+            }
+            // an edit may have come in between: what counts is what was copied
+            fs::create_dir_all(&temporary).map_err(|source| failed(&temporary, source))?;
+            hash = self::hash(&self.files(&temporary)?)?;
+            if self.use_folder(&hash) {
+                let _ = fs::remove_dir_all(&temporary);
+            } else {
+                let place = self.folder.join(&hash);
+                if let Err(source) = fs::rename(&temporary, &place) {
+                    let _ = fs::remove_dir_all(&temporary);
+                    // another function with the same code may have been quicker
+                    if !place.is_dir() {
+                        return Err(failed(&place, source));
+                    }
+                }
+            }
+        }
+        let source = if config.code.is_file() { config.code.parent().unwrap_or(&config.code) } else { &config.code };
+        Ok(Version {
+            id: version_id(&hash, config),
+            code: self.folder.join(&hash),
+            source: source.to_owned(),
+            runtime: config.runtime,
+            handler: config.handler.clone(),
+            env: config.env.clone(),
+            memory: config.memory,
+        })
+    }
+
+    /// Marks a folder as used; whether it is there.
+    fn use_folder(&self, hash: &str) -> bool {
+        lock(&self.used).insert(hash.to_owned());
+        self.folder.join(hash).is_dir()
+    }
+
+    /// Removes folders nobody has used since the start.
+    pub(crate) fn collect(&self) {
+        let used = lock(&self.used).clone();
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if !entry.file_name().to_str().is_some_and(|n| used.contains(n)) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// All files of a code folder, sorted by their path in it.
+    fn files(&self, code: &Path) -> Result<Vec<CodeFile>, SnapshotError> {
+        let mut files = Vec::new();
+        let missing = |_| SnapshotError::Missing(code.to_owned());
+        if fs::metadata(code).map_err(missing)?.is_file() {
+            let name = code.file_name().unwrap_or_default();
+            files.push(CodeFile { path: code.to_owned(), relative: name.into() });
+        } else {
+            self.walk(code, Path::new(""), 0, &mut files)?;
+        }
+        files.sort_by(|a, b| a.relative.cmp(&b.relative));
+        Ok(files)
+    }
+
+    fn walk(&self, folder: &Path, at: &Path, depth: usize, to: &mut Vec<CodeFile>) -> Result<(), SnapshotError> {
+        if depth > MAX_DEPTH {
+            return Err(SnapshotError::Deep(folder.to_owned()));
+        }
+        for entry in fs::read_dir(folder).map_err(|source| failed(folder, source))? {
+            let entry = entry.map_err(|source| failed(folder, source))?;
+            let (path, name) = (entry.path(), entry.file_name());
+            if is_left_out(&name) || path == self.data {
+                continue;
+            }
+            // links are followed; one that leads nowhere, a socket and a pipe are no code
+            let Ok(meta) = fs::metadata(&path) else { continue };
+            if meta.is_dir() {
+                self.walk(&path, &at.join(&name), depth + 1, to)?;
+            } else if meta.is_file() {
+                to.push(CodeFile { path, relative: at.join(name) });
+            }
+        }
+        Ok(())
+    }
+}
+
+struct CodeFile {
+    path: PathBuf,
+    relative: PathBuf,
+}
+
+fn copy(file: &CodeFile, to: &Path) -> Result<(), SnapshotError> {
+    let place = to.join(&file.relative);
+    let copy = || {
+        fs::create_dir_all(place.parent().unwrap_or(to))?;
+        fs::copy(&file.path, &place)
+    };
+    match copy() {
+        // removed since it was listed
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(failed(&file.path, source)),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Hash over paths, contents and executable bits.
+fn hash(files: &[CodeFile]) -> Result<String, SnapshotError> {
+    let mut hash = Sha256::new();
+    for file in files {
+        let read = || Ok((fs::metadata(&file.path)?.permissions().mode() & 0o111 != 0, fs::read(&file.path)?));
+        let (executable, content) = match read() {
+            Ok(read) => read,
+            Err(e) if io::Error::kind(&e) == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(failed(&file.path, source)),
+        };
+        let path = file.relative.as_os_str().as_encoded_bytes();
+        hash.update((path.len() as u64).to_le_bytes());
+        hash.update(path);
+        hash.update([u8::from(executable)]);
+        hash.update((content.len() as u64).to_le_bytes());
+        hash.update(content);
+    }
+    Ok(hex(&hash.finalize())[..32].to_owned())
+}
+
+fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
+    let FunctionConfig { runtime, handler, env, memory, isolation, .. } = config;
+    let isolation = match isolation {
+        Isolation::Process => "process",
+    };
+    let mut hash = Sha256::new();
+    let mut part = |text: &str| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    };
+    [code, runtime.as_str(), handler, &memory.to_string(), isolation].into_iter().for_each(&mut part);
+    for (name, value) in env {
+        let (kind, value) = match value {
+            EnvValue::Plain(text) => ("plain", text.as_str().into()),
+            EnvValue::SecretEnv(name) => ("env", name.as_str().into()),
+            EnvValue::SecretFile(path) => ("file", path.to_string_lossy()),
+        };
+        [name, kind, &value].into_iter().for_each(&mut part);
+    }
+    hex(&hash.finalize())[..12].into()
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|d| DIGITS[usize::from(d)] as char).collect()
+}
+
+fn failed(path: &Path, source: io::Error) -> SnapshotError {
+    SnapshotError::Copy { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn config(code: &Path) -> FunctionConfig {
+        FunctionConfig {
+            runtime: RuntimeKind::Python,
+            code: code.to_owned(),
+            handler: "app.handler".into(),
+            env: BTreeMap::new(),
+            timeout: Duration::from_secs(1),
+            memory: 256,
+            concurrency: 1,
+            warm: 0,
+            keep_alive: Duration::from_secs(1),
+            retry: bus::retry::RetryPolicy::default(),
+            isolation: Isolation::Process,
+        }
+    }
+
+    #[test]
+    fn a_version_is_its_content_and_what_instances_are_started_with() {
+        let temp = tempfile::tempdir().unwrap();
+        let (code, data) = (temp.path().join("code"), temp.path().join("code/.fnbus"));
+        fs::create_dir_all(code.join("lib/__pycache__")).unwrap();
+        fs::write(code.join("app.py"), "one").unwrap();
+        fs::write(code.join("lib/a.py"), "a").unwrap();
+        let store = Store::new(&data);
+        let first = store.snapshot(&config(&code)).unwrap();
+        assert_eq!(fs::read(first.code.join("lib/a.py")).unwrap(), b"a");
+
+        fs::write(code.join("lib/__pycache__/a.pyc"), "x").unwrap();
+        assert_eq!(store.snapshot(&config(&code)).unwrap().id, first.id, "what is no code makes no version");
+
+        let other = FunctionConfig { memory: 512, ..config(&code) };
+        let bigger = store.snapshot(&other).unwrap();
+        assert_ne!(bigger.id, first.id);
+        assert_eq!(bigger.code, first.code);
+        assert!(!starts_alike(&other, &config(&code)));
+        assert!(starts_alike(&FunctionConfig { warm: 3, ..config(&code) }, &config(&code)));
+
+        fs::write(code.join("app.py"), "two").unwrap();
+        let edited = store.snapshot(&config(&code)).unwrap();
+        assert_ne!(edited.code, first.code);
+        assert_eq!(fs::read(first.code.join("app.py")).unwrap(), b"one", "an edit changed what runs");
+        fs::set_permissions(code.join("app.py"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_ne!(store.snapshot(&config(&code)).unwrap().id, edited.id);
+    }
+
+    #[test]
+    fn folders_that_nobody_uses_are_collected() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("app.py"), "one").unwrap();
+        let data = temp.path().join("data");
+        let old = Store::new(&data).snapshot(&config(temp.path())).unwrap();
+        fs::write(temp.path().join("app.py"), "two").unwrap();
+        let store = Store::new(&data);
+        let new = store.snapshot(&config(temp.path())).unwrap();
+        store.collect();
+        assert!(new.code.is_dir());
+        assert!(!old.code.exists());
+    }
+
+    #[test]
+    fn a_missing_folder_is_said_to_be_missing() {
+        let temp = tempfile::tempdir().unwrap();
+        let error = Store::new(temp.path()).snapshot(&config(&temp.path().join("no"))).unwrap_err();
+        assert!(error.to_string().contains("there is no"), "{error}");
+    }
+}

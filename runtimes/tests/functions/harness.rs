@@ -1,0 +1,163 @@
+//! A node's functions in a temporary folder, with real Python.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bus::{
+    Name, Outcome,
+    payload::{Form, Payload},
+    retry::RetryPolicy,
+};
+use runtimes::{
+    EnvValue, FunctionConfig, FunctionStatus, Functions, Invocation, Isolation, Lease, LeaseError, RuntimeKind,
+    Settings,
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// Longer than anything here takes on a busy machine.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) functions: Functions,
+    temp: Arc<TempDir>,
+    configs: BTreeMap<Name, FunctionConfig>,
+}
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let temp = Arc::new(tempfile::tempdir().unwrap());
+        let mut settings = Settings::new(temp.path().join("data"));
+        change(&mut settings);
+        Self { functions: Functions::new(settings), temp, configs: BTreeMap::new() }
+    }
+
+    /// Adds a function `f`.
+    pub(crate) fn function(self, code: &str) -> Self {
+        self.function_with(code, |_| {})
+    }
+
+    pub(crate) fn function_with(mut self, code: &str, change: impl FnOnce(&mut FunctionConfig)) -> Self {
+        self.write("app.py", code);
+        let mut config = FunctionConfig {
+            runtime: RuntimeKind::Python,
+            code: self.code(),
+            handler: "app.handler".into(),
+            env: BTreeMap::new(),
+            timeout: LONG,
+            memory: 256,
+            concurrency: 4,
+            warm: 0,
+            keep_alive: Duration::from_secs(600),
+            retry: RetryPolicy::default(),
+            isolation: Isolation::Process,
+        };
+        change(&mut config);
+        self.configs.insert(name(), config);
+        self.functions.configure(self.configs.clone());
+        self
+    }
+
+    pub(crate) fn reconfigure(&mut self, change: impl FnOnce(&mut FunctionConfig)) {
+        change(self.configs.get_mut("f").unwrap());
+        self.functions.configure(self.configs.clone());
+    }
+
+    pub(crate) fn code(&self) -> PathBuf {
+        self.temp.path().join("f")
+    }
+
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        let path = self.code().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// A file the function may write to, to tell the test something.
+    pub(crate) fn note(&self) -> PathBuf {
+        self.temp.path().join("note")
+    }
+
+    pub(crate) async fn lease(&self) -> Result<Lease, LeaseError> {
+        self.functions.lease(&name(), LONG).await
+    }
+
+    /// Runs one invocation; a failed start is its outcome.
+    pub(crate) async fn invoke(&self, payload: &str) -> Outcome {
+        self.invoke_as(Form::Json, payload.as_bytes()).await
+    }
+
+    pub(crate) async fn invoke_as(&self, form: Form, payload: &[u8]) -> Outcome {
+        match self.lease().await {
+            Ok(lease) => lease.invoke(invocation(form, payload)).await,
+            Err(LeaseError::Init(outcome)) => *outcome,
+            Err(e) => panic!("no lease: {e}"),
+        }
+    }
+
+    pub(crate) fn status(&self) -> FunctionStatus {
+        self.functions.status().remove(0)
+    }
+
+    /// Waits until the function's status is as it should be.
+    pub(crate) async fn until(&self, what: impl Fn(&FunctionStatus) -> bool) -> FunctionStatus {
+        until(|| Some(self.status()).filter(&what)).await
+    }
+}
+
+pub(crate) fn name() -> Name {
+    "f".parse().unwrap()
+}
+
+pub(crate) fn invocation(form: Form, payload: &[u8]) -> Invocation {
+    Invocation {
+        request_id: Uuid::now_v7(),
+        payload: Payload { bytes: payload.to_vec().into(), form },
+        event_id: "event-1".into(),
+        trace: None,
+    }
+}
+
+/// Looks again until there is something. The state of processes and files has no signal to wait for.
+pub(crate) async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < LONG, "waited too long");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(crate) fn is_running(pid: &str) -> bool {
+    // a zombie has ended, it only waits to be reaped
+    fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"))
+        .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or_default().starts_with('Z'))
+}
+
+pub(crate) fn kind(outcome: &Outcome) -> &str {
+    outcome.fault.as_ref().map_or("", |f| &f.kind)
+}
+
+pub(crate) fn message(outcome: &Outcome) -> &str {
+    outcome.fault.as_ref().map_or("", |f| &f.message)
+}
+
+pub(crate) fn text(outcome: &Outcome) -> &str {
+    std::str::from_utf8(&outcome.output).unwrap()
+}
+
+pub(crate) fn plain(value: impl ToString) -> EnvValue {
+    EnvValue::Plain(value.to_string())
+}

@@ -1,0 +1,138 @@
+//! What a pool promises: caps, queues, warmth, expiry, and that nothing it started outlives its use.
+
+use std::{fs, time::Duration};
+
+use crate::harness::*;
+use bus::{
+    outcome::{Ending, Start},
+    payload::Form,
+};
+use runtimes::LeaseError;
+
+const PID: &str = "import os\ndef handler(event, context):\n    return os.getpid()\n";
+
+#[tokio::test]
+async fn no_more_than_the_cap_run_at_once_and_all_get_their_turn() {
+    let code = "import os, time\ndef handler(event, context):\n    fd = os.open(event, os.O_CREAT | os.O_APPEND | os.O_WRONLY)\n    os.write(fd, b'+')\n    time.sleep(0.01)\n    os.write(fd, b'-')\n";
+    let node = Node::new().function_with(code, |f| f.concurrency = 3);
+    let path = serde_json::to_string(&node.note()).unwrap();
+    let calls: Vec<_> = (0..40)
+        .map(|_| {
+            let (node, path) = (node.clone(), path.clone());
+            tokio::spawn(async move { node.invoke(&path).await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().ending, Ending::Ok);
+    }
+    let (mut now, mut most) = (0, 0);
+    for mark in fs::read(node.note()).unwrap() {
+        now += if mark == b'+' { 1 } else { -1 };
+        most = most.max(now);
+    }
+    assert_eq!(now, 0);
+    assert!((2..=3).contains(&most), "{most} ran at once");
+    let status = node.status();
+    assert_eq!((status.invocations, status.busy, status.waiting, status.starting), (40, 0, 0, 0), "{status:?}");
+    assert!(status.warm <= 3 && status.cold_starts <= 3, "{status:?}");
+}
+
+#[tokio::test]
+async fn who_waits_too_long_is_told_that_all_are_busy_and_a_released_one_goes_to_who_waits() {
+    let node = Node::new().function_with(PID, |f| f.concurrency = 1);
+    let held = node.lease().await.unwrap();
+    let busy = node.functions.lease(&name(), Duration::from_millis(20)).await;
+    assert!(matches!(busy, Err(LeaseError::Busy)));
+    assert_eq!(node.functions.free(&name()), Some(0));
+    let waiting = tokio::spawn({
+        let node = node.clone();
+        async move { node.lease().await.map(|l| l.is_cold()) }
+    });
+    node.until(|s| s.waiting == 1).await;
+    drop(held);
+    assert!(!waiting.await.unwrap().unwrap(), "an unused instance was not handed on");
+    assert_eq!(node.functions.free(&name()), Some(1));
+}
+
+#[tokio::test]
+async fn unknown_and_stopped_functions_are_told_apart() {
+    let mut node = Node::new().function(PID);
+    assert!(matches!(node.functions.lease(&"g".parse().unwrap(), LONG).await, Err(LeaseError::Unknown(_))));
+    node.invoke("1").await;
+    node.reconfigure(|f| f.concurrency = 0);
+    assert!(matches!(node.lease().await, Err(LeaseError::Stopped)));
+    assert_eq!(node.status().warm, 0);
+    node.reconfigure(|f| f.concurrency = 1);
+    assert_eq!(node.invoke("1").await.ending, Ending::Ok);
+}
+
+#[tokio::test]
+async fn idle_instances_end_after_their_time_down_to_zero() {
+    let node = Node::new().function_with(PID, |f| f.keep_alive = Duration::from_millis(50));
+    let pid = text(&node.invoke("1").await).to_owned();
+    node.until(|s| s.warm == 0).await;
+    until(|| (!is_running(&pid)).then_some(())).await;
+    assert_eq!(node.invoke("1").await.start, Start::Cold);
+}
+
+#[tokio::test]
+async fn warm_instances_are_there_before_anybody_calls_and_are_replaced_when_they_die() {
+    let node = Node::new().function_with(PID, |f| (f.warm, f.keep_alive) = (2, Duration::ZERO));
+    node.until(|s| s.warm == 2).await;
+    let first = node.invoke("1").await;
+    assert_eq!(first.start, Start::Warm);
+    let pid = rustix::process::Pid::from_raw(text(&first).parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let second = node.invoke("1").await;
+    assert_eq!((second.ending, second.start), (Ending::Ok, Start::Warm));
+    assert_ne!(second.output, first.output);
+    until(|| (!is_running(text(&first))).then_some(())).await;
+    node.until(|s| s.warm == 2).await;
+}
+
+#[tokio::test]
+async fn an_instance_that_dies_between_two_calls_fails_neither() {
+    let code = "import os, threading\ndef handler(event, context):\n    threading.Timer(0.01, os._exit, (0,)).start()\n    return os.getpid()\n";
+    let node = Node::new().function(code);
+    let first = node.invoke("1").await;
+    until(|| (!is_running(text(&first))).then_some(())).await;
+    assert_eq!(node.invoke("1").await.ending, Ending::Ok);
+}
+
+#[tokio::test]
+async fn dropping_an_invocation_kills_its_whole_group() {
+    let code = "import os, subprocess, time\ndef handler(event, context):\n    child = subprocess.Popen(['sleep', '1000'])\n    open(event + '~', 'w').write(f'{os.getpid()} {child.pid}')\n    os.rename(event + '~', event)\n    time.sleep(1000)\n";
+    let node = Node::new().function(code);
+    let path = serde_json::to_string(&node.note()).unwrap();
+    let call = node.lease().await.unwrap().invoke(invocation(Form::Json, path.as_bytes()));
+    let running = tokio::spawn(call);
+    let pids = until(|| fs::read_to_string(node.note()).ok()).await;
+    assert!(pids.split(' ').all(is_running));
+    running.abort();
+    until(|| (!pids.split(' ').any(is_running)).then_some(())).await;
+    assert_eq!(node.status().busy, 0);
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_everything_politely_first() {
+    let code = "import atexit, os, signal, sys\nimport threading\ndef handler(event, context):\n    signal.signal(signal.SIGTERM, lambda *_: (open(event, 'w').write('polite'), os._exit(0)))\n    return os.getpid()\n";
+    let node = Node::new().function(code);
+    let outcome = node.invoke(&serde_json::to_string(&node.note()).unwrap()).await;
+    node.functions.shutdown(LONG).await;
+    assert_eq!(fs::read_to_string(node.note()).unwrap(), "polite");
+    assert!(!is_running(text(&outcome)));
+    assert!(matches!(node.lease().await, Err(LeaseError::Unknown(_))));
+}
+
+#[tokio::test]
+async fn a_removed_function_finishes_what_it_runs() {
+    let node = Node::new().function(
+        "import time\ndef handler(event, context):\n    open(event, 'w')\n    time.sleep(0.2)\n    return 'done'\n",
+    );
+    let path = serde_json::to_string(&node.note()).unwrap();
+    let running = tokio::spawn(node.lease().await.unwrap().invoke(invocation(Form::Json, path.as_bytes())));
+    until(|| node.note().exists().then_some(())).await;
+    node.functions.configure(std::collections::BTreeMap::new());
+    assert_eq!(text(&running.await.unwrap()), "\"done\"");
+    assert!(node.functions.status().is_empty());
+}
