@@ -17,7 +17,7 @@ pub(crate) struct Args {
 }
 
 /// What every command takes.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Global {
     /// The config file
     #[arg(long, global = true, env = "FNBUS_CONFIG", default_value = "fnbus.toml", value_name = "FILE")]
@@ -32,9 +32,32 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Start a project: a config file and a first function
     Init(command::init::Init),
+    /// Run the bus
+    Up(command::up::Up),
     /// Look for problems in the config file without running anything
     Check(command::check::Check),
     /// Show what can be written in the config file
     #[command(subcommand)]
     Config(command::config::ConfigCommand),
+    /// Put an event on the bus
+    Emit(command::emit::Emit),
+    /// Run a function once and wait for its result
+    Invoke(command::invoke::Invoke),
+    /// What happened, and where it stands
+    Events(command::events::Events),
+    /// Everything about one event
+    Show(command::show::Show),
+    /// Deliver logged events again
+    Replay(command::replay::Replay),
+    /// What was given up: list, show, redrive
+    #[command(subcommand)]
+    Dead(command::dead::Dead),
+    /// What functions print
+    Logs(command::logs::Logs),
+    /// What can run, and how it does
+    Functions(command::functions::Functions),
+    /// What is listened to, and where it goes
+    Triggers(command::triggers::Triggers),
+    /// Completions for a shell
+    Completions(command::completions::Completions),
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 /// A table without lines, as wide as it needs.
 pub(crate) fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(headers);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(headers);
     for row in rows {
         table.add_row(row.iter().map(|cell| clean(cell)));
     }

@@ -9,7 +9,7 @@ use bus::{
     Name,
     presence::{LogLine, LogStream},
 };
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use tokio::{net::unix::pipe, sync::broadcast};
 use uuid::Uuid;
 

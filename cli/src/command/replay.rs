@@ -104,7 +104,8 @@ fn describe(plan: &Plan, request: &Request) {
     if *without_body > 0 {
         terminal::talk(format_args!("{without_body} are left out: their bodies are gone by [log] keep"));
     }
-    let follows = if request.hold { "nothing follows from them" } else { "what follows from their outputs follows again" };
+    let follows =
+        if request.hold { "nothing follows from them" } else { "what follows from their outputs follows again" };
     terminal::talk(follows);
 }
 

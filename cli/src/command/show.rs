@@ -30,7 +30,11 @@ impl Show {
         global.ask(async |client| {
             let path = format!("/v1/events/{}", percent(&self.id));
             let event: EventDetail = client.get(&path, None::<&()>).await?;
-            if self.json { show::json(&event)? } else { print(&event)? }
+            if self.json {
+                show::json(&event)?
+            } else {
+                print(&event)?
+            }
             Ok(ExitCode::SUCCESS)
         })
     }
@@ -68,7 +72,9 @@ fn print(event: &EventDetail) -> io::Result<()> {
     }
     match (&event.data, &event.data_base64) {
         (Some(text), _) if !text.is_empty() => block("data", text)?,
-        (_, Some(base64)) => field("data", Some(&format!("{} bytes of base64: {}", base64.len(), show::short(base64, 60))))?,
+        (_, Some(base64)) => {
+            field("data", Some(&format!("{} bytes of base64: {}", base64.len(), show::short(base64, 60))))?
+        }
         _ => {}
     }
     for delivery in &event.deliveries {
@@ -109,12 +115,9 @@ fn print_attempt(attempt: &AttemptDetail) -> io::Result<()> {
     let outcome = attempt.outcome.as_deref().unwrap_or("running");
     let started = attempt.started.map(show::time).unwrap_or_default();
     let mut times = Vec::new();
-    for (name, ms) in [
-        ("queue", attempt.queue_ms),
-        ("start", attempt.start_ms),
-        ("init", attempt.init_ms),
-        ("run", attempt.run_ms),
-    ] {
+    for (name, ms) in
+        [("queue", attempt.queue_ms), ("start", attempt.start_ms), ("init", attempt.init_ms), ("run", attempt.run_ms)]
+    {
         if let Some(ms) = ms.filter(|ms| *ms > 0.0) {
             times.push(format!("{name} {ms:.1} ms"));
         }

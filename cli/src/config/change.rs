@@ -20,7 +20,6 @@ impl fmt::Display for NeedsRestart {
 }
 
 impl Config {
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the reload of `up`"))]
     /// What of `new` does not take effect while this config runs.
     pub(crate) fn needs_restart(&self, new: &Self) -> Vec<NeedsRestart> {
         let fixed = |config: &Self| {

@@ -119,11 +119,7 @@ impl Config {
 }
 
 /// Reads a table of named entries.
-fn named<T>(
-    file: &Reader<'_>,
-    key: &str,
-    read: impl Fn(&Name, Reader<'_>) -> Option<T>,
-) -> BTreeMap<Name, T> {
+fn named<T>(file: &Reader<'_>, key: &str, read: impl Fn(&Name, Reader<'_>) -> Option<T>) -> BTreeMap<Name, T> {
     let entry = |field: Field<'_>| {
         let name = Name::from_str(field.name);
         if let Err(invalid) = &name {
@@ -134,6 +130,23 @@ fn named<T>(
         Some((name.ok()?, value?))
     };
     file.fields(key).into_iter().filter_map(entry).collect()
+}
+
+/// The data folder a config file names, whatever else may be wrong with the file: so that a node that still runs on
+/// an older edit of it is found.
+pub(crate) fn data_folder(path: &Path) -> Result<PathBuf, ConfigError> {
+    match Config::load(path) {
+        Ok(config) => Ok(config.bus.data),
+        Err(ConfigError::Wrong(_)) => {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let (table, _) = DeTable::parse_recoverable(&text);
+            let bus = table.get_ref().get("bus").and_then(|bus| bus.get_ref().as_table());
+            let data = bus.and_then(|bus| bus.get("data")?.get_ref().as_str()).map(PathBuf::from);
+            let file = absolute(path);
+            Ok(file.parent().unwrap_or(&file).join(data.unwrap_or(BusConfig::default().data)))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -379,10 +379,12 @@ fn violation(value: &Value, schema: &Value) -> Option<String> {
             let required = schema["required"].as_array().into_iter().flatten();
             let missing = required.filter_map(|k| k.as_str()).find(|k| !object.contains_key(*k));
             missing.map(|key| format!("{key} is missing")).or_else(|| {
-                object.iter().find_map(|(key, value)| match (&schema["properties"][key], &schema["additionalProperties"]) {
-                    (Value::Null, Value::Bool(false)) => Some(format!("{key} is not allowed")),
-                    (Value::Null, other) => violation(value, other),
-                    (known, _) => violation(value, known),
+                object.iter().find_map(|(key, value)| {
+                    match (&schema["properties"][key], &schema["additionalProperties"]) {
+                        (Value::Null, Value::Bool(false)) => Some(format!("{key} is not allowed")),
+                        (Value::Null, other) => violation(value, other),
+                        (known, _) => violation(value, known),
+                    }
                 })
             })
         }

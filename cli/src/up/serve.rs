@@ -58,8 +58,7 @@ pub(crate) enum ServeError {
 pub(crate) async fn serve(global: Global, config: Config, options: Options) -> Result<(), ServeError> {
     let ending = signals::watch().map_err(ServeError::Signals)?;
     let address = config.http.listen;
-    let listener =
-        TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
+    let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
     let http_address = listener.local_addr().unwrap_or(address);
     let table = Table::new(&config.bus.namespace, &config.http, &config.triggers).map_err(|collisions| {
         ServeError::Routes(collisions.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
@@ -92,7 +91,8 @@ pub(crate) async fn serve(global: Global, config: Config, options: Options) -> R
 
     // Each role ends when its own token is cancelled: ending in order is cancelling in order.
     let (accepting, working, asking) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let reload = Reload { global, config: config.clone(), bus: bus.clone(), functions: functions.clone(), http: http.clone() };
+    let reload =
+        Reload { global, config: config.clone(), bus: bus.clone(), functions: functions.clone(), http: http.clone() };
     let reloading = tokio::spawn(reload.run(accepting.clone()));
     let mut serving = tokio::spawn(http.run(listener, accepting.clone()));
     let mut working_task = tokio::spawn(worker.run(calls, options.grace, working.clone()));

@@ -61,12 +61,8 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
 /// A call to try, with variables filled in and a body where the method has one.
 fn curl(http: SocketAddr, route: &triggers::http::route::RoutePath) -> String {
     let method = if route.method == "ANY" { "GET" } else { &route.method };
-    let path: String = route
-        .path
-        .split('/')
-        .map(|segment| segment.trim_matches(['{', '}', '+']))
-        .collect::<Vec<_>>()
-        .join("/");
+    let path: String =
+        route.path.split('/').map(|segment| segment.trim_matches(['{', '}', '+'])).collect::<Vec<_>>().join("/");
     let path = if route.path.starts_with('/') { path } else { "/".to_owned() };
     let (verb, body) = match method {
         "GET" => (String::new(), ""),

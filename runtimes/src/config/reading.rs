@@ -1,6 +1,9 @@
 //! Reads `[functions.NAME]`.
 
-use std::{collections::BTreeMap, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use bus::{
     Name,
