@@ -225,7 +225,7 @@ impl Tasks {
     pub async fn stop(mut self) {
         self.relay.cancel();
         self.bus.log().close().await;
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.bus.nats().client.flush()).await;
+        self.bus.nats().end().await;
         self.server.cancel();
         while self.tasks.join_next().await.is_some() {}
     }

@@ -23,7 +23,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "FNBUS_CONFIG", default_value = "fnbus.toml", value_name = "FILE")]
     pub(crate) config: PathBuf,
     /// The data folder, instead of `[bus] data`
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(id = "data_folder", long = "data", global = true, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 }
 

@@ -25,6 +25,8 @@ pub struct Nats {
     pub client: Client,
     pub jetstream: jetstream::Context,
     connected: watch::Receiver<bool>,
+    /// Set when we end the connection ourselves: then its loss is no news.
+    ending: Arc<AtomicBool>,
 }
 
 /// Why there is no connection.
@@ -53,13 +55,15 @@ impl Nats {
         let (signal, connected) = watch::channel(true);
         let signal = Arc::new(signal);
         let lost_before = Arc::new(AtomicBool::new(false));
+        let ending = Arc::new(AtomicBool::new(false));
+        let expected = ending.clone();
         let mut options = ConnectOptions::new()
             .name(format!("fnbus {namespace}"))
             .connection_timeout(Duration::from_secs(5))
             .ping_interval(Duration::from_secs(10))
             .reconnect_delay_callback(|attempts| Duration::from_millis((20 * attempts as u64).min(1000)))
             .event_callback(move |event| {
-                let (signal, lost_before) = (signal.clone(), lost_before.clone());
+                let (signal, lost_before, expected) = (signal.clone(), lost_before.clone(), expected.clone());
                 async move {
                     match event {
                         async_nats::Event::Connected => {
@@ -69,7 +73,7 @@ impl Nats {
                             signal.send_replace(true);
                         }
                         async_nats::Event::Disconnected => {
-                            if !lost_before.swap(true, Ordering::Relaxed) {
+                            if !lost_before.swap(true, Ordering::Relaxed) && !expected.load(Ordering::Relaxed) {
                                 tracing::warn!("the connection to NATS is lost; accepting goes on, running waits");
                             }
                             signal.send_replace(false);
@@ -100,7 +104,13 @@ impl Nats {
             tracing::debug!(%error, "JetStream does not answer");
             return Err(ConnectError::NoJetStream { url });
         }
-        Ok(Self { client, jetstream, connected })
+        Ok(Self { client, jetstream, connected, ending })
+    }
+
+    /// Sends what is still to be sent; from now on the loss of the connection is expected.
+    pub async fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.client.flush()).await;
     }
 
     pub fn is_connected(&self) -> bool {

@@ -15,7 +15,7 @@ pub(crate) struct Emit {
     /// The event's type, such as order.priced; or @FILE or - with a whole CloudEvent in JSON
     kind: String,
     /// Its data: JSON, text, @FILE or - for stdin
-    #[arg(short, long, value_name = "DATA")]
+    #[arg(short = 'd', long = "payload", id = "payload", value_name = "DATA")]
     data: Option<Input>,
     /// Its source; default /<namespace>/emit
     #[arg(long)]

@@ -14,7 +14,7 @@ pub(crate) struct Invoke {
     /// The function
     name: String,
     /// What it gets: JSON, @FILE or - for stdin
-    #[arg(short, long, default_value = "{}", value_name = "DATA")]
+    #[arg(short = 'd', long = "payload", id = "payload", default_value = "{}", value_name = "DATA")]
     data: Input,
     /// One JSON object: event, outcome, fault, log, version, start, times, output
     #[arg(long)]

@@ -118,17 +118,16 @@ fn print_attempt(attempt: &AttemptDetail) -> io::Result<()> {
     for (name, ms) in
         [("queue", attempt.queue_ms), ("start", attempt.start_ms), ("init", attempt.init_ms), ("run", attempt.run_ms)]
     {
-        if let Some(ms) = ms.filter(|ms| *ms > 0.0) {
+        if let Some(ms) = ms.filter(|ms| *ms >= 0.05) {
             times.push(format!("{name} {ms:.1} ms"));
         }
     }
     let version = attempt.version.as_deref().filter(|v| !v.is_empty()).unwrap_or("-");
     writeln!(stdout(), "   {}. {outcome:<10} {started}  version {version}  {}", attempt.n, times.join(", "))?;
-    if let Some(error) = &attempt.error {
-        writeln!(stdout(), "      {}: {}", show::clean(&error.kind), show::clean(&error.message))?;
-    }
-    if let Some(output) = attempt.output.as_deref().filter(|output| !output.is_empty()) {
-        writeln!(stdout(), "      = {}", show::short(output, 200))?;
+    match (&attempt.error, &attempt.output) {
+        (Some(error), _) => writeln!(stdout(), "      {}: {}", show::clean(&error.kind), show::clean(&error.message))?,
+        (None, Some(output)) if !output.is_empty() => writeln!(stdout(), "      = {}", show::short(output, 200))?,
+        _ => {}
     }
     if let Some(log) = &attempt.log {
         for line in log.lines() {
