@@ -151,25 +151,25 @@ mod tests {
         assert_eq!(text.parse::<RoutePath>().map(|route| route.to_string()), Ok(text.to_owned()));
     }
 
-    #[rstest]
-    #[case("/orders")]
-    #[case("post /orders")]
-    #[case("TRACE /orders")]
-    #[case("GET orders")]
-    #[case("GET /a//b")]
-    #[case("GET /a/../b")]
-    #[case("GET /{a+}/b")]
-    #[case("GET /{a}/{a}")]
-    #[case("GET /x-{a}")]
-    #[case("GET /{}")]
-    #[case("GET /{a b}")]
-    #[case("GET /a%20b")]
-    #[case("GET /a?b=c")]
-    #[case("")]
-    fn what_is_no_route_is_refused_with_advice(#[case] text: &str) {
-        let error = text.parse::<RoutePath>().unwrap_err().to_string();
-        insta::with_settings!({ omit_expression => true }, {
-            insta::assert_snapshot!(format!("advice {text}").replace(|c: char| !c.is_ascii_alphanumeric(), "_"), error);
-        });
+    #[test]
+    fn what_is_no_route_is_refused_with_advice() {
+        let bad = [
+            "",
+            "/orders",
+            "post /orders",
+            "TRACE /orders",
+            "GET orders",
+            "GET /a//b",
+            "GET /a/../b",
+            "GET /{a+}/b",
+            "GET /{a}/{a}",
+            "GET /x-{a}",
+            "GET /{}",
+            "GET /{a b}",
+            "GET /a%20b",
+            "GET /a?b=c",
+        ];
+        let advice = bad.map(|text| text.parse::<RoutePath>().unwrap_err().to_string());
+        insta::assert_snapshot!(advice.join("\n"));
     }
 }

@@ -63,8 +63,7 @@ async fn a_path_that_could_mean_another_is_refused(#[case] path: &str) {
 async fn heads_over_the_limits_are_refused() {
     let bus = Bus::new();
     let server = server(&bus).await;
-    let headers: String = (0..20_000).map(|n| format!("x-{n}: 1\r\n")).collect();
-    let many = format!("POST /a HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+    let many = format!("POST /a HTTP/1.1\r\nHost: x\r\n{}\r\n", "x-a: 1\r\n".repeat(20_000));
     assert_eq!(server.answer(many.as_bytes()).await.status, 431);
     let more_than_100 = format!("POST /a HTTP/1.1\r\nHost: x\r\n{}\r\n", "a:\r\n".repeat(100));
     assert_eq!(server.answer(more_than_100.as_bytes()).await.status, 431);

@@ -57,7 +57,7 @@ async fn a_reload_changes_the_routes_of_the_next_request() {
     let bus = Bus::new();
     let server = serve(&bus, &[("GET /a", Mode::Sync)]).await;
     assert_eq!(server.request("GET /a", &[], b"").await.status, 200);
-    server.server.reload(table(&[("GET /b", Mode::Sync)]));
+    server.http.reload(table(&[("GET /b", Mode::Sync)]));
     assert_eq!(server.request("GET /a", &[], b"").await.status, 404);
     assert_eq!(server.request("GET /b", &[], b"").await.status, 200);
 }

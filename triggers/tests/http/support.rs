@@ -146,7 +146,7 @@ pub(crate) fn ok(output: impl Into<Bytes>) -> Outcome {
 /// A server that serves until dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    pub(crate) server: HttpServer<Bus>,
+    pub(crate) http: HttpServer<Bus>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: JoinHandle<()>,
 }
@@ -188,7 +188,7 @@ pub(crate) async fn serve_within(bus: &Bus, routes: &[(&str, Mode)], limits: Lim
     let server = HttpServer::new(bus.clone(), table(routes), limits);
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(server.clone().run(listener, shutdown.clone()));
-    Server { address, server, shutdown, running }
+    Server { address, http: server, shutdown, running }
 }
 
 #[derive(Debug)]
