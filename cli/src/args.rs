@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Functions(command::functions::Functions),
     /// What is listened to, and where it goes
     Triggers(command::triggers::Triggers),
+    /// The running node: addresses, folders, and how much it holds
+    Node(command::node::Node),
     /// Completions for a shell
     Completions(command::completions::Completions),
 }

@@ -351,7 +351,7 @@ impl Pool {
         let mut state = lock(&self.state);
         let (alive, died): (Vec<_>, Vec<_>) = state.idle.drain(..).partition(|i| i.instance.is_alive());
         state.idle = alive;
-        if !died.is_empty() {
+        if !died.is_empty() && !state.closed {
             warn!(function.name = %self.name, "{} idle instances of `{}` ended by themselves", died.len(), self.name);
             state.backoff.failed(now);
         }

@@ -1,1 +1,30 @@
-//! tests
+//! The harness of the end-to-end tests: a real `fnbus up` with a real nats-server and real Python, in a folder of its
+//! own, on ports of its own, gone when the test ends.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use fnbus_tests::Project;
+//! let node = Project::new()
+//!     .function("hello", "def handler(event, context):\n    return 'hi'\n")
+//!     .config("[triggers.hello]\nhttp = 'GET /hello'\nto = 'hello'\n")
+//!     .start()
+//!     .await;
+//! assert_eq!(node.get("/hello").await.text(), "hi");
+//! # }
+//! ```
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
+/// Waiting for a condition.
+mod eventually;
+/// HTTP requests of a client.
+mod http;
+/// A node that runs.
+mod node;
+/// A project folder: config and functions.
+mod project;
+
+pub use eventually::{PATIENCE, eventually};
+pub use http::Answer;
+pub use node::{Node, Output};
+pub use project::Project;

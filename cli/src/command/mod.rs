@@ -13,6 +13,7 @@ pub(crate) mod dead;
 pub(crate) mod logs;
 pub(crate) mod functions;
 pub(crate) mod triggers;
+pub(crate) mod node;
 pub(crate) mod completions;
 /// Data given on the command line.
 mod input;
@@ -40,6 +41,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Logs(command) => command.run(&args.global),
         Command::Functions(command) => command.run(&args.global),
         Command::Triggers(command) => command.run(&args.global),
+        Command::Node(command) => command.run(&args.global),
         Command::Completions(command) => command.run(),
     }
 }

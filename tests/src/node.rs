@@ -1,0 +1,222 @@
+//! A running `fnbus up`.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus, Stdio},
+    sync::Mutex,
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::{
+    eventually,
+    http::{Answer, send},
+    project::Project,
+};
+
+/// A node that runs, until it is dropped. What it says is shown when the test fails.
+pub struct Node {
+    project: Project,
+    child: Mutex<Child>,
+    http: String,
+}
+
+/// What a command said and how it ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// Stdout as one JSON value a line.
+    pub fn lines(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or(-1)
+    }
+
+    /// Both streams, for what a person would read.
+    pub fn all(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+}
+
+impl From<std::process::Output> for Output {
+    fn from(output: std::process::Output) -> Self {
+        Self {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Node {
+    pub(crate) async fn start(project: Project) -> Self {
+        project.write_config();
+        let child = spawn(&project);
+        let mut node = Self { project, child: Mutex::new(child), http: String::new() };
+        node.http = node.ready().await;
+        node
+    }
+
+    /// Waits until the node answers, and gives its HTTP address.
+    async fn ready(&self) -> String {
+        let node = eventually("the node is ready", || async {
+            if let Ok(Some(status)) = self.child.lock().unwrap().try_wait() {
+                panic!("fnbus ended at once ({status}):\n{}", self.said());
+            }
+            let output = self.fnbus(&["node", "--json"]).await;
+            (output.code() == 0).then(|| output.lines().remove(0))
+        });
+        let node = node.await;
+        node["http"].as_str().unwrap().trim_start_matches("http://").to_owned()
+    }
+
+    /// Kills the node with SIGKILL and waits until it is gone.
+    pub fn kill(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts it again after it ended, on what is in its folders.
+    pub async fn restart(&mut self) {
+        *self.child.lock().unwrap() = spawn(&self.project);
+        self.http = self.ready().await;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.process(), signal).unwrap();
+    }
+
+    /// Ends it in order and waits.
+    pub async fn stop(&self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended().await
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&self) -> ExitStatus {
+        eventually("the node ends", || async { self.child.lock().unwrap().try_wait().unwrap() }).await
+    }
+
+    pub fn process(&self) -> Pid {
+        Pid::from_child(&self.child.lock().unwrap())
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn http(&self) -> &str {
+        &self.http
+    }
+
+    pub fn project(&self) -> &Project {
+        &self.project
+    }
+
+    pub fn path(&self) -> &Path {
+        self.project.path()
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.path().join(".fnbus")
+    }
+
+    /// What it has printed so far, both streams.
+    pub fn said(&self) -> String {
+        let mut text = String::new();
+        let _ = File::open(self.path().join("up.log")).and_then(|mut file| file.read_to_string(&mut text));
+        text
+    }
+
+    /// Waits until it has printed `text`.
+    pub async fn says(&self, text: &str) {
+        eventually(&format!("the node says {text:?}"), || async { self.said().contains(text).then_some(()) }).await;
+    }
+
+    /// Runs a `fnbus` command on this node.
+    pub async fn fnbus(&self, arguments: &[&str]) -> Output {
+        let mut command = tokio::process::Command::from(self.project.command(arguments));
+        command.stdin(Stdio::null()).output().await.unwrap().into()
+    }
+
+    /// The same, which must succeed; its lines of JSON.
+    pub async fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        let output = self.fnbus(arguments).await;
+        assert_eq!(output.code(), 0, "fnbus {arguments:?} failed: {}", output.all());
+        output.lines()
+    }
+
+    /// Everything the log knows of an event.
+    pub async fn show(&self, id: &str) -> Value {
+        self.json(&["show", id, "--json"]).await.remove(0)
+    }
+
+    /// Waits until an event has this status, and gives everything about it.
+    pub async fn event_is(&self, id: &str, status: &str) -> Value {
+        eventually(&format!("event {id} is {status}"), || async {
+            let event = self.show(id).await;
+            (event["status"] == status).then_some(event)
+        })
+        .await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path), "").await
+    }
+
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Answer {
+        self.send(Request::post(path).header("content-type", "application/json"), body).await
+    }
+
+    /// Sends any request.
+    pub async fn send(&self, request: hyper::http::request::Builder, body: impl Into<Bytes>) -> Answer {
+        self.try_send(request, body).await.unwrap()
+    }
+
+    /// The same when there may be no answer.
+    pub async fn try_send(
+        &self,
+        request: hyper::http::request::Builder,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, String> {
+        let request = request.header("host", &self.http).body(Full::new(body.into())).unwrap();
+        send(&self.http, request).await
+    }
+
+    /// Posts and gives the id of the 202.
+    pub async fn accepted(&self, path: &str, body: impl Into<Bytes>) -> String {
+        let answer = self.post(path, body).await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        answer.json::<Value>()["id"].as_str().unwrap().to_owned()
+    }
+}
+
+fn spawn(project: &Project) -> Child {
+    let log = File::options().create(true).append(true).open(project.path().join("up.log")).unwrap();
+    let mut command = project.up();
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command.spawn().unwrap()
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- fnbus said:\n{}---", self.said());
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A project folder: a config file and functions, made in the test.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+use crate::node::Node;
+
+/// A project that is not running. Every part may be left out.
+pub struct Project {
+    folder: TempDir,
+    config: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Default for Project {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Project {
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::Builder::new().prefix("fnbus-test-").tempdir().unwrap(),
+            config: "[http]\nlisten = \"127.0.0.1:0\"\n".to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// A Python function: its code in `NAME/app.py`, its table in the config.
+    pub fn function(self, name: &str, code: &str) -> Self {
+        self.function_with(name, code, "")
+    }
+
+    /// The same with further keys in its table.
+    pub fn function_with(self, name: &str, code: &str, keys: &str) -> Self {
+        self.file(&format!("{name}/app.py"), code)
+            .config(&format!("[functions.{name}]\nruntime = \"python\"\n{keys}\n"))
+    }
+
+    /// A file in the project's folder.
+    pub fn file(self, path: &str, text: &str) -> Self {
+        let path = self.folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    /// More of `fnbus.toml`. It begins with an `[http]` table that listens on any free port.
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config.push_str(toml);
+        self.config.push('\n');
+        self
+    }
+
+    /// All of `fnbus.toml`, without the `[http]` table.
+    pub fn whole_config(mut self, toml: &str) -> Self {
+        toml.clone_into(&mut self.config);
+        self
+    }
+
+    /// A further argument of `fnbus up`.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// A variable in the environment of `fnbus up`.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs it and waits until it is ready.
+    pub async fn start(self) -> Node {
+        Node::start(self).await
+    }
+
+    /// Runs `fnbus up`, which is expected not to start, and gives what it said.
+    pub async fn fails_to_start(&self) -> crate::Output {
+        self.write_config();
+        let mut command = tokio::process::Command::from(self.command(&["up"]));
+        let output = command.kill_on_drop(true).args(&self.arguments).output();
+        let output = tokio::time::timeout(crate::PATIENCE, output).await.expect("it started, or hangs").unwrap();
+        output.into()
+    }
+
+    pub(crate) fn write_config(&self) {
+        fs::write(self.folder.path().join("fnbus.toml"), &self.config).unwrap();
+    }
+
+    pub(crate) fn up(&self) -> Command {
+        let mut command = self.command(&["up"]);
+        command.args(&self.arguments);
+        command
+    }
+
+    /// A `fnbus` command in the project's folder.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).current_dir(self.folder.path()).env_remove("FNBUS_CONFIG").env("NO_COLOR", "1");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// The binary of the profile these tests were built in.
+pub(crate) fn binary() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let profile = test.ancestors().find(|folder| folder.join("fnbus").is_file());
+    profile.expect("no fnbus binary beside the tests: run `cargo build --workspace` (make test does)").join("fnbus")
+}
