@@ -1,1 +1,16 @@
-//! api
+//! The control plane: how people and the command line see and steer a running node.
+//!
+//! A node listens on a Unix socket in its data folder that only its user can open; [`socket`] says where it is,
+//! [`control`] what it answers, [`client`] how it is asked. The answers are JSON, streams are one object per line.
+
+/// Where a node's socket is.
+pub mod socket;
+/// What it answers.
+pub mod control;
+/// The one table from errors to statuses.
+mod problem;
+/// How it is asked.
+pub mod client;
+
+pub use client::{Client, ClientError};
+pub use control::{Control, Views};

@@ -1,28 +1,70 @@
 //! The bus: what an event is; how it is matched, logged, carried, rendered and replayed. The only crate that speaks
 //! NATS and SQLite.
 //!
+//! An **event** is accepted: it is matched against the **catalog**, and the event and its **deliveries** are written
+//! to the **log** in one synced commit. The **relay** keeps a **window** of deliveries in JetStream; a worker pulls
+//! one, asks the **owner** to `begin` it, runs the function and reports the **outcome** with `end`. A synchronous
+//! **call** takes core NATS there and back.
+//!
 //! The modules, in the order an event meets them:
 
-/// What happened: the event and its trigger's facts.
-pub mod event;
-/// Ids, all of them time-ordered UUIDs.
-pub mod id;
+/// How `fnbus.toml` is read, and the keys of the bus itself.
+pub mod config;
 /// Names that cannot be wrong.
 pub mod name;
-/// How an attempt ended.
-pub mod outcome;
-/// What a function gets.
-pub mod payload;
-/// Whether and when to try again.
-pub mod retry;
+/// Ids, all of them time-ordered UUIDs.
+pub mod id;
+/// What happened: the event and its trigger's facts.
+pub mod event;
+/// Events as others write and read them: CloudEvents.
+pub mod cloudevent;
+
 /// What triggers publish to, and what they are answered.
 pub mod sink;
 /// Where an event can go.
 pub mod target;
+/// What is bound right now: functions, triggers, rules.
+pub mod catalog;
+/// The SQLite event log: the truth.
+pub mod log;
+/// Accept, begin, end: every decision about a delivery.
+pub mod owner;
+/// What is on its way to workers, as a pure state machine.
+pub mod window;
+
+/// Every subject of fnbus.
+pub mod subject;
+/// Our own header names.
+pub mod headers;
+/// An event as a NATS message.
+pub mod wire;
+/// The NATS server, connection and stream.
+pub mod nats;
+/// From the log to JetStream.
+pub mod relay;
+/// From JetStream to a worker.
+pub mod deliver;
+/// Synchronous calls, both ends.
+pub mod call;
+
+/// What a function gets.
+pub mod payload;
+/// How an attempt ended.
+pub mod outcome;
+/// Whether and when to try again.
+pub mod retry;
+
+/// What a node tells people of itself.
+pub mod presence;
+/// All of it, started and stopped as one.
+pub mod node;
+/// Child processes that do not outlive us.
+pub mod child;
 
 pub use event::Event;
 pub use id::{EventId, RowId};
 pub use name::Name;
+pub use node::Bus;
 pub use outcome::Outcome;
 pub use sink::Sink;
 pub use target::Target;

@@ -24,6 +24,11 @@ pub struct InvalidName {
 }
 
 impl Name {
+    /// The namespace of a bus that was given none.
+    pub fn fnbus() -> Self {
+        Self("fnbus".into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

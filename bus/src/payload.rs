@@ -1,10 +1,24 @@
 //! What a function gets: pure rendering of events into the bytes of an invocation, done by the worker just before it.
 //! So one stored event can be given to any code in any format.
+//!
+//! JSON is written straight into a buffer: this runs for every invocation, and no value tree is worth its time here.
 
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+    io::Write,
+    str,
+};
+
+use base64::{display::Base64Display, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
-use crate::event::Event;
+use crate::{
+    cloudevent,
+    event::{Event, HttpMeta, Meta, is_json},
+};
 
 /// The shape of a payload, as decided when the event was matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -17,6 +31,21 @@ pub enum Format {
     HttpV2,
     /// The event in CloudEvents' JSON format.
     CloudEvent,
+}
+
+impl Format {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::HttpV2 => "http_v2",
+            Self::CloudEvent => "cloudevent",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Body, Self::HttpV2, Self::CloudEvent].into_iter().find(|format| format.as_str() == text)
+    }
 }
 
 /// What the bytes are, so that a runtime knows whether to parse them.
@@ -42,6 +71,350 @@ pub struct Payload {
 
 /// Renders one event. Never fails: an event without HTTP facts has no HTTP shape and is given as its data.
 pub fn render(event: &Event, format: Format) -> Payload {
-    let _ = format;
-    Payload { bytes: event.data.clone(), form: Form::Unknown }
+    match (format, &event.meta) {
+        (Format::HttpV2, Meta::Http(meta)) => {
+            let mut json = Vec::with_capacity(1024 + event.data.len() + event.data.len() / 8);
+            http_v2(event, meta, &mut json);
+            Payload { bytes: json.into(), form: Form::Json }
+        }
+        (Format::CloudEvent, _) => {
+            let mut json = Vec::with_capacity(512 + event.data.len() + event.data.len() / 8);
+            cloudevent::json::write(event, &mut json);
+            Payload { bytes: json.into(), form: Form::Json }
+        }
+        (Format::Body | Format::HttpV2, _) => {
+            Payload { bytes: event.data.clone(), form: form_of(event.datacontenttype.as_deref()) }
+        }
+    }
+}
+
+fn form_of(media_type: Option<&str>) -> Form {
+    match media_type {
+        None => Form::Unknown,
+        Some(media_type) if is_json(media_type) => Form::Json,
+        Some(media_type) if is_text(media_type) => Form::Text,
+        Some(_) => Form::Bytes,
+    }
+}
+
+/// Whether a media type means text, JSON included.
+pub fn is_text(media_type: &str) -> bool {
+    const TEXTS: [&str; 9] =
+        ["json", "xml", "javascript", "ecmascript", "x-www-form-urlencoded", "yaml", "x-yaml", "toml", "graphql"];
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let Some((kind, sub)) = essence.split_once('/') else { return false };
+    let last = sub.rsplit('+').next().unwrap_or_default();
+    kind.eq_ignore_ascii_case("text") || TEXTS.iter().any(|text| last.eq_ignore_ascii_case(text))
+}
+
+/// The account of every request: there is one bus and nobody to bill.
+const ACCOUNT: &str = "000000000000";
+
+fn http_v2(event: &Event, meta: &HttpMeta, to: &mut Vec<u8>) {
+    raw(to, r#"{"version":"2.0","routeKey":"#);
+    string(to, &meta.route);
+    raw(to, r#","rawPath":"#);
+    string(to, &meta.path);
+    raw(to, r#","rawQueryString":"#);
+    string(to, &meta.query);
+    cookies(meta, to);
+    headers(meta, to);
+    query(&meta.query, to);
+    request_context(event, meta, to);
+    if !meta.params.is_empty() {
+        raw(to, r#","pathParameters":"#);
+        object(to, meta.params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    }
+    body(event, to);
+    to.push(b'}');
+}
+
+fn request_context(event: &Event, meta: &HttpMeta, to: &mut Vec<u8>) {
+    let host = meta.header("host").unwrap_or_default();
+    // a port follows the last colon, unless that colon is inside of an IPv6 address' brackets
+    let domain = match host.rsplit_once(':') {
+        Some((domain, port)) if !port.contains(']') => domain,
+        _ => host,
+    };
+    raw(to, r#","requestContext":{"accountId":""#);
+    raw(to, ACCOUNT);
+    raw(to, r#"","apiId":"#);
+    string(to, event.trigger.as_ref().map_or("fnbus", |trigger| trigger.as_str()));
+    raw(to, r#","domainName":"#);
+    string(to, domain);
+    raw(to, r#","domainPrefix":"#);
+    string(to, domain.split('.').next().unwrap_or_default());
+    raw(to, r#","http":{"method":"#);
+    string(to, &meta.method);
+    raw(to, r#","path":"#);
+    string(to, &meta.path);
+    raw(to, r#","protocol":"#);
+    string(to, &meta.protocol);
+    raw(to, r#","sourceIp":"#);
+    string(to, &meta.source_ip);
+    raw(to, r#","userAgent":"#);
+    string(to, meta.header("user-agent").unwrap_or_default());
+    raw(to, r#"},"requestId":"#);
+    string(to, &event.id.to_string());
+    raw(to, r#","routeKey":"#);
+    string(to, &meta.route);
+    raw(to, r#","stage":"$default","time":""#);
+    let time = event.time.format("%d/%b/%Y:%H:%M:%S +0000");
+    let _ = write!(to, "{time}\",\"timeEpoch\":{}}}", event.time.timestamp_millis());
+}
+
+/// All cookies in a list of their own, and in no header.
+fn cookies(meta: &HttpMeta, to: &mut Vec<u8>) {
+    let lines = meta.headers.iter().filter(|(name, _)| name == "cookie");
+    let mut first = true;
+    for cookie in lines.flat_map(|(_, line)| line.split(';')).map(str::trim).filter(|cookie| !cookie.is_empty()) {
+        raw(to, if first { r#","cookies":["# } else { "," });
+        string(to, cookie);
+        first = false;
+    }
+    if !first {
+        to.push(b']');
+    }
+}
+
+fn headers(meta: &HttpMeta, to: &mut Vec<u8>) {
+    raw(to, r#","headers":"#);
+    let headers = meta.headers.iter().filter(|(name, _)| name != "cookie");
+    joined(to, headers.map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value.as_str()))));
+}
+
+fn query(query: &str, to: &mut Vec<u8>) {
+    if query.is_empty() {
+        return;
+    }
+    raw(to, r#","queryStringParameters":"#);
+    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (form_decode(name), form_decode(value))
+    });
+    joined(to, pairs);
+}
+
+fn form_decode(text: &str) -> Cow<'_, str> {
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+    } else {
+        percent_decode_str(text).decode_utf8_lossy()
+    }
+}
+
+fn body(event: &Event, to: &mut Vec<u8>) {
+    if event.data.is_empty() {
+        raw(to, r#","isBase64Encoded":false"#);
+        return;
+    }
+    raw(to, r#","body":"#);
+    match str::from_utf8(&event.data) {
+        Ok(text) if event.datacontenttype.as_deref().is_none_or(is_text) => {
+            string(to, text);
+            raw(to, r#","isBase64Encoded":false"#);
+        }
+        _ => {
+            base64(to, &event.data);
+            raw(to, r#","isBase64Encoded":true"#);
+        }
+    }
+}
+
+/// An object of pairs that may repeat a name: its values are joined by commas, where the name came first.
+fn joined<'a>(to: &mut Vec<u8>, pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>) {
+    let mut merged: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::with_capacity(16);
+    // a client chooses the names and how many: looking through the list for each would be quadratic
+    let mut places = HashMap::with_capacity(16);
+    for (name, value) in pairs {
+        match places.entry(name.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(merged.len());
+                merged.push((name, value));
+            }
+            Entry::Occupied(place) => {
+                let joined: &mut String = merged[*place.get()].1.to_mut();
+                joined.push(',');
+                joined.push_str(&value);
+            }
+        }
+    }
+    object(to, merged.iter().map(|(name, value)| (&**name, &**value)));
+}
+
+fn object<'a>(to: &mut Vec<u8>, members: impl Iterator<Item = (&'a str, &'a str)>) {
+    to.push(b'{');
+    for (at, (name, value)) in members.enumerate() {
+        if at > 0 {
+            to.push(b',');
+        }
+        string(to, name);
+        to.push(b':');
+        string(to, value);
+    }
+    to.push(b'}');
+}
+
+fn raw(to: &mut Vec<u8>, json: &str) {
+    to.extend_from_slice(json.as_bytes());
+}
+
+/// Appends a text as a JSON string.
+pub(crate) fn string(to: &mut Vec<u8>, text: &str) {
+    // writing a string into memory cannot fail
+    let _ = serde_json::to_writer(to, text);
+}
+
+/// Appends bytes as a JSON string of base64.
+pub(crate) fn base64(to: &mut Vec<u8>, bytes: &[u8]) {
+    let _ = write!(to, "\"{}\"", Base64Display::new(bytes, &BASE64_STANDARD));
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn request() -> Event {
+        let mut event = Event::new("/shop/orders", "http.request", r#"{"a":"é\n"}"#);
+        event.id = crate::EventId::foreign("r-1");
+        event.time = DateTime::from_timestamp_millis(1_583_348_638_390).unwrap();
+        event.trigger = "orders".parse().ok();
+        event.datacontenttype = Some("application/json".into());
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        event.meta = Meta::Http(Box::new(HttpMeta {
+            method: "POST".to_owned(),
+            path: "/orders/k%20r".to_owned(),
+            query: "a=1&b=x+y%26&a=2&flag".to_owned(),
+            route: "POST /orders/{region}".to_owned(),
+            params: vec![pair(("region", "k r"))],
+            headers: [
+                ("host", "shop.example:8080"),
+                ("cookie", "a=1; b=2"),
+                ("x-m", "1"),
+                ("cookie", "c=3"),
+                ("x-m", "2"),
+            ]
+            .map(pair)
+            .to_vec(),
+            protocol: "HTTP/1.1".to_owned(),
+            source_ip: "192.0.2.1".to_owned(),
+        }));
+        event
+    }
+
+    fn rendered(event: &Event, format: Format) -> Value {
+        let payload = render(event, format);
+        assert_eq!(payload.form, Form::Json);
+        serde_json::from_slice(&payload.bytes).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_rendered_as_an_http_api_payload_2_0() {
+        assert_eq!(
+            rendered(&request(), Format::HttpV2),
+            json!({
+                "version": "2.0",
+                "routeKey": "POST /orders/{region}",
+                "rawPath": "/orders/k%20r",
+                "rawQueryString": "a=1&b=x+y%26&a=2&flag",
+                "cookies": ["a=1", "b=2", "c=3"],
+                "headers": { "host": "shop.example:8080", "x-m": "1,2" },
+                "queryStringParameters": { "a": "1,2", "b": "x y&", "flag": "" },
+                "requestContext": {
+                    "accountId": "000000000000",
+                    "apiId": "orders",
+                    "domainName": "shop.example",
+                    "domainPrefix": "shop",
+                    "http": {
+                        "method": "POST",
+                        "path": "/orders/k%20r",
+                        "protocol": "HTTP/1.1",
+                        "sourceIp": "192.0.2.1",
+                        "userAgent": "",
+                    },
+                    "requestId": "r-1",
+                    "routeKey": "POST /orders/{region}",
+                    "stage": "$default",
+                    "time": "04/Mar/2020:19:03:58 +0000",
+                    "timeEpoch": 1_583_348_638_390_i64,
+                },
+                "pathParameters": { "region": "k r" },
+                "body": "{\"a\":\"é\\n\"}",
+                "isBase64Encoded": false,
+            })
+        );
+    }
+
+    #[test]
+    fn sections_without_content_are_left_out() {
+        let mut event = request();
+        event.data = Bytes::new();
+        let Meta::Http(meta) = &mut event.meta else { panic!() };
+        meta.query.clear();
+        meta.params.clear();
+        meta.headers.clear();
+        let value = rendered(&event, Format::HttpV2);
+        for absent in ["cookies", "queryStringParameters", "pathParameters", "body", "stageVariables"] {
+            assert_eq!(value.get(absent), None, "{absent}");
+        }
+        assert_eq!(value["headers"], json!({}));
+    }
+
+    #[rstest]
+    #[case::json("application/json", b"{}", false)]
+    #[case::form("application/x-www-form-urlencoded", b"a=b", false)]
+    #[case::xml("application/soap+xml; charset=utf-8", b"<a/>", false)]
+    #[case::image("image/png", b"abc", true)]
+    #[case::text_that_is_not_utf8("text/plain", b"\xff", true)]
+    fn bodies_that_are_not_text_are_base64(
+        #[case] media_type: &str,
+        #[case] data: &'static [u8],
+        #[case] expect: bool,
+    ) {
+        let mut event = request();
+        event.datacontenttype = Some(media_type.into());
+        event.data = Bytes::from_static(data);
+        let value = rendered(&event, Format::HttpV2);
+        assert_eq!(value["isBase64Encoded"], json!(expect));
+    }
+
+    #[rstest]
+    #[case(Some("application/json; charset=utf-8"), Form::Json)]
+    #[case(Some("application/vnd.acme+json"), Form::Json)]
+    #[case(Some("text/csv"), Form::Text)]
+    #[case(Some("application/xml"), Form::Text)]
+    #[case(Some("image/png"), Form::Bytes)]
+    #[case(None, Form::Unknown)]
+    fn a_body_is_what_its_media_type_says(#[case] media_type: Option<&str>, #[case] form: Form) {
+        let mut event = request();
+        event.datacontenttype = media_type.map(Into::into);
+        assert_eq!(render(&event, Format::Body), Payload { bytes: event.data.clone(), form });
+    }
+
+    #[test]
+    fn an_event_without_http_facts_is_given_as_its_data() {
+        let event = Event::new("/a", "b", "c");
+        assert_eq!(render(&event, Format::HttpV2).bytes, "c");
+    }
+
+    #[test]
+    fn a_cloud_event_is_rendered_in_the_json_format() {
+        let mut event = request();
+        event.hop = 2;
+        event.correlation = Some(crate::EventId::foreign("first"));
+        event.extensions.insert("traceparent".to_owned(), "00-1".to_owned());
+        assert_eq!(
+            rendered(&event, Format::CloudEvent),
+            json!({
+                "specversion": "1.0", "id": "r-1", "source": "/shop/orders", "type": "http.request",
+                "time": "2020-03-04T19:03:58.390Z", "datacontenttype": "application/json", "traceparent": "00-1",
+                "correlationid": "first", "hop": 2, "data": { "a": "é\n" },
+            })
+        );
+    }
 }

@@ -61,7 +61,7 @@ mod tests {
         attempts: 5,
         wait: Duration::from_secs(1),
         max_wait: Duration::from_secs(5),
-        max_age: Duration::from_secs(60),
+        max_age: Duration::from_mins(1),
     };
 
     #[rstest]

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{event::Event, id::EventId, name::Name, outcome::Outcome, payload::Format};
+use crate::{event::Event, id::EventId, log::LogError, name::Name, outcome::Outcome, payload::Format};
 
 /// Takes events. `accept` is asynchronous delivery (durable before it answers), `call` a synchronous invocation.
 pub trait Sink: Clone + Send + Sync + 'static {
@@ -80,4 +80,19 @@ pub enum CallError {
     Disconnected { reason: Arc<str> },
     #[error("the request of {size} bytes is over what NATS carries ({max} bytes)")]
     TooLarge { size: usize, max: usize },
+}
+
+impl From<LogError> for AcceptError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Full => Self::Full,
+            other => Self::Unavailable { reason: other.to_string() },
+        }
+    }
+}
+
+impl From<rusqlite::Error> for AcceptError {
+    fn from(error: rusqlite::Error) -> Self {
+        LogError::from(error).into()
+    }
 }

@@ -1,8 +1,14 @@
 //! `[functions.NAME]`: code, runtime, handler and limits.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+mod code;
+mod keys;
+mod reading;
 
-use bus::retry::RetryPolicy;
+use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
+
+use bus::{config::Word, retry::RetryPolicy};
+
+pub use code::CodeError;
 
 /// One function as configured. Paths are absolute, every value is in its range.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +33,25 @@ pub struct FunctionConfig {
     pub isolation: Isolation,
 }
 
+impl FunctionConfig {
+    /// A function with every default; the only place they are written.
+    pub fn new(runtime: RuntimeKind, code: PathBuf) -> Self {
+        Self {
+            runtime,
+            code,
+            handler: runtime.default_handler().to_owned(),
+            env: BTreeMap::new(),
+            timeout: Duration::from_secs(30),
+            memory: 256,
+            concurrency: thread::available_parallelism().map_or(2, |cores| 2 * cores.get() as u32),
+            warm: 0,
+            keep_alive: Duration::from_mins(10),
+            retry: RetryPolicy::default(),
+            isolation: Isolation::default(),
+        }
+    }
+}
+
 /// How a language is started and spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RuntimeKind {
@@ -37,11 +62,23 @@ impl RuntimeKind {
     pub const ALL: [Self; 1] = [Self::Python];
 
     /// The word in the config, and the class of workers that can run it.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Python => "python",
         }
     }
+
+    /// The handler of a function that names none.
+    pub fn default_handler(self) -> &'static str {
+        match self {
+            Self::Python => "app.handler",
+        }
+    }
+}
+
+impl Word for RuntimeKind {
+    const WORDS: &'static [(&'static str, Self)] = &[(Self::Python.as_str(), Self::Python)];
+    const LATER: &'static [&'static str] = &["node", "provided", "command", "wasm"];
 }
 
 /// What keeps a function away from the rest of the machine.
@@ -50,6 +87,11 @@ pub enum Isolation {
     /// Its own process group, scrubbed environment and resource limits: stops accidents, not hostile code.
     #[default]
     Process,
+}
+
+impl Word for Isolation {
+    const WORDS: &'static [(&'static str, Self)] = &[("process", Self::Process)];
+    const LATER: &'static [&'static str] = &["sandbox", "namespaces"];
 }
 
 /// One environment variable of a function.

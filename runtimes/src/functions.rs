@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bus::Name;
+use bus::{Name, presence::LogLine};
 use rustix::process::Signal;
 use serde::Serialize;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,7 +19,6 @@ use crate::{
     ground::{Ground, Settings},
     lease::{Lease, LeaseError},
     lock,
-    output::LogLine,
     pool::Pool,
     process::all_gone,
     version::starts_alike,

@@ -5,14 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus::Name;
+use bus::{Name, presence::LogLine};
 use chrono::Utc;
 use tokio::sync::{OnceCell, broadcast};
 use uuid::Uuid;
 
 use crate::{
     config::{EnvValue, RuntimeKind},
-    output::LogLine,
     process::Launch,
     python::Interpreter,
     version::{Store, Version},

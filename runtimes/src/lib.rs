@@ -8,30 +8,34 @@
 
 /// `[functions.NAME]` as configured.
 pub mod config;
-/// From code to a version that serves.
-mod deploy;
-/// What they are asked and answer, on the wire.
-mod frame;
+/// Pull, lease, begin, render, invoke, end, ack.
+pub mod worker;
 /// The registry: which functions there are, and the way to each.
 pub mod functions;
+/// The right to run one invocation.
+pub mod lease;
+/// The instances of one function.
+mod pool;
+/// When to hand out, start, wait or refuse: pure.
+mod slots;
+
 /// What all instances of a node share.
 mod ground;
 /// A process with code loaded, and one conversation with it.
 mod instance;
-/// The right to run one invocation.
-pub mod lease;
-/// What they print.
-mod output;
-/// The instances of one function.
-mod pool;
 /// Processes, groups, limits and their ends.
 mod process;
+/// What they print.
+mod output;
+/// What they are asked and answer, on the wire.
+mod frame;
 /// How Python functions are started.
 mod python;
-/// When to hand out, start, wait or refuse: pure.
-mod slots;
+
 /// Immutable copies of code.
 mod version;
+/// From code to a version that serves.
+mod deploy;
 /// Edits of code.
 mod watch;
 
@@ -39,7 +43,8 @@ pub use config::{EnvValue, FunctionConfig, Isolation, RuntimeKind};
 pub use functions::{FunctionStatus, Functions, State};
 pub use ground::Settings;
 pub use lease::{Invocation, Lease, LeaseError};
-pub use output::{LogLine, Stream, TAIL};
+pub use output::TAIL;
+pub use worker::Worker;
 
 /// Locks, whatever happened to others who held it: no state here is left half changed by a panic.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {

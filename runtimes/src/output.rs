@@ -5,9 +5,11 @@
 
 use std::{collections::VecDeque, fmt::Write, io};
 
-use bus::Name;
-use chrono::{DateTime, Utc};
-use serde::Serialize;
+use bus::{
+    Name,
+    presence::{LogLine, LogStream},
+};
+use chrono::Utc;
 use tokio::{net::unix::pipe, sync::broadcast};
 use uuid::Uuid;
 
@@ -18,27 +20,6 @@ const LINE: usize = 4 * 1024;
 const CHUNK: usize = 16 * 1024;
 /// Most that is read behind an answer: what was printed before it fits the pipe.
 const DRAIN: usize = 1024 * 1024;
-
-/// One line of a function, as `fnbus logs -f` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LogLine {
-    pub time: DateTime<Utc>,
-    pub function: Name,
-    /// The attempt; none while the code is being loaded.
-    pub request_id: Option<Uuid>,
-    pub stream: Stream,
-    pub text: String,
-}
-
-/// Where a line came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stream {
-    Stdout,
-    Stderr,
-    /// `START`, `END` and `REPORT`, as AWS prints them.
-    Platform,
-}
 
 /// Both streams of one process.
 pub(crate) struct Output {
@@ -68,8 +49,8 @@ impl Output {
     /// at any time.
     pub(crate) async fn fill(&mut self) {
         let stream = tokio::select! {
-            () = readable(self.stdout.as_ref()) => Stream::Stdout,
-            () = readable(self.stderr.as_ref()) => Stream::Stderr,
+            () = readable(self.stdout.as_ref()) => LogStream::Stdout,
+            () = readable(self.stderr.as_ref()) => LogStream::Stderr,
         };
         self.read(stream, pipe::Receiver::try_read);
     }
@@ -77,7 +58,7 @@ impl Output {
     /// Takes what is there, without waiting and past the reactor, which may not have heard yet of what was printed
     /// just before an answer.
     pub(crate) fn drain(&mut self) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
+        for stream in [LogStream::Stdout, LogStream::Stderr] {
             let mut left = DRAIN / CHUNK;
             while left > 0 && self.read(stream, |pipe, chunk| Ok(rustix::io::read(pipe, chunk)?)) {
                 left -= 1;
@@ -93,13 +74,13 @@ impl Output {
     /// A line of ours, made only when somebody listens.
     pub(crate) fn platform(&self, text: impl FnOnce() -> String) {
         if self.lines.logs.receiver_count() > 0 {
-            self.lines.send(Stream::Platform, text());
+            self.lines.send(LogStream::Platform, text());
         }
     }
 
     /// One read. Whether the chunk was filled, so that there may be more.
-    fn read(&mut self, stream: Stream, read: impl FnOnce(&pipe::Receiver, &mut [u8]) -> io::Result<usize>) -> bool {
-        let pipe = if stream == Stream::Stdout { &mut self.stdout } else { &mut self.stderr };
+    fn read(&mut self, stream: LogStream, read: impl FnOnce(&pipe::Receiver, &mut [u8]) -> io::Result<usize>) -> bool {
+        let pipe = if stream == LogStream::Stdout { &mut self.stdout } else { &mut self.stderr };
         let Some(open) = pipe else { return false };
         match read(open, &mut self.chunk) {
             Ok(0) => *pipe = None,
@@ -148,8 +129,8 @@ impl Lines {
         Self { function, logs, request: None, open, kept: VecDeque::new(), kept_bytes: 0, dropped: 0 }
     }
 
-    fn push(&mut self, stream: Stream, mut bytes: &[u8]) {
-        let line = usize::from(stream == Stream::Stderr);
+    fn push(&mut self, stream: LogStream, mut bytes: &[u8]) {
+        let line = usize::from(stream == LogStream::Stderr);
         while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
             self.open[line].push(&bytes[..end]);
             self.finish(stream, line);
@@ -158,7 +139,7 @@ impl Lines {
         self.open[line].push(bytes);
     }
 
-    fn finish(&mut self, stream: Stream, line: usize) {
+    fn finish(&mut self, stream: LogStream, line: usize) {
         let text = self.open[line].take();
         if self.logs.receiver_count() > 0 {
             self.send(stream, text.clone());
@@ -172,14 +153,14 @@ impl Lines {
         }
     }
 
-    fn send(&self, stream: Stream, text: String) {
+    fn send(&self, stream: LogStream, text: String) {
         let (function, request_id) = (self.function.clone(), self.request);
         // nobody listens any more
         let _ = self.logs.send(LogLine { time: Utc::now(), function, request_id, stream, text });
     }
 
     fn take(&mut self) -> String {
-        for (line, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
+        for (line, stream) in [LogStream::Stdout, LogStream::Stderr].into_iter().enumerate() {
             if !self.open[line].bytes.is_empty() {
                 self.finish(stream, line);
             }
@@ -229,9 +210,9 @@ mod tests {
     #[test]
     fn lines_of_both_streams_are_kept_in_the_order_they_came() {
         let mut lines = lines();
-        lines.push(Stream::Stdout, b"one\ntw");
-        lines.push(Stream::Stderr, b"err\n");
-        lines.push(Stream::Stdout, b"o\nlast");
+        lines.push(LogStream::Stdout, b"one\ntw");
+        lines.push(LogStream::Stderr, b"err\n");
+        lines.push(LogStream::Stdout, b"o\nlast");
         assert_eq!(lines.take(), "one\nerr\ntwo\nlast\n");
         assert_eq!(lines.take(), "");
     }
@@ -240,7 +221,7 @@ mod tests {
     fn a_flood_keeps_its_last_lines_and_says_what_is_cut() {
         let mut lines = lines();
         for n in 0..100_000 {
-            lines.push(Stream::Stdout, format!("line {n}\n").as_bytes());
+            lines.push(LogStream::Stdout, format!("line {n}\n").as_bytes());
         }
         let text = lines.take();
         assert!(text.len() <= TAIL + 60, "{} bytes are kept", text.len());
@@ -252,11 +233,11 @@ mod tests {
     fn an_endless_line_is_cut_and_invalid_utf8_is_replaced() {
         let mut lines = lines();
         for _ in 0..1000 {
-            lines.push(Stream::Stdout, &[b'x'; 1000]);
+            lines.push(LogStream::Stdout, &[b'x'; 1000]);
         }
         assert!(lines.open[0].bytes.len() <= LINE);
         assert!(lines.take().ends_with("x [995904 bytes of this line are cut]\n"));
-        lines.push(Stream::Stdout, b"\xff\xfe ok\n");
+        lines.push(LogStream::Stdout, b"\xff\xfe ok\n");
         assert_eq!(lines.take(), "\u{fffd}\u{fffd} ok\n");
     }
 
@@ -265,8 +246,8 @@ mod tests {
         let (logs, mut heard) = broadcast::channel(8);
         let mut lines = Lines::new("f".parse().unwrap(), logs);
         lines.request = Some(Uuid::nil());
-        lines.push(Stream::Stderr, b"hello\n");
+        lines.push(LogStream::Stderr, b"hello\n");
         let line = heard.try_recv().unwrap();
-        assert_eq!((line.text.as_str(), line.stream, line.request_id), ("hello", Stream::Stderr, Some(Uuid::nil())));
+        assert_eq!((line.text.as_str(), line.stream, line.request_id), ("hello", LogStream::Stderr, Some(Uuid::nil())));
     }
 }

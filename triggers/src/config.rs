@@ -1,8 +1,13 @@
 //! `[http]` and `[triggers.NAME]`: what turns the world into events.
 
+mod http;
+mod keys;
+mod kind;
+mod reading;
+
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use bus::{Target, sink::LogMode};
+use bus::{Target, config::Word, sink::LogMode};
 
 use crate::http::route::RoutePath;
 
@@ -13,6 +18,12 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Largest request body in bytes; default 6 MiB.
     pub max_body: u64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), max_body: 6 << 20 }
+    }
 }
 
 /// `[triggers.NAME]`.
@@ -60,6 +71,10 @@ pub struct EventTrigger {
     pub attributes: BTreeMap<String, Vec<String>>,
 }
 
+impl Word for Mode {
+    const WORDS: &'static [(&'static str, Self)] = &[("sync", Self::Sync), ("async", Self::Async)];
+}
+
 /// What the function gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PayloadKey {
@@ -68,4 +83,9 @@ pub enum PayloadKey {
     Lambda,
     Body,
     CloudEvent,
+}
+
+impl Word for PayloadKey {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("lambda", Self::Lambda), ("body", Self::Body), ("cloudevent", Self::CloudEvent)];
 }

@@ -1,1 +1,11 @@
-//! triggers
+//! The world -> [`Event`](bus::Event): adapters that config binds to targets.
+//!
+//! A trigger makes an event of what happened, and gives it to a [`Sink`](bus::Sink): `accept` for what is delivered
+//! later, `call` for what is answered now. It knows nothing of functions, logs or brokers.
+
+/// `[http]` and `[triggers.NAME]`.
+pub mod config;
+/// HTTP requests, answered by functions or taken as events.
+pub mod http;
+/// What a function gets of a trigger's event.
+pub mod payload;

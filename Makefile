@@ -1,0 +1,46 @@
+# The verbs of this project. CI calls check and test.
+#
+#   make run     build fnbus and start it with the example project
+#   make test    every test
+#   make check   formatting, lints, docs
+#   make bench   figures, as ratios to a floor measured in the same run
+
+CARGO ?= cargo
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+TOOLS := $(TARGET)/tools
+NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test check fmt bench
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+build:
+	$(CARGO) build --release --locked
+
+run: build
+	@server=$$(sh tools/nats-server.sh $(TOOLS)) && \
+	NATS_SERVER="$$server" PATH="$(abspath $(TARGET))/release:$$PATH" \
+	exec $(TARGET)/release/fnbus up --config functions/fnbus.toml
+
+# The tests drive the binary of their own profile: it is built first.
+test:
+	$(CARGO) build --workspace --all-targets --locked
+	@server=$$(sh tools/nats-server.sh $(TOOLS)) && export NATS_SERVER="$$server" && \
+	if [ -n "$(NEXTEST)" ]; then $(CARGO) nextest run --workspace --locked --no-fail-fast; \
+	else $(CARGO) test --workspace --locked --no-fail-fast; fi
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --document-private-items
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; fi
+
+fmt:
+	$(CARGO) fmt --all
+
+bench:
+	$(CARGO) build --release --locked --workspace
+	@server=$$(sh tools/nats-server.sh $(TOOLS)) && \
+	NATS_SERVER="$$server" $(TARGET)/release/fnbus-bench $(BENCH)

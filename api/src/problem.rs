@@ -1,0 +1,91 @@
+//! From errors to answers: the only place of the control plane that knows both.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use bus::{
+    cloudevent::InvalidEvent,
+    log::{LogError, query::QueryError},
+    sink::{AcceptError, CallError},
+};
+use serde::{Deserialize, Serialize};
+
+/// What a refused question is answered: one sentence.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Problem {
+    #[serde(skip)]
+    status: u16,
+    /// A word for programs.
+    pub(crate) code: String,
+    /// A sentence for people.
+    pub(crate) message: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &str, message: impl ToString) -> Self {
+        Self { status: status.as_u16(), code: code.to_owned(), message: message.to_string() }
+    }
+
+    pub(crate) fn bad_request(message: impl ToString) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", message)
+    }
+
+    pub(crate) fn unknown_function(name: &str, known: &[String]) -> Self {
+        let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
+        Self::new(StatusCode::NOT_FOUND, "unknown_function", format!("there is no function `{name}`; known: {known}"))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(self)).into_response()
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        match &error {
+            QueryError::UnknownId { .. } => Self::new(StatusCode::NOT_FOUND, "unknown_id", error),
+            QueryError::Ambiguous { .. } => Self::new(StatusCode::CONFLICT, "ambiguous_id", error),
+            _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "log", error),
+        }
+    }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "log", error)
+    }
+}
+
+impl From<AcceptError> for Problem {
+    fn from(error: AcceptError) -> Self {
+        match &error {
+            AcceptError::Conflict { .. } => Self::new(StatusCode::CONFLICT, "conflict", error),
+            AcceptError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "log_full", error),
+            _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "log", error),
+        }
+    }
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        let (status, code) = match &error {
+            CallError::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+            CallError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
+            CallError::Vanished { .. } => (StatusCode::BAD_GATEWAY, "vanished"),
+            CallError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        };
+        Self::new(status, code, error)
+    }
+}
+
+impl From<InvalidEvent> for Problem {
+    fn from(error: InvalidEvent) -> Self {
+        Self::bad_request(error)
+    }
+}

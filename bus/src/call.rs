@@ -1,0 +1,184 @@
+//! Synchronous calls over core NATS: there and straight back, no JetStream in the way.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{HeaderMap, Request, Subscriber, client::RequestErrorKind};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Event, Name, Outcome, headers,
+    nats::Nats,
+    outcome::{Ending, Fault, Start, Times},
+    payload::Format,
+    sink::{Call, CallError},
+    subject::Subjects,
+    wire,
+};
+
+/// How long a call waits for a free instance before it is told that all are busy.
+pub const QUEUE_WAIT: Duration = Duration::from_secs(1);
+/// What a call may take beyond its function's timeout: queueing and a cold start.
+pub const OVERHEAD: Duration = Duration::from_secs(15);
+
+/// The calling end.
+#[derive(Clone)]
+pub struct Caller {
+    nats: Nats,
+    subjects: Arc<Subjects>,
+}
+
+/// What a worker says beside the output.
+#[derive(Serialize, Deserialize)]
+struct Report {
+    ending: Ending,
+    version: Arc<str>,
+    start: Start,
+    started: DateTime<Utc>,
+    times: Times,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fault: Option<Fault>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    log: String,
+}
+
+impl Caller {
+    pub fn new(nats: Nats, subjects: Arc<Subjects>) -> Self {
+        Self { nats, subjects }
+    }
+
+    /// Runs `call.function` on `node` with `event`, waiting at most `wait`.
+    pub async fn call(&self, node: &str, event: &Event, call: &Call, wait: Duration) -> Result<Outcome, CallError> {
+        let function = || call.function.clone();
+        if !self.nats.is_connected() {
+            return Err(CallError::Disconnected { reason: "it is being restored".into() });
+        }
+        let mut map = wire::encode(event);
+        map.insert(headers::FUNCTION, call.function.as_str());
+        map.insert(headers::FORMAT, call.format.as_str());
+        let max = self.nats.client.max_payload();
+        let size = event.data.len() + wire::header_bytes(&map);
+        if size > max {
+            return Err(CallError::TooLarge { size, max });
+        }
+        let request = Request::new().payload(event.data.clone()).headers(map).timeout(Some(wait));
+        let reply = self.nats.client.send_request(self.subjects.call(node), request).await;
+        let reply = reply.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => CallError::NoNode { function: function() },
+            RequestErrorKind::TimedOut => CallError::TimedOut { function: function() },
+            RequestErrorKind::MaxPayloadExceeded => CallError::TooLarge { size, max },
+            _ => CallError::Disconnected { reason: error.to_string().into() },
+        })?;
+        let map = reply.headers.unwrap_or_default();
+        match map.get(headers::REFUSED).map(async_nats::HeaderValue::as_str) {
+            Some("busy") => return Err(CallError::Busy { function: function() }),
+            Some(_) => return Err(CallError::NoNode { function: function() }),
+            None => {}
+        }
+        let report = map.get(headers::REPORT).and_then(|json| serde_json::from_str::<Report>(json.as_str()).ok());
+        let Some(report) = report else { return Err(CallError::Vanished { function: function() }) };
+        Ok(Outcome {
+            ending: report.ending,
+            output: reply.payload,
+            fault: report.fault,
+            log: report.log,
+            version: report.version,
+            start: report.start,
+            started: report.started,
+            times: report.times,
+        })
+    }
+}
+
+/// The answering end: the calls for this node.
+pub struct Calls {
+    nats: Nats,
+    subscription: Subscriber,
+}
+
+/// One call in a worker's hands. Dropping it without an answer leaves the caller to its timeout.
+pub struct Called {
+    pub event: Event,
+    pub function: Name,
+    pub format: Format,
+    nats: Nats,
+    reply: async_nats::Subject,
+}
+
+/// Why a worker did not run a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    Busy,
+    Unknown,
+}
+
+/// Why no calls can be taken.
+#[derive(Debug, thiserror::Error)]
+#[error("calls cannot be subscribed to: {reason}")]
+pub struct OpenError {
+    pub reason: String,
+}
+
+impl Calls {
+    pub async fn open(nats: Nats, subjects: &Subjects, node: &str) -> Result<Self, OpenError> {
+        let subscribed = nats.client.subscribe(subjects.call(node)).await;
+        match subscribed {
+            Ok(subscription) => Ok(Self { nats, subscription }),
+            Err(error) => Err(OpenError { reason: error.to_string() }),
+        }
+    }
+
+    /// The next call; none once the subscription was closed.
+    pub async fn next(&mut self) -> Option<Called> {
+        loop {
+            let message = self.subscription.next().await?;
+            match read(&self.nats, message) {
+                Ok(called) => return Some(called),
+                Err(what) => tracing::warn!(what, "a call was not understood"),
+            }
+        }
+    }
+}
+
+fn read(nats: &Nats, message: async_nats::Message) -> Result<Called, &'static str> {
+    let map = message.headers.as_ref().ok_or("it has no headers")?;
+    let get = |name: &str| map.get(name).map(async_nats::HeaderValue::as_str);
+    Ok(Called {
+        function: get(headers::FUNCTION).and_then(|name| name.parse().ok()).ok_or("it names no function")?,
+        format: get(headers::FORMAT).and_then(Format::parse).unwrap_or_default(),
+        event: wire::decode(map, message.payload.clone()).map_err(|malformed| malformed.what)?,
+        reply: message.reply.ok_or("it wants no answer")?,
+        nats: nats.clone(),
+    })
+}
+
+impl Called {
+    pub async fn answer(self, outcome: Outcome) {
+        let Outcome { ending, output, fault, log, version, start, started, times } = outcome;
+        let report = Report { ending, version, start, started, times, fault, log };
+        let mut map = HeaderMap::new();
+        map.insert(headers::REPORT, serde_json::to_string(&report).unwrap_or_default());
+        self.send(map, output).await;
+    }
+
+    pub async fn refuse(self, refusal: Refusal) {
+        let mut map = HeaderMap::new();
+        map.insert(
+            headers::REFUSED,
+            match refusal {
+                Refusal::Busy => "busy",
+                Refusal::Unknown => "unknown",
+            },
+        );
+        self.send(map, Bytes::new()).await;
+    }
+
+    async fn send(self, map: HeaderMap, body: Bytes) {
+        let Self { nats, reply, function, .. } = self;
+        if let Err(error) = nats.client.publish_with_headers(reply, map, body).await {
+            tracing::warn!(%error, function.name = %function, "the answer of a call could not be sent");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What is bound right now: which functions exist and how they are retried, which trigger feeds what, which rules
+//! match events. One immutable value per config, swapped as a whole, so that every decision sees one config.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{event::Event, name::Name, payload::Format, retry::RetryPolicy, target::Target};
+
+/// One config, as far as the bus needs it.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    pub functions: HashMap<Name, Function>,
+    /// Trigger -> what its events are delivered to.
+    pub triggers: HashMap<Name, Binding>,
+    /// Rules over events already on the bus, in the order of their triggers' names.
+    pub rules: Vec<Rule>,
+}
+
+/// What the owner needs to know of a function.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// The class of workers that can run it: its runtime.
+    pub class: &'static str,
+    pub retry: RetryPolicy,
+    pub timeout: Duration,
+    /// Most invocations at once on this node; 0 holds its deliveries back.
+    pub concurrency: u32,
+}
+
+/// Where a trigger's events go, and in which shape.
+#[derive(Debug, Clone)]
+pub struct Binding {
+    pub to: Arc<[Target]>,
+    pub format: Format,
+}
+
+/// An `event` trigger: an event matches when every named attribute has one of the values.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    pub trigger: Name,
+    pub attributes: BTreeMap<String, Vec<String>>,
+    pub binding: Binding,
+}
+
+/// One delivery that follows from an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    pub target: Target,
+    pub trigger: Option<Name>,
+    pub format: Format,
+}
+
+impl Catalog {
+    /// The deliveries of an event: its own trigger's targets, then those of each rule it matches. A target bound
+    /// twice by one trigger gets it once.
+    pub fn matches(&self, event: &Event) -> Vec<Match> {
+        let own = event.trigger.as_ref().and_then(|name| Some((name, self.triggers.get(name)?)));
+        let rules = self.rules.iter().filter(|rule| rule.matches(event)).map(|rule| (&rule.trigger, &rule.binding));
+        let mut matches: Vec<Match> = Vec::new();
+        for (trigger, binding) in own.into_iter().chain(rules) {
+            for target in binding.to.iter() {
+                let next = Match { target: target.clone(), trigger: Some(trigger.clone()), format: binding.format };
+                if !matches.contains(&next) {
+                    matches.push(next);
+                }
+            }
+        }
+        matches
+    }
+
+    pub fn class_of(&self, target: &Target) -> Option<&'static str> {
+        self.functions.get(target.name()).map(|function| function.class)
+    }
+}
+
+impl Rule {
+    fn matches(&self, event: &Event) -> bool {
+        self.attributes.iter().all(|(attribute, values)| {
+            let actual = match attribute.as_str() {
+                "type" => Some(&*event.kind),
+                "source" => Some(&*event.source),
+                "subject" => event.subject.as_deref(),
+                "trigger" => event.trigger.as_ref().map(Name::as_str),
+                "datacontenttype" => event.datacontenttype.as_deref(),
+                other => event.extensions.get(other).map(String::as_str),
+            };
+            actual.is_some_and(|actual| values.iter().any(|value| value == actual))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(trigger: &str, attributes: &[(&str, &[&str])], to: &str) -> Rule {
+        Rule {
+            trigger: trigger.parse().unwrap(),
+            attributes: attributes
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), v.iter().map(|v| (*v).to_owned()).collect()))
+                .collect(),
+            binding: Binding { to: [to.parse().unwrap()].into(), format: Format::Body },
+        }
+    }
+
+    fn targets(catalog: &Catalog, event: &Event) -> Vec<String> {
+        catalog.matches(event).into_iter().map(|m| m.target.to_string()).collect()
+    }
+
+    #[test]
+    fn an_event_goes_to_its_triggers_targets_and_to_every_rule_it_matches() {
+        let mut catalog = Catalog::default();
+        catalog.triggers.insert(
+            "orders".parse().unwrap(),
+            Binding { to: ["a".parse().unwrap(), "a".parse().unwrap()].into(), format: Format::HttpV2 },
+        );
+        catalog.rules = vec![
+            rule("r1", &[("type", &["order.priced", "order.paid"])], "b"),
+            rule("r2", &[("type", &["order.priced"]), ("subject", &["x"])], "c"),
+            rule("r3", &[("tenant", &["t1"])], "d"),
+        ];
+        let mut event = Event::new("/s", "order.priced", "{}");
+        assert_eq!(targets(&catalog, &event), ["b"]);
+        event.subject = Some("x".into());
+        event.extensions.insert("tenant".to_owned(), "t1".to_owned());
+        event.trigger = Some("orders".parse().unwrap());
+        assert_eq!(targets(&catalog, &event), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn an_event_that_nothing_is_bound_to_has_no_deliveries() {
+        assert!(Catalog::default().matches(&Event::new("/s", "t", "")).is_empty());
+    }
+}

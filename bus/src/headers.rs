@@ -1,0 +1,22 @@
+//! Header names of our own, beside CloudEvents' `ce-…`. Strings that must agree live here only.
+
+/// The delivery's id.
+pub const DELIVERY: &str = "fnbus-delivery";
+/// Which publication of the delivery this message is.
+pub const PUBLICATION: &str = "fnbus-publication";
+/// The node that owns the delivery.
+pub const OWNER: &str = "fnbus-owner";
+/// The function a call is for.
+pub const FUNCTION: &str = "fnbus-function";
+/// The payload's shape.
+pub const FORMAT: &str = "fnbus-format";
+/// The trigger's facts, JSON.
+pub const META: &str = "fnbus-meta";
+/// The name of the replay a delivery belongs to.
+pub const REPLAY: &str = "fnbus-replay";
+/// Present when the body was too large for the message and stays in the owner's log.
+pub const BY_REFERENCE: &str = "fnbus-by-reference";
+/// What a worker reports of a call, JSON.
+pub const REPORT: &str = "fnbus-report";
+/// Why a worker did not run a call: `busy` or `unknown`.
+pub const REFUSED: &str = "fnbus-refused";

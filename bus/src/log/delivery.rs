@@ -1,0 +1,368 @@
+//! Delivery rows and every change of their status. Each function here runs inside one change of the writer, so what
+//! it checks still holds when it writes.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+
+use super::{DeadReason, Status, Tx, event, event::time};
+use crate::{
+    catalog::Match,
+    event::Event,
+    id::{Born, RowId},
+    name::Name,
+    outcome::{Disposition, Ending, Outcome, Start},
+    payload::Format,
+    retry::{Next, RetryPolicy},
+};
+
+/// Attempts of one delivery are numbered in twelve bits; the last number is never reached, see [`LOST_LIMIT`].
+const ATTEMPT_BITS: u32 = 12;
+
+/// So many workers vanished while they ran one delivery that it is taken for the cause.
+pub const LOST_LIMIT: u32 = 25;
+
+/// A delivery to be carried to a worker.
+#[derive(Debug, Clone)]
+pub struct Due {
+    pub row: i64,
+    pub id: RowId,
+    pub publication: u32,
+    /// Attempts made so far.
+    pub attempts: u32,
+    pub format: Format,
+    pub replay: Option<String>,
+    pub event: Event,
+}
+
+/// A delivery that a change made, to wake whoever carries it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    pub row: i64,
+    pub target: Name,
+}
+
+/// What an `end` led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The delivery ended with this status.
+    Final(Status),
+    /// The next attempt is due then.
+    RetryAt(DateTime<Utc>),
+    /// The attempt was not the current one: nothing was recorded.
+    Stale,
+}
+
+pub(crate) fn attempt_row(delivery: i64, n: u32) -> i64 {
+    (delivery << ATTEMPT_BITS) | i64::from(n)
+}
+
+pub(crate) fn delivery_of(attempt: i64) -> (i64, u32) {
+    (attempt >> ATTEMPT_BITS, (attempt & ((1 << ATTEMPT_BITS) - 1)) as u32)
+}
+
+/// Writes the deliveries of a new event.
+pub(crate) fn place(tx: &Tx<'_>, event: i64, matches: &[Match], status: Status) -> rusqlite::Result<Vec<Placed>> {
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status) \
+         VALUES (?1, ?2, ?3, ?4, ?5, 0, 1, ?6)",
+    )?;
+    matches
+        .iter()
+        .map(|m| {
+            insert.execute(params![
+                Born::now().0,
+                event,
+                m.target.to_string(),
+                m.trigger.as_ref().map(Name::as_str),
+                format_number(m.format),
+                status
+            ])?;
+            Ok(Placed { row: tx.last_insert_rowid(), target: m.target.name().clone() })
+        })
+        .collect()
+}
+
+const DUE: &str = "SELECT d.seq, d.born, d.publication, d.attempts, d.format, r.name, ";
+const DUE_FROM: &str = " FROM delivery d JOIN event e ON e.seq = d.event LEFT JOIN replay r ON r.seq = d.replay ";
+
+fn read_due(row: &Row<'_>) -> rusqlite::Result<Due> {
+    let seq: i64 = row.get(0)?;
+    Ok(Due {
+        row: seq,
+        id: RowId::new(Born(row.get(1)?), seq),
+        publication: row.get(2)?,
+        attempts: row.get(3)?,
+        format: read_format(row.get(4)?),
+        replay: row.get(5)?,
+        event: event::read(row, 6)?.1,
+    })
+}
+
+/// The lowest pending deliveries of a target above `after`.
+pub(crate) fn pending(connection: &Connection, target: &str, after: i64, limit: usize) -> rusqlite::Result<Vec<Due>> {
+    let sql = format!(
+        "{DUE}{}{DUE_FROM}WHERE d.target = ?1 AND d.seq > ?2 AND d.status IN (0, 1, 2) AND d.status = 1 \
+         ORDER BY d.seq LIMIT ?3",
+        event::COLUMNS
+    );
+    connection.prepare_cached(&sql)?.query_map(params![target, after, limit as i64], read_due)?.collect()
+}
+
+/// One delivery, if it is pending.
+pub(crate) fn pending_row(connection: &Connection, row: i64) -> rusqlite::Result<Option<Due>> {
+    let sql = format!("{DUE}{}{DUE_FROM}WHERE d.seq = ?1 AND d.status = 1", event::COLUMNS);
+    connection.prepare_cached(&sql)?.query_row([row], read_due).optional()
+}
+
+/// The targets that have anything unended, with how much.
+pub(crate) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
+    connection
+        .prepare_cached("SELECT target, count(*) FROM delivery WHERE status IN (0, 1, 2) GROUP BY target")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// Opens an attempt. A delivery that has ended or moved on meanwhile is left alone.
+pub(crate) fn begin(tx: &Tx<'_>, attempt: RowId, node: &str) -> rusqlite::Result<()> {
+    let (delivery, n) = delivery_of(attempt.row());
+    let opened = tx
+        .prepare_cached(
+            "UPDATE delivery SET status = 2, attempts = ?2 WHERE seq = ?1 AND status = 1 AND attempts = ?2 - 1",
+        )?
+        .execute(params![delivery, n])?;
+    if opened == 1 {
+        tx.prepare_cached("INSERT INTO attempt (id, born, node, started) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![attempt.row(), attempt.born().0, node, Utc::now().timestamp_micros()])?;
+    }
+    Ok(())
+}
+
+/// Records an outcome and what follows from it. `policy` is the function's as of now, `dice` spreads the retries.
+pub(crate) fn end(
+    tx: &Tx<'_>,
+    attempt: RowId,
+    node: &str,
+    outcome: &Outcome,
+    policy: &RetryPolicy,
+    dice: f64,
+) -> rusqlite::Result<Ended> {
+    let (delivery, n) = delivery_of(attempt.row());
+    // A `begin` that is still on its way must not be overtaken.
+    begin(tx, attempt, node)?;
+    let current: Option<(u32, Status, i64)> = tx
+        .prepare_cached("SELECT attempts, status, born FROM delivery WHERE seq = ?1")?
+        .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((attempts, Status::Running, born)) = current else { return Ok(Ended::Stale) };
+    if attempts != n || !close_attempt(tx, attempt, outcome)? {
+        return Ok(Ended::Stale);
+    }
+    let now = Utc::now();
+    if outcome.ending.disposition() == Disposition::Done {
+        finish(tx, delivery, Status::Done, None, now)?;
+        return Ok(Ended::Final(Status::Done));
+    }
+    let next = if outcome.ending == Ending::Lost {
+        // Nobody knows whether it ran: tried again at once, and not held against the function's own attempts.
+        if lost(tx, delivery)? >= LOST_LIMIT { Err(DeadReason::Quarantined) } else { Ok(Duration::ZERO) }
+    } else {
+        let failures = n - lost(tx, delivery)?.min(n - 1);
+        let age = (now - Born(born).time()).to_std().unwrap_or_default();
+        match policy.after(failures, age, dice) {
+            Next::After(wait) => Ok(wait),
+            Next::Exhausted => Err(DeadReason::AttemptsExhausted),
+            Next::TooOld => Err(DeadReason::TooOld),
+        }
+    };
+    match next {
+        Ok(wait) => {
+            let retry_at = now + wait;
+            tx.prepare_cached(
+                "UPDATE delivery SET status = 3, retry_at = ?2, publication = publication + 1 WHERE seq = ?1",
+            )?
+            .execute(params![delivery, retry_at.timestamp_micros()])?;
+            Ok(Ended::RetryAt(retry_at))
+        }
+        Err(reason) => {
+            finish(tx, delivery, Status::Dead, Some(reason), now)?;
+            Ok(Ended::Final(Status::Dead))
+        }
+    }
+}
+
+fn lost(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<u32> {
+    tx.prepare_cached("SELECT count(*) FROM attempt WHERE id BETWEEN ?1 AND ?2 AND outcome = 'lost'")?
+        .query_row([attempt_row(delivery, 0), attempt_row(delivery + 1, 0) - 1], |row| row.get(0))
+}
+
+/// Writes the outcome into its open attempt; false when the attempt is not open or not this one.
+fn close_attempt(tx: &Tx<'_>, attempt: RowId, outcome: &Outcome) -> rusqlite::Result<bool> {
+    let error = outcome.fault.as_ref().and_then(|fault| serde_json::to_string(fault).ok());
+    let times = outcome.times;
+    let changed = tx
+        .prepare_cached(
+            "UPDATE attempt SET version = :version, started = :started, queue_us = :queue, start_us = :start, \
+             init_us = :init, run_us = :run, cold = :cold, outcome = :outcome, output = :output, error = :error, \
+             log = :log, ended = :ended WHERE id = :id AND born = :born AND outcome IS NULL",
+        )?
+        .execute(named_params! {
+            ":id": attempt.row(),
+            ":born": attempt.born().0,
+            ":version": outcome.version,
+            ":started": outcome.started.timestamp_micros(),
+            ":queue": times.queue.as_micros() as i64,
+            ":start": times.start.as_micros() as i64,
+            ":init": times.init.as_micros() as i64,
+            ":run": times.run.as_micros() as i64,
+            ":cold": start_number(outcome.start),
+            ":outcome": outcome.ending.as_str(),
+            ":output": &outcome.output[..],
+            ":error": error,
+            ":log": (!outcome.log.is_empty()).then_some(&outcome.log),
+            ":ended": Utc::now().timestamp_micros(),
+        })?;
+    Ok(changed == 1)
+}
+
+pub(crate) fn finish(
+    tx: &Tx<'_>,
+    delivery: i64,
+    status: Status,
+    reason: Option<DeadReason>,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE delivery SET status = ?2, reason = ?3, ended = ?4, retry_at = NULL WHERE seq = ?1")?
+        .execute(params![delivery, status, reason.map(DeadReason::as_str), now.timestamp_micros()])?;
+    Ok(())
+}
+
+/// Makes retries whose time has come pending again.
+pub(crate) fn due(tx: &Tx<'_>, now: DateTime<Utc>, limit: usize) -> rusqlite::Result<Vec<Placed>> {
+    let rows: Vec<(i64, String)> = tx
+        .prepare_cached(
+            "SELECT seq, target FROM delivery WHERE status = 3 AND retry_at <= ?1 ORDER BY retry_at LIMIT ?2",
+        )?
+        .query_map(params![now.timestamp_micros(), limit as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut update = tx.prepare_cached("UPDATE delivery SET status = 1, retry_at = NULL WHERE seq = ?1")?;
+    for (seq, _) in &rows {
+        update.execute([seq])?;
+    }
+    Ok(placed(rows))
+}
+
+/// When the next retry is due.
+pub(crate) fn next_due(connection: &Connection) -> rusqlite::Result<Option<DateTime<Utc>>> {
+    let at: Option<i64> = connection
+        .prepare_cached("SELECT min(retry_at) FROM delivery WHERE status = 3")?
+        .query_row([], |row| row.get(0))?;
+    Ok(at.map(time))
+}
+
+/// Decides anew that pending deliveries are published: what is still on its way becomes stale.
+pub(crate) fn publish_anew(tx: &Tx<'_>, rows: &[i64]) -> rusqlite::Result<()> {
+    let mut update =
+        tx.prepare_cached("UPDATE delivery SET publication = publication + 1 WHERE seq = ?1 AND status = 1")?;
+    for row in rows {
+        update.execute([row])?;
+    }
+    Ok(())
+}
+
+/// Ends pending deliveries that are older than their function allows.
+pub(crate) fn expire(tx: &Tx<'_>, rows: &[i64]) -> rusqlite::Result<()> {
+    for row in rows {
+        finish(tx, *row, Status::Expired, None, Utc::now())?;
+    }
+    Ok(())
+}
+
+/// Deliveries per target that may have been on their way when the node ended.
+const ON_THEIR_WAY: i64 = 4096;
+
+/// After a start: what was running when the node ended is closed as lost and tried again.
+pub(crate) fn recover(tx: &Tx<'_>) -> rusqlite::Result<usize> {
+    let open: Vec<(i64, u32)> = tx
+        .prepare_cached("SELECT seq, attempts FROM delivery WHERE status IN (0, 1, 2) AND status = 2")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let now = Utc::now();
+    for (delivery, n) in &open {
+        tx.prepare_cached("UPDATE attempt SET outcome = 'lost', ended = ?2 WHERE id = ?1 AND outcome IS NULL")?
+            .execute(params![attempt_row(*delivery, *n), now.timestamp_micros()])?;
+        if lost(tx, *delivery)? >= LOST_LIMIT {
+            finish(tx, *delivery, Status::Dead, Some(DeadReason::Quarantined), now)?;
+        } else {
+            tx.prepare_cached("UPDATE delivery SET status = 1 WHERE seq = ?1")?.execute([delivery])?;
+        }
+    }
+    // What was published before is published anew, so that nothing waits for a message somebody else held.
+    for (target, _) in backlog(tx)? {
+        tx.prepare_cached(
+            "UPDATE delivery SET publication = publication + 1 WHERE seq IN (SELECT seq FROM delivery \
+             WHERE target = ?1 AND status IN (0, 1, 2) AND status = 1 ORDER BY seq LIMIT ?2)",
+        )?
+        .execute(params![target, ON_THEIR_WAY])?;
+    }
+    Ok(open.len())
+}
+
+/// Rows and targets as placed deliveries; a target that no longer reads as a name is left to `recover`.
+fn placed(rows: Vec<(i64, String)>) -> Vec<Placed> {
+    rows.into_iter().filter_map(|(row, target)| Some(Placed { row, target: target.parse().ok()? })).collect()
+}
+
+pub(crate) fn format_number(format: Format) -> i64 {
+    match format {
+        Format::Body => 0,
+        Format::HttpV2 => 1,
+        Format::CloudEvent => 2,
+    }
+}
+
+pub(crate) fn read_format(number: i64) -> Format {
+    match number {
+        1 => Format::HttpV2,
+        2 => Format::CloudEvent,
+        _ => Format::Body,
+    }
+}
+
+pub(crate) fn start_number(start: Start) -> i64 {
+    match start {
+        Start::Warm => 0,
+        Start::Partial => 1,
+        Start::Cold => 2,
+    }
+}
+
+pub(crate) fn read_start(number: i64) -> Start {
+    match number {
+        0 => Start::Warm,
+        1 => Start::Partial,
+        _ => Start::Cold,
+    }
+}
+
+/// Writes an attempt that is over already.
+pub(crate) fn insert_closed(tx: &Tx<'_>, row: i64, node: &str, outcome: &Outcome) -> rusqlite::Result<()> {
+    let attempt = RowId::new(Born::now(), row);
+    tx.prepare_cached("INSERT INTO attempt (id, born, node) VALUES (?1, ?2, ?3)")?.execute(params![
+        row,
+        attempt.born().0,
+        node
+    ])?;
+    close_attempt(tx, attempt, outcome)?;
+    Ok(())
+}
+
+/// The body of a delivery's event.
+pub(crate) fn data(connection: &Connection, delivery: i64) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection
+        .prepare_cached("SELECT e.data FROM delivery d JOIN event e ON e.seq = d.event WHERE d.seq = ?1")?
+        .query_row([delivery], |row| row.get(0))
+        .optional()
+        .map(Option::flatten)
+}

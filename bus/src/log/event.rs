@@ -1,0 +1,185 @@
+//! Event rows.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use rusqlite::{
+    Connection, OptionalExtension, Row, ToSql, params,
+    types::{ToSqlOutput, Value, ValueRef},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Tx;
+use crate::{
+    event::{Event, Meta},
+    id::EventId,
+    sink::AcceptError,
+};
+
+/// The columns [`read`] expects, in order, from a table or alias `e`.
+pub(crate) const COLUMNS: &str = "e.seq, e.id, e.source, e.type, e.time, e.subject, e.trigger, e.meta, e.data, \
+                                  e.correlation, e.causation, e.hop";
+
+/// What became of an event that was to be logged.
+pub(crate) enum Inserted {
+    New(i64),
+    /// It is there already, with the same body.
+    Duplicate,
+}
+
+/// The attributes that have no column of their own.
+#[derive(Serialize, Deserialize, Default)]
+struct Attributes {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    datacontenttype: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dataschema: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    extensions: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    facts: Meta,
+}
+
+fn is_none(meta: &Meta) -> bool {
+    *meta == Meta::None
+}
+
+impl ToSql for EventId {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Ours(uuid) => ToSqlOutput::Owned(Value::Blob(uuid.as_bytes().to_vec())),
+            Self::Foreign(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+        })
+    }
+}
+
+/// Writes an event. A foreign id is checked against every event of its source that the log knows.
+pub(crate) fn insert(tx: &Tx<'_>, event: &Event) -> Result<Inserted, AcceptError> {
+    let hash = hash(&event.data);
+    if let EventId::Foreign(id) = &event.id {
+        let known: Option<[u8; 16]> = tx
+            .prepare_cached("SELECT hash FROM seen WHERE id = ?1 AND scope = ?2")?
+            .query_row(params![id, event.source], |row| row.get(0))
+            .optional()?;
+        match known {
+            Some(same) if same == hash => return Ok(Inserted::Duplicate),
+            Some(_) => {
+                return Err(AcceptError::Conflict { id: id.to_string(), source_uri: event.source.to_string() });
+            }
+            None => {}
+        }
+    }
+    let seq = insert_row(tx, event, hash)?;
+    if let EventId::Foreign(id) = &event.id {
+        tx.prepare_cached("INSERT INTO seen (id, scope, hash, event) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+            id,
+            event.source,
+            hash,
+            seq
+        ])?;
+    }
+    Ok(Inserted::New(seq))
+}
+
+/// Writes an event whose id is known to be new.
+pub(crate) fn insert_row(tx: &Tx<'_>, event: &Event, hash: [u8; 16]) -> rusqlite::Result<i64> {
+    let attributes = Attributes {
+        datacontenttype: event.datacontenttype.clone(),
+        dataschema: event.dataschema.clone(),
+        extensions: event.extensions.clone(),
+        facts: event.meta.clone(),
+    };
+    let meta = serde_json::to_string(&attributes).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    tx.prepare_cached(
+        "INSERT INTO event (id, source, type, time, subject, trigger, meta, data, hash, correlation, causation, hop, \
+         received) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?
+    .execute(params![
+        event.id,
+        event.source,
+        event.kind,
+        event.time.timestamp_micros(),
+        event.subject,
+        event.trigger.as_ref().map(crate::name::Name::as_str),
+        meta,
+        &event.data[..],
+        hash,
+        event.correlation,
+        event.causation,
+        event.hop,
+        Utc::now().timestamp_micros(),
+    ])?;
+    Ok(tx.last_insert_rowid())
+}
+
+/// Reads an event from [`COLUMNS`] that begin at column `at`: its row and itself. A body that retention took reads
+/// as empty.
+pub(crate) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<(i64, Event)> {
+    let meta: Option<String> = row.get(at + 7)?;
+    let attributes: Attributes = meta.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let data: Option<Vec<u8>> = row.get(at + 8)?;
+    let trigger: Option<String> = row.get(at + 6)?;
+    let event = Event {
+        id: read_id(row, at + 1)?.unwrap_or_default(),
+        source: row.get(at + 2)?,
+        kind: row.get(at + 3)?,
+        time: time(row.get(at + 4)?),
+        subject: row.get(at + 5)?,
+        datacontenttype: attributes.datacontenttype,
+        dataschema: attributes.dataschema,
+        extensions: attributes.extensions,
+        correlation: read_id(row, at + 9)?,
+        causation: read_id(row, at + 10)?,
+        hop: row.get(at + 11)?,
+        trigger: trigger.and_then(|name| name.parse().ok()),
+        meta: attributes.facts,
+        data: data.map(Bytes::from).unwrap_or_default(),
+    };
+    Ok((row.get(at)?, event))
+}
+
+/// An event id in column `at`; none when it is NULL.
+pub(crate) fn read_id(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<EventId>> {
+    Ok(match row.get_ref(at)? {
+        ValueRef::Blob(bytes) => uuid::Uuid::from_slice(bytes).ok().map(EventId::Ours),
+        ValueRef::Text(text) => Some(EventId::foreign(&String::from_utf8_lossy(text))),
+        _ => None,
+    })
+}
+
+/// The rows of the events a person may mean by `text`: one of ours, or foreign ones of any source.
+pub(crate) fn find(connection: &Connection, text: &str) -> rusqlite::Result<Vec<i64>> {
+    if let Ok(uuid) = text.parse::<uuid::Uuid>() {
+        let found: Option<i64> = connection
+            .prepare_cached("SELECT seq FROM event WHERE id = ?1 AND typeof(id) = 'blob'")?
+            .query_row([uuid], |row| row.get(0))
+            .optional()?;
+        if let Some(seq) = found {
+            return Ok(vec![seq]);
+        }
+    }
+    let mut foreign = connection.prepare_cached("SELECT event FROM seen WHERE id = ?1")?;
+    foreign.query_map([text], |row| row.get(0))?.collect()
+}
+
+pub(crate) fn get(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Event>> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM event e WHERE e.seq = ?1"))?
+        .query_row([seq], |row| read(row, 0))
+        .optional()
+        .map(|found| found.map(|(_, event)| event))
+}
+
+pub(crate) fn hash(data: &[u8]) -> [u8; 16] {
+    let digest = Sha256::digest(data);
+    let mut short = [0; 16];
+    short.copy_from_slice(&digest[..16]);
+    short
+}
+
+/// Microseconds as they stand in the log.
+pub(crate) fn time(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap_or_default()
+}

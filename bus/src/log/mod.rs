@@ -1,0 +1,171 @@
+//! The log: the SQLite event log of a node. What it says is the truth; NATS is transport.
+//!
+//! One thread owns the writing connection ([`writer`]). Callers hand it closures that run inside a transaction, each
+//! in a savepoint; it commits at once when idle and otherwise in groups of what arrived meanwhile, and answers after
+//! the fsync. So a check and the change it allows are always one, and many callers share one fsync. Readers have
+//! connections of their own ([`reader`]) and hold no transaction longer than one query.
+//!
+//! * [`schema`]: tables, and how an older log becomes a newer one;
+//! * [`event`], [`delivery`]: rows, and every change of a delivery's status;
+//! * [`calls`]: synchronous calls, written behind the caller's back in bulk;
+//! * [`query`]: what people ask; [`replay`]: fixed selections delivered again; [`retention`]: what may go.
+
+pub mod calls;
+pub mod delivery;
+pub mod event;
+pub mod query;
+mod reader;
+pub mod replay;
+pub mod retention;
+mod schema;
+mod status;
+mod writer;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+pub use status::{DeadReason, Status};
+pub use writer::Tx;
+
+use reader::Readers;
+use writer::Writer;
+
+/// A handle to the log of this node; clones are cheap.
+#[derive(Clone)]
+pub struct Log {
+    writer: Writer,
+    readers: Readers,
+    calls: calls::CallLog,
+    id: Uuid,
+    path: Arc<Path>,
+}
+
+/// Why the log did not do something.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    #[error("no space is left for the event log")]
+    Full,
+    #[error("the event log failed: {0}")]
+    Sqlite(Arc<rusqlite::Error>),
+    #[error("the event log is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for LogError {
+    fn from(error: rusqlite::Error) -> Self {
+        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+            Self::Full
+        } else {
+            Self::Sqlite(Arc::new(error))
+        }
+    }
+}
+
+/// Why the log could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    #[error("cannot write the data folder {path}: {error}")]
+    Folder { path: PathBuf, error: io::Error },
+    #[error("the event log {path} cannot be opened: {error}")]
+    Sqlite { path: PathBuf, error: rusqlite::Error },
+    #[error("the event log {path} was written by a newer fnbus (schema {found}, this one knows {known})")]
+    Newer { path: PathBuf, found: i64, known: i64 },
+}
+
+impl Log {
+    /// Opens or makes the log in a data folder that this process has locked.
+    pub fn open(data: &Path) -> Result<Self, OpenError> {
+        let path = data.join("log.db");
+        fs::create_dir_all(data).map_err(|error| OpenError::Folder { path: data.to_owned(), error })?;
+        restrict(data, &path).map_err(|error| OpenError::Folder { path: data.to_owned(), error })?;
+        let sqlite = |error| OpenError::Sqlite { path: path.clone(), error };
+        let connection = Connection::open(&path).map_err(sqlite)?;
+        schema::prepare(&connection).map_err(|error| match error {
+            schema::SchemaError::Sqlite(error) => OpenError::Sqlite { path: path.clone(), error },
+            schema::SchemaError::Newer { found, known } => OpenError::Newer { path: path.clone(), found, known },
+        })?;
+        let id = schema::identity(&connection).map_err(sqlite)?;
+        let writer = Writer::start(connection);
+        Ok(Self {
+            calls: calls::CallLog::new(writer.clone()),
+            readers: Readers::new(path.clone()),
+            writer,
+            id,
+            path: path.into(),
+        })
+    }
+
+    /// The identity of this log: made with it, kept for good.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// The size of the log on disk, in bytes, write-ahead log included.
+    pub fn size(&self) -> u64 {
+        let wal = self.path.with_extension("db-wal");
+        [&*self.path, wal.as_path()].iter().filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).sum()
+    }
+
+    /// Runs a change in the writer's next group and returns when it is on disk.
+    pub async fn write<T, E>(&self, change: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<LogError> + Send + 'static,
+    {
+        self.writer.write(change).await
+    }
+
+    /// Hands a change to the writer, in order with every other, without waiting for it.
+    pub fn post(&self, change: impl FnOnce(&Tx<'_>) -> Result<(), LogError> + Send + 'static) {
+        self.writer.post(change);
+    }
+
+    /// Runs a query on a connection of its own, away from the async threads.
+    pub async fn read<T, E>(&self, query: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<LogError> + Send + 'static,
+    {
+        self.readers.read(query).await
+    }
+
+    /// Rises with every commit: followers wait on it instead of polling.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.writer.commits()
+    }
+
+    /// The book of synchronous calls.
+    pub fn calls(&self) -> &calls::CallLog {
+        &self.calls
+    }
+
+    /// Writes what is still waiting and ends the writer's thread. Later changes fail with [`LogError::Closed`].
+    pub async fn close(&self) {
+        self.calls.flush().await;
+        self.writer.close().await;
+    }
+}
+
+/// The log holds whatever passes through the bus: nobody else reads it.
+fn restrict(data: &Path, log: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    fs::OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700))
+}
+
+fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    Ok(connection)
+}

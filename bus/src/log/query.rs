@@ -1,0 +1,421 @@
+//! What people ask of the log, in the shapes they are answered: these types are the JSON of `--json` and of the
+//! control API.
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    LogError, Status, delivery,
+    event::{self, time},
+};
+use crate::{
+    event::{Event, Meta},
+    id::{Born, RowId},
+    name::Name,
+    outcome::{Fault, Start},
+    presence::{LogLine, LogStream},
+};
+
+/// Which deliveries are meant. Every given part must hold; ids are of events.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Selection {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
+    /// The target of the delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// Why a selection has no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    #[error("no event has the id `{id}` in this log")]
+    UnknownId { id: String },
+    #[error("`{id}` names {count} events of different sources; nothing was chosen")]
+    Ambiguous { id: String, count: usize },
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl From<rusqlite::Error> for QueryError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+/// One line of `fnbus events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventRow {
+    pub seq: i64,
+    pub id: String,
+    pub source: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub time: DateTime<Utc>,
+    pub trigger: Option<String>,
+    /// The least finished of its deliveries, or the worst of the ended ones; `filtered` when nothing wanted it.
+    pub status: Status,
+    pub targets: Vec<String>,
+}
+
+/// Everything the log knows of one event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventDetail {
+    pub id: String,
+    pub source: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub time: DateTime<Utc>,
+    pub trigger: Option<String>,
+    pub status: Status,
+    pub subject: Option<String>,
+    pub datacontenttype: Option<String>,
+    pub correlation: Option<String>,
+    pub causation: Option<String>,
+    pub hop: u8,
+    pub meta: Meta,
+    /// The body when it is text, else none; see `data_base64`.
+    pub data: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_base64: Option<String>,
+    pub deliveries: Vec<DeliveryDetail>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryDetail {
+    pub id: RowId,
+    pub event: String,
+    pub target: String,
+    pub trigger: Option<String>,
+    pub generation: u32,
+    pub status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<DateTime<Utc>>,
+    /// The name of the replay that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<String>,
+    pub attempts: Vec<AttemptDetail>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptDetail {
+    pub id: RowId,
+    pub n: u32,
+    /// How it ended; none while it runs.
+    pub outcome: Option<String>,
+    pub node: String,
+    pub version: Option<String>,
+    pub started: Option<DateTime<Utc>>,
+    pub start: Option<Start>,
+    pub queue_ms: Option<f64>,
+    pub start_ms: Option<f64>,
+    pub init_ms: Option<f64>,
+    pub run_ms: Option<f64>,
+    pub error: Option<Fault>,
+    /// The output, or the error object of a failure, when it is text.
+    pub output: Option<String>,
+    /// The last lines of stdout and stderr.
+    pub log: Option<String>,
+}
+
+/// One dead letter: a delivery that was given up and has not been delivered again since.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    pub delivery: RowId,
+    pub event: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub target: String,
+    pub trigger: Option<String>,
+    pub reason: Option<String>,
+    pub attempts: u32,
+    pub time: DateTime<Utc>,
+    pub died: Option<DateTime<Utc>>,
+    /// Of the last attempt.
+    pub outcome: Option<String>,
+    pub error: Option<Fault>,
+}
+
+impl Selection {
+    /// SQL that holds for the chosen rows of `delivery d JOIN event e`, with its parameters.
+    pub(crate) fn condition(&self, connection: &Connection) -> Result<(String, Vec<Value>), QueryError> {
+        let mut parts = vec!["1".to_owned()];
+        let mut values: Vec<Value> = Vec::new();
+        let mut equals = |column: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                parts.push(format!("{column} ?"));
+                values.push(value);
+            }
+        };
+        equals("e.trigger =", self.trigger.clone().map(Value::from));
+        equals("d.target =", self.function.clone().map(Value::from));
+        equals("e.type =", self.kind.clone().map(Value::from));
+        equals("d.status =", self.status.map(|status| (status as i64).into()));
+        equals("e.time >=", self.since.map(|since| since.timestamp_micros().into()));
+        equals("e.time <", self.until.map(|until| until.timestamp_micros().into()));
+        if !self.ids.is_empty() {
+            let rows = self.ids.iter().map(|id| one(connection, id)).collect::<Result<Vec<_>, _>>()?;
+            let rows: Vec<String> = rows.iter().map(i64::to_string).collect();
+            parts.push(format!("e.seq IN ({})", rows.join(",")));
+        }
+        Ok((parts.join(" AND "), values))
+    }
+}
+
+/// The row of the one event `id` names.
+pub(crate) fn one(connection: &Connection, id: &str) -> Result<i64, QueryError> {
+    match event::find(connection, id)?.as_slice() {
+        [row] => Ok(*row),
+        [] => Err(QueryError::UnknownId { id: id.to_owned() }),
+        several => Err(QueryError::Ambiguous { id: id.to_owned(), count: several.len() }),
+    }
+}
+
+/// The newest `limit` chosen events, oldest first.
+pub fn events(connection: &Connection, selection: &Selection, limit: usize) -> Result<Vec<EventRow>, QueryError> {
+    let mut rows = page(connection, selection, 0, limit, "DESC")?;
+    rows.reverse();
+    Ok(rows)
+}
+
+/// The next `limit` chosen events above row `after`, oldest first.
+pub fn events_after(
+    connection: &Connection,
+    selection: &Selection,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<EventRow>, QueryError> {
+    page(connection, selection, after, limit, "ASC")
+}
+
+fn page(
+    connection: &Connection,
+    selection: &Selection,
+    after: i64,
+    limit: usize,
+    order: &str,
+) -> Result<Vec<EventRow>, QueryError> {
+    let (condition, mut values) = selection.condition(connection)?;
+    values.push(after.into());
+    values.push((limit as i64).into());
+    let sql = format!(
+        "SELECT e.seq, e.id, e.source, e.type, e.time, e.trigger, \
+                (SELECT group_concat(x.status || ' ' || x.target, char(10)) FROM delivery x WHERE x.event = e.seq) \
+         FROM event e LEFT JOIN delivery d ON d.event = e.seq WHERE {condition} AND e.seq > ? \
+         GROUP BY e.seq ORDER BY e.seq {order} LIMIT ?"
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), read_event_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn read_event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+    let deliveries: Option<String> = row.get(6)?;
+    let mut statuses = Vec::new();
+    let mut targets: Vec<String> = Vec::new();
+    for (status, target) in deliveries.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(' ')) {
+        statuses.extend(status.parse::<i64>().ok().and_then(|n| Status::ALL.into_iter().find(|s| *s as i64 == n)));
+        if !targets.iter().any(|known| known == target) {
+            targets.push(target.to_owned());
+        }
+    }
+    Ok(EventRow {
+        seq: row.get(0)?,
+        id: event::read_id(row, 1)?.map(|id| id.to_string()).unwrap_or_default(),
+        source: row.get(2)?,
+        kind: row.get(3)?,
+        time: time(row.get(4)?),
+        trigger: row.get(5)?,
+        status: overall(&statuses),
+        targets,
+    })
+}
+
+/// One word for all deliveries of an event.
+fn overall(statuses: &[Status]) -> Status {
+    const WORST_FIRST: [Status; 8] = [
+        Status::Running,
+        Status::Retrying,
+        Status::Pending,
+        Status::Held,
+        Status::Dead,
+        Status::Expired,
+        Status::Done,
+        Status::Filtered,
+    ];
+    WORST_FIRST.into_iter().find(|status| statuses.contains(status)).unwrap_or(Status::Filtered)
+}
+
+/// Everything about the event `id`.
+pub fn show(connection: &Connection, id: &str) -> Result<EventDetail, QueryError> {
+    let row = one(connection, id)?;
+    let event = event::get(connection, row)?.ok_or_else(|| QueryError::UnknownId { id: id.to_owned() })?;
+    let deliveries = deliveries(connection, row, &event)?;
+    let statuses: Vec<Status> = deliveries.iter().map(|d| d.status).collect();
+    let text = std::str::from_utf8(&event.data).ok().map(str::to_owned);
+    Ok(EventDetail {
+        id: event.id.to_string(),
+        source: event.source.to_string(),
+        kind: event.kind.to_string(),
+        time: event.time,
+        trigger: event.trigger.map(String::from),
+        status: overall(&statuses),
+        subject: event.subject.map(|s| s.to_string()),
+        datacontenttype: event.datacontenttype.map(|s| s.to_string()),
+        correlation: event.correlation.map(|id| id.to_string()),
+        causation: event.causation.map(|id| id.to_string()),
+        hop: event.hop,
+        meta: event.meta,
+        data_base64: text.is_none().then(|| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &event.data)),
+        data: text,
+        deliveries,
+    })
+}
+
+fn deliveries(connection: &Connection, row: i64, event: &Event) -> rusqlite::Result<Vec<DeliveryDetail>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT d.seq, d.born, d.target, d.trigger, d.generation, d.status, d.reason, d.retry_at, r.name \
+         FROM delivery d LEFT JOIN replay r ON r.seq = d.replay WHERE d.event = ?1 ORDER BY d.seq",
+    )?;
+    let rows = statement.query_map([row], |row| {
+        let seq: i64 = row.get(0)?;
+        Ok(DeliveryDetail {
+            id: RowId::new(Born(row.get(1)?), seq),
+            event: event.id.to_string(),
+            target: row.get(2)?,
+            trigger: row.get(3)?,
+            generation: row.get(4)?,
+            status: row.get(5)?,
+            reason: row.get(6)?,
+            retry_at: row.get::<_, Option<i64>>(7)?.map(time),
+            replay: row.get(8)?,
+            attempts: attempts(connection, seq)?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<AttemptDetail>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, born, outcome, node, version, started, cold, queue_us, start_us, init_us, run_us, error, output, \
+         log FROM attempt WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
+    )?;
+    let bounds = [delivery::attempt_row(delivery, 0), delivery::attempt_row(delivery + 1, 0) - 1];
+    let rows = statement.query_map(bounds, |row| {
+        let ms = |at: usize| -> rusqlite::Result<Option<f64>> {
+            Ok(row.get::<_, Option<i64>>(at)?.map(|us| us as f64 / 1000.0))
+        };
+        let id: i64 = row.get(0)?;
+        let error: Option<String> = row.get(11)?;
+        let output: Option<Vec<u8>> = row.get(12)?;
+        Ok(AttemptDetail {
+            id: RowId::new(Born(row.get(1)?), id),
+            n: delivery::delivery_of(id).1,
+            outcome: row.get(2)?,
+            node: row.get(3)?,
+            version: row.get(4)?,
+            started: row.get::<_, Option<i64>>(5)?.map(time),
+            start: row.get::<_, Option<i64>>(6)?.map(delivery::read_start),
+            queue_ms: ms(7)?,
+            start_ms: ms(8)?,
+            init_ms: ms(9)?,
+            run_ms: ms(10)?,
+            error: error.and_then(|text| serde_json::from_str(&text).ok()),
+            output: output.and_then(|bytes| String::from_utf8(bytes).ok()),
+            log: row.get(13)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// What makes a delivery a dead letter: given up, not a caller's to repeat, and not delivered again since.
+pub(crate) const IS_DEAD_LETTER: &str = "d.status = 11 AND d.publication > 0 AND NOT EXISTS (SELECT 1 FROM delivery \
+     later WHERE later.event = d.event AND later.target = d.target AND later.generation > d.generation)";
+
+/// The newest `limit` dead letters of a selection, oldest first.
+pub fn dead(connection: &Connection, selection: &Selection, limit: usize) -> Result<Vec<DeadLetter>, QueryError> {
+    let (condition, mut values) = selection.condition(connection)?;
+    values.push((limit as i64).into());
+    let sql = format!(
+        "SELECT d.seq, d.born, e.id, e.type, d.target, d.trigger, d.reason, d.attempts, e.time, d.ended, a.outcome, \
+         a.error FROM delivery d JOIN event e ON e.seq = d.event \
+         LEFT JOIN attempt a ON a.id = (d.seq << 12 | d.attempts) \
+         WHERE {IS_DEAD_LETTER} AND {condition} ORDER BY d.seq DESC LIMIT ?"
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), |row| {
+        let error: Option<String> = row.get(11)?;
+        Ok(DeadLetter {
+            delivery: RowId::new(Born(row.get(1)?), row.get(0)?),
+            event: event::read_id(row, 2)?.map(|id| id.to_string()).unwrap_or_default(),
+            kind: row.get(3)?,
+            target: row.get(4)?,
+            trigger: row.get(5)?,
+            reason: row.get(6)?,
+            attempts: row.get(7)?,
+            time: time(row.get(8)?),
+            died: row.get::<_, Option<i64>>(9)?.map(time),
+            outcome: row.get(10)?,
+            error: error.and_then(|text| serde_json::from_str(&text).ok()),
+        })
+    })?;
+    let mut rows: Vec<DeadLetter> = rows.collect::<rusqlite::Result<_>>()?;
+    rows.reverse();
+    Ok(rows)
+}
+
+/// How many deliveries stand where.
+pub fn totals(connection: &Connection) -> Result<Vec<(Status, u64)>, QueryError> {
+    let mut statement = connection.prepare_cached("SELECT status, count(*) FROM delivery GROUP BY status")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The row of the newest event.
+pub fn newest(connection: &Connection) -> Result<i64, QueryError> {
+    let newest: Option<Option<i64>> =
+        connection.query_row("SELECT max(seq) FROM event", [], |row| row.get(0)).optional()?;
+    Ok(newest.flatten().unwrap_or_default())
+}
+
+/// What the newest attempts printed, as lines, oldest first; at most `limit` attempts.
+pub fn logs(connection: &Connection, function: Option<&Name>, limit: usize) -> Result<Vec<LogLine>, QueryError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT a.started, d.target, a.born, a.id, a.log FROM attempt a JOIN delivery d ON d.seq = a.id >> 12 \
+         WHERE a.log IS NOT NULL AND (?1 IS NULL OR d.target = ?1) ORDER BY a.id DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![function.map(Name::as_str), limit as i64], |row| {
+        let id = RowId::new(Born(row.get(2)?), row.get(3)?);
+        Ok((time(row.get(0)?), row.get::<_, String>(1)?, id, row.get::<_, String>(4)?))
+    })?;
+    let mut lines = Vec::new();
+    for row in rows {
+        let (time, target, attempt, text) = row?;
+        let Ok(function) = target.parse::<Name>() else { continue };
+        let attempt_lines = text.lines().rev().map(|text| LogLine {
+            time,
+            function: function.clone(),
+            request_id: Some(attempt.uuid()),
+            stream: LogStream::Stdout,
+            text: text.to_owned(),
+        });
+        lines.extend(attempt_lines);
+    }
+    lines.reverse();
+    Ok(lines)
+}

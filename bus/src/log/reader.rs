@@ -1,0 +1,50 @@
+//! Reading connections: a few, made when first needed and used again, always off the async threads.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rusqlite::Connection;
+
+use super::{LogError, open_reader};
+
+/// Idle connections kept; more may be open at once, the blocking pool is the bound.
+const KEPT: usize = 4;
+
+#[derive(Clone)]
+pub(super) struct Readers {
+    path: Arc<Path>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path: path.into(), idle: Arc::default() }
+    }
+
+    pub(super) async fn read<T, E>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<LogError> + Send + 'static,
+    {
+        let readers = self.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => open_reader(&readers.path).map_err(LogError::from)?,
+            };
+            let result = query(&connection);
+            let mut idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < KEPT {
+                idle.push(connection);
+            }
+            result
+        });
+        task.await.unwrap_or_else(|_| Err(LogError::Closed.into()))
+    }
+}

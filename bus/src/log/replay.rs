@@ -1,0 +1,151 @@
+//! Replays: a fixed selection of logged events, delivered again.
+//!
+//! The selection is resolved to new deliveries in the one commit that makes the replay: from then on it is an
+//! ordinary backlog, so a kill in the middle repeats nothing and loses nothing. Each new delivery has the next
+//! generation of its event and target, so neither the bus nor NATS takes it for the old one; the event keeps its id,
+//! its time and its bytes.
+
+use std::collections::BTreeMap;
+
+use chrono::Utc;
+use rusqlite::{Connection, params, params_from_iter};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Status, Tx,
+    delivery::Placed,
+    query::{IS_DEAD_LETTER, QueryError, Selection},
+};
+use crate::{id::Born, name::Name};
+
+/// What is to be delivered again, and how.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    #[serde(default)]
+    pub selection: Selection,
+    /// Only dead letters: `fnbus dead redrive`.
+    #[serde(default)]
+    pub dead: bool,
+    /// Another function in place of each delivery's own.
+    #[serde(default)]
+    pub to: Option<Name>,
+    /// Nothing follows from these deliveries.
+    #[serde(default)]
+    pub hold: bool,
+    /// Why, for the record.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// What a replay would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Deliveries it makes.
+    pub deliveries: u64,
+    /// Events they are of.
+    pub events: u64,
+    /// Of the deliveries, those that ended well already and would run again.
+    pub done_already: u64,
+    /// Of the deliveries, those still open: they would run twice.
+    pub open: u64,
+    /// Deliveries per target.
+    pub targets: BTreeMap<String, u64>,
+    /// Events left out because retention took their bodies.
+    pub without_body: u64,
+}
+
+/// A replay that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    pub name: String,
+    pub plan: Plan,
+}
+
+impl Request {
+    /// SQL for the chosen deliveries: the latest generation of each (event, target, binding).
+    fn source(&self, connection: &Connection) -> Result<(String, Vec<rusqlite::types::Value>), QueryError> {
+        let (condition, values) = self.selection.condition(connection)?;
+        let dead = if self.dead { IS_DEAD_LETTER } else { "1" };
+        let latest = "NOT EXISTS (SELECT 1 FROM delivery n WHERE n.event = d.event AND n.target = d.target AND \
+                      n.trigger IS d.trigger AND n.generation > d.generation)";
+        let sql = format!("FROM delivery d JOIN event e ON e.seq = d.event WHERE {condition} AND {dead} AND {latest}");
+        Ok((sql, values))
+    }
+}
+
+/// Says what a replay would do, and does nothing.
+pub fn plan(connection: &Connection, request: &Request) -> Result<Plan, QueryError> {
+    let (source, values) = request.source(connection)?;
+    let mut plan = Plan::default();
+    let totals = format!(
+        "SELECT count(*), count(DISTINCT e.seq), count(*) FILTER (WHERE d.status = 10), \
+         count(*) FILTER (WHERE d.status < 10) {source} AND e.data IS NOT NULL"
+    );
+    connection.query_row(&totals, params_from_iter(values.iter()), |row| {
+        plan.deliveries = row.get(0)?;
+        plan.events = row.get(1)?;
+        plan.done_already = row.get(2)?;
+        plan.open = row.get(3)?;
+        Ok(())
+    })?;
+    let without = format!("SELECT count(*) {source} AND e.data IS NULL");
+    plan.without_body = connection.query_row(&without, params_from_iter(values.iter()), |row| row.get(0))?;
+    if let Some(to) = &request.to {
+        plan.targets.insert(to.to_string(), plan.deliveries);
+    } else {
+        let by_target = format!("SELECT d.target, count(*) {source} AND e.data IS NOT NULL GROUP BY d.target");
+        let mut statement = connection.prepare(&by_target)?;
+        let rows = statement.query_map(params_from_iter(values.iter()), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        plan.targets = rows.collect::<rusqlite::Result<_>>()?;
+    }
+    Ok(plan)
+}
+
+/// Makes the replay and its deliveries. An empty selection makes nothing but the record of it.
+pub fn create(tx: &Tx<'_>, request: &Request) -> Result<(Created, Vec<Placed>), QueryError> {
+    let plan = plan(tx, request)?;
+    let now = Utc::now();
+    let word = if request.dead { "redrive" } else { "replay" };
+    let taken: i64 = tx.query_row("SELECT coalesce(max(seq), 0) FROM replay", [], |row| row.get(0))?;
+    let name = format!("{word}-{}-{}", now.format("%Y%m%d"), taken + 1);
+    let selection = serde_json::to_string(&request.selection).unwrap_or_default();
+    tx.execute(
+        "INSERT INTO replay (name, reason, selection, target, hold, status, total, created) \
+         VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)",
+        params![
+            name,
+            request.reason,
+            selection,
+            request.to.as_ref().map(Name::as_str),
+            request.hold,
+            plan.deliveries as i64,
+            now.timestamp_micros()
+        ],
+    )?;
+    let replay = tx.last_insert_rowid();
+    let (source, values) = request.source(tx)?;
+    let chosen = format!(
+        "SELECT d.event, d.target, d.trigger, d.format, d.generation {source} AND e.data IS NOT NULL ORDER BY d.seq"
+    );
+    let mut statement = tx.prepare(&chosen)?;
+    let rows: Vec<(i64, String, Option<String>, i64, u32)> = statement
+        .query_map(params_from_iter(values), |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut insert = tx.prepare(
+        "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status, replay) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8)",
+    )?;
+    let mut placed = Vec::with_capacity(rows.len());
+    for (event, own, trigger, format, generation) in rows {
+        let target = request.to.as_ref().map_or(own.as_str(), Name::as_str);
+        let status = Status::Pending;
+        insert.execute(params![Born::now().0, event, target, trigger, format, generation + 1, status, replay])?;
+        if let Ok(target) = target.parse() {
+            placed.push(Placed { row: tx.last_insert_rowid(), target });
+        }
+    }
+    Ok((Created { name, plan }, placed))
+}

@@ -1,0 +1,68 @@
+//! The tables, and how an older log becomes a newer one.
+//!
+//! `user_version` counts the migrations that were run; each runs in a transaction of its own, so one that was
+//! interrupted is run again. Released migrations are never edited.
+
+use rusqlite::Connection;
+use uuid::Uuid;
+
+/// Every migration in order.
+const MIGRATIONS: [&str; 1] = [include_str!("schema/001.sql")];
+
+#[derive(Debug)]
+pub(super) enum SchemaError {
+    Sqlite(rusqlite::Error),
+    Newer { found: i64, known: i64 },
+}
+
+impl From<rusqlite::Error> for SchemaError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Sets the writing connection up and brings its schema to the newest.
+pub(super) fn prepare(connection: &Connection) -> Result<(), SchemaError> {
+    // FULL: a commit has been synced when it returns, which is what "accepted" promises.
+    connection.execute_batch(
+        "PRAGMA page_size = 8192;
+         PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA cache_size = -16000;
+         PRAGMA temp_store = MEMORY;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let known = MIGRATIONS.len() as i64;
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > known {
+        return Err(SchemaError::Newer { found, known });
+    }
+    for (index, migration) in MIGRATIONS.iter().enumerate().skip(found as usize) {
+        connection.execute_batch(&format!("BEGIN; {migration} PRAGMA user_version = {}; COMMIT;", index + 1))?;
+    }
+    Ok(())
+}
+
+/// The log's own id, made at its first opening.
+pub(super) fn identity(connection: &Connection) -> rusqlite::Result<Uuid> {
+    connection.execute("INSERT OR IGNORE INTO identity (one, id) VALUES (1, ?1)", [Uuid::now_v7()])?;
+    connection.query_row("SELECT id FROM identity", [], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preparing_twice_changes_nothing_and_a_newer_log_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = Connection::open(folder.path().join("log.db")).unwrap();
+        prepare(&connection).unwrap();
+        let id = identity(&connection).unwrap();
+        prepare(&connection).unwrap();
+        assert_eq!(identity(&connection).unwrap(), id);
+        connection.execute_batch("PRAGMA user_version = 99").unwrap();
+        assert!(matches!(prepare(&connection), Err(SchemaError::Newer { found: 99, .. })));
+    }
+}

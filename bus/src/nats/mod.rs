@@ -1,0 +1,126 @@
+//! The way to NATS: a server of our own under supervision, or somebody's; one connection; one work-queue stream.
+
+pub mod server;
+pub mod stream;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{Client, ConnectOptions, jetstream};
+use tokio::sync::watch;
+
+pub use server::{OwnServer, ServerError};
+
+/// The oldest nats-server known to keep its streams over a kill.
+pub const OLDEST: (i64, i64, i64) = (2, 10, 23);
+
+/// One connection per process: shared connections beat one per caller.
+#[derive(Clone)]
+pub struct Nats {
+    pub client: Client,
+    pub jetstream: jetstream::Context,
+    connected: watch::Receiver<bool>,
+    /// Set when we end the connection ourselves: then its loss is no news.
+    ending: Arc<AtomicBool>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    #[error("cannot connect to NATS at {url}: {reason}")]
+    Unreachable { url: String, reason: String },
+    #[error("the nats-server at {url} is version {found}; fnbus needs {}.{}.{} or newer", OLDEST.0, OLDEST.1, OLDEST.2)]
+    TooOld { url: String, found: String },
+    #[error("the nats-server at {url} has JetStream switched off; start it with `-js`")]
+    NoJetStream { url: String },
+}
+
+/// How to reach a server.
+#[derive(Clone)]
+pub struct Address {
+    pub url: String,
+    /// User and password; none when the URL has them or none are needed.
+    pub login: Option<(String, String)>,
+}
+
+impl Nats {
+    /// Connects and checks that the server will do. Reconnects by itself for ever after.
+    pub async fn connect(address: &Address, namespace: &str) -> Result<Self, ConnectError> {
+        let (signal, connected) = watch::channel(true);
+        let signal = Arc::new(signal);
+        let lost_before = Arc::new(AtomicBool::new(false));
+        let ending = Arc::new(AtomicBool::new(false));
+        let expected = ending.clone();
+        let mut options = ConnectOptions::new()
+            .name(format!("fnbus {namespace}"))
+            .connection_timeout(Duration::from_secs(5))
+            .ping_interval(Duration::from_secs(10))
+            .reconnect_delay_callback(|attempts| Duration::from_millis((20 * attempts as u64).min(1000)))
+            .event_callback(move |event| {
+                let (signal, lost_before, expected) = (signal.clone(), lost_before.clone(), expected.clone());
+                async move {
+                    match event {
+                        async_nats::Event::Connected => {
+                            if lost_before.swap(false, Ordering::Relaxed) {
+                                tracing::info!("connected to NATS again");
+                            }
+                            signal.send_replace(true);
+                        }
+                        async_nats::Event::Disconnected => {
+                            if !lost_before.swap(true, Ordering::Relaxed) && !expected.load(Ordering::Relaxed) {
+                                tracing::warn!("the connection to NATS is lost; accepting goes on, running waits");
+                            }
+                            signal.send_replace(false);
+                        }
+                        async_nats::Event::SlowConsumer(id) => {
+                            tracing::warn!(id, "NATS messages came too fast and were dropped")
+                        }
+                        other => tracing::debug!(event = %other, "NATS"),
+                    }
+                }
+            });
+        if let Some((user, password)) = &address.login {
+            options = options.user_and_password(user.clone(), password.clone());
+        }
+        let url = address.url.clone();
+        let client = options
+            .connect(&url)
+            .await
+            .map_err(|error| ConnectError::Unreachable { url: url.clone(), reason: error.to_string() })?;
+        if !client.is_server_compatible(OLDEST.0, OLDEST.1, OLDEST.2) {
+            return Err(ConnectError::TooOld { url, found: client.server_info().version });
+        }
+        let jetstream = jetstream::context::ContextBuilder::new()
+            .timeout(Duration::from_secs(5))
+            .ack_timeout(Duration::from_secs(10))
+            .build(client.clone());
+        if let Err(error) = jetstream.query_account().await {
+            tracing::debug!(%error, "JetStream does not answer");
+            return Err(ConnectError::NoJetStream { url });
+        }
+        Ok(Self { client, jetstream, connected, ending })
+    }
+
+    /// Sends what is still to be sent; from now on the loss of the connection is expected.
+    pub async fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.client.flush()).await;
+    }
+
+    pub fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    /// Returns when there is a connection.
+    pub async fn connected(&self) {
+        let mut connected = self.connected.clone();
+        // An error means the client is gone: then nothing will connect, and the caller is being shut down.
+        let _ = connected.wait_for(|connected| *connected).await;
+    }
+}

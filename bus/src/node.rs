@@ -1,0 +1,276 @@
+//! The bus of one node, started and stopped as one: data folder, log, NATS, owner and relay.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Event, Name,
+    call::{Caller, OVERHEAD},
+    catalog::Catalog,
+    log::{
+        Log, LogError, OpenError,
+        calls::CallRecord,
+        retention::{self, Keep},
+    },
+    nats::{Address, ConnectError, Nats, OwnServer, ServerError, stream, stream::StreamError},
+    owner::Owner,
+    relay::Relay,
+    sink::{AcceptError, Accepted, Call, CallError, LogMode, Reply, Sink},
+    subject::Subjects,
+    wire,
+};
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub namespace: Name,
+    /// The data folder; absolute.
+    pub data: PathBuf,
+    /// Somebody's NATS; none: a server of our own.
+    pub nats: Option<String>,
+    /// The port of our own server; none: any free one.
+    pub nats_port: Option<u16>,
+    pub keep: Keep,
+}
+
+/// A running bus. Clones share it.
+#[derive(Clone)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    owner: Owner,
+    catalog: Arc<ArcSwap<Catalog>>,
+    keep: ArcSwap<Keep>,
+    nats: Nats,
+    address: Address,
+    caller: Caller,
+    subjects: Arc<Subjects>,
+    /// Held as long as the bus lives: two buses never share a data folder.
+    _lock: File,
+}
+
+/// The tasks of a bus; see [`Tasks::stop`].
+pub struct Tasks {
+    tasks: JoinSet<()>,
+    relay: CancellationToken,
+    server: CancellationToken,
+    bus: Bus,
+}
+
+/// Why a bus did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    #[error("the data folder {path} cannot be written: {error}")]
+    Folder { path: PathBuf, error: std::io::Error },
+    #[error("the data folder {path} is in use by another fnbus{}", holder.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    InUse { path: PathBuf, holder: Option<u32> },
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    #[error("the event log cannot be brought up: {0}")]
+    Recover(#[from] LogError),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error("another fnbus ({node}) already serves the namespace `{namespace}` on this NATS")]
+    NamespaceTaken { namespace: Name, node: String },
+}
+
+impl Bus {
+    /// Starts everything. When this returns, events are accepted, carried and called.
+    pub async fn start(settings: Settings, catalog: Catalog) -> Result<(Self, Tasks), StartError> {
+        let lock = lock(&settings.data)?;
+        let data = settings.data.clone();
+        // The log and the server need nothing of each other.
+        let log = tokio::task::spawn_blocking(move || Log::open(&data));
+        let subjects = Arc::new(Subjects::new(settings.namespace.clone()));
+        let server = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let (nats, address) = if let Some(url) = &settings.nats {
+            let address = Address { url: url.clone(), login: None };
+            (Nats::connect(&address, settings.namespace.as_str()).await?, address)
+        } else {
+            let (own, nats, address) =
+                OwnServer::start(&settings.data, &settings.namespace, settings.nats_port).await?;
+            tasks.spawn(own.supervise(server.clone()));
+            (nats, address)
+        };
+        let log = log.await.map_err(|_| LogError::Closed)??;
+        let node: Arc<str> = log.id().simple().to_string()[20..].into();
+        alone(&nats, &subjects).await?;
+        stream::open(&nats, &subjects).await?;
+        let catalog = Arc::new(ArcSwap::from_pointee(catalog));
+        let owner = Owner::new(log, node, catalog.clone());
+        let lost = owner.recover().await?;
+        if lost > 0 {
+            tracing::info!(attempts = lost, "attempts were open when the last run ended; they are made again");
+        }
+        let bus = Self {
+            inner: Arc::new(Inner {
+                caller: Caller::new(nats.clone(), subjects.clone()),
+                keep: ArcSwap::from_pointee(settings.keep),
+                owner,
+                catalog,
+                nats,
+                address,
+                subjects,
+                _lock: lock,
+            }),
+        };
+        let relay = CancellationToken::new();
+        tasks.spawn(Relay::new(bus.owner().clone(), bus.nats().clone(), bus.inner.subjects.clone()).run(relay.clone()));
+        tasks.spawn(answer_presence(bus.clone(), relay.clone()));
+        let keep = bus.clone();
+        tasks.spawn(retention::run(bus.log().clone(), move || **keep.inner.keep.load(), relay.clone()));
+        let tasks = Tasks { tasks, relay, server, bus: bus.clone() };
+        Ok((bus, tasks))
+    }
+
+    pub fn owner(&self) -> &Owner {
+        &self.inner.owner
+    }
+
+    pub fn log(&self) -> &Log {
+        self.inner.owner.log()
+    }
+
+    pub fn nats(&self) -> &Nats {
+        &self.inner.nats
+    }
+
+    /// Where NATS is, with the login.
+    pub fn address(&self) -> &Address {
+        &self.inner.address
+    }
+
+    pub fn subjects(&self) -> &Arc<Subjects> {
+        &self.inner.subjects
+    }
+
+    /// Another config: from now on everything is matched and retried by it.
+    pub fn reconfigure(&self, catalog: Catalog, keep: Keep) {
+        self.inner.catalog.store(Arc::new(catalog));
+        self.inner.keep.store(Arc::new(keep));
+        self.owner().reconfigured();
+    }
+
+    /// A copy for whoever listens; nobody waits for it.
+    async fn tap(&self, event: &Event) {
+        let Some(trigger) = &event.trigger else { return };
+        if !self.inner.nats.is_connected() {
+            return;
+        }
+        let subject = self.inner.subjects.event(trigger.as_str());
+        let sent = self.inner.nats.client.publish_with_headers(subject, wire::encode(event), event.data.clone()).await;
+        if let Err(error) = sent {
+            tracing::debug!(%error, "an event could not be tapped");
+        }
+    }
+
+    fn note(&self, event: Event, call: &Call, outcome: &crate::Outcome) {
+        let wanted = match call.log {
+            LogMode::Full => true,
+            LogMode::Errors => outcome.fault.is_some(),
+            LogMode::Off => false,
+        };
+        if wanted {
+            self.log().calls().note(CallRecord {
+                event,
+                function: call.function.clone(),
+                format: call.format,
+                node: self.owner().node().clone(),
+                outcome: outcome.clone(),
+            });
+        }
+    }
+}
+
+impl Sink for Bus {
+    async fn accept(&self, event: Event) -> Result<Accepted, AcceptError> {
+        let copy = event.clone();
+        let accepted = self.owner().accept(event).await?;
+        if !accepted.duplicate {
+            self.tap(&copy).await;
+        }
+        Ok(accepted)
+    }
+
+    async fn call(&self, event: Event, call: Call) -> Result<Reply, CallError> {
+        let timeout = self.owner().catalog().functions.get(&call.function).map(|f| f.timeout);
+        let Some(timeout) = timeout else { return Err(CallError::NoNode { function: call.function }) };
+        let wait = call.timeout.unwrap_or(timeout + OVERHEAD);
+        let outcome = self.inner.caller.call(self.owner().node(), &event, &call, wait).await?;
+        let id = event.id.clone();
+        self.note(event, &call, &outcome);
+        Ok(Reply { event: id, outcome })
+    }
+}
+
+impl Tasks {
+    /// Ends the bus in order: carrying, then the log, then NATS. Call it after triggers and workers have stopped.
+    pub async fn stop(mut self) {
+        self.relay.cancel();
+        self.bus.log().close().await;
+        self.bus.nats().end().await;
+        self.server.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Takes the data folder for this process.
+fn lock(data: &Path) -> Result<File, StartError> {
+    let unwritable = |error| StartError::Folder { path: data.to_owned(), error };
+    fs::create_dir_all(data).map_err(unwritable)?;
+    let path = data.join("lock");
+    let mut file =
+        File::options().create(true).read(true).write(true).truncate(false).open(&path).map_err(unwritable)?;
+    if file.try_lock().is_err() {
+        let mut holder = String::new();
+        let _ = file.read_to_string(&mut holder);
+        return Err(StartError::InUse { path: data.to_owned(), holder: holder.trim().parse().ok() });
+    }
+    file.set_len(0).and_then(|()| file.rewind()).map_err(unwritable)?;
+    writeln!(file, "{}", std::process::id()).map_err(unwritable)?;
+    Ok(file)
+}
+
+/// Two nodes of one namespace would take each other's deliveries; a cluster is more than that.
+async fn alone(nats: &Nats, subjects: &Subjects) -> Result<(), StartError> {
+    let request = async_nats::Request::new().timeout(Some(Duration::from_millis(500)));
+    match nats.client.send_request(subjects.presence(), request).await {
+        Ok(reply) => {
+            let node = String::from_utf8_lossy(&reply.payload).into_owned();
+            Err(StartError::NamespaceTaken { namespace: subjects.namespace().clone(), node })
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+async fn answer_presence(bus: Bus, shutdown: CancellationToken) {
+    use futures_util::StreamExt;
+    let Ok(mut questions) = bus.nats().client.subscribe(bus.subjects().presence()).await else { return };
+    loop {
+        let question = tokio::select! {
+            question = questions.next() => question,
+            () = shutdown.cancelled() => return,
+        };
+        let Some(question) = question else { return };
+        if let Some(reply) = question.reply {
+            let _ = bus.nats().client.publish(reply, bus.owner().node().to_string().into()).await;
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! From the log to JetStream: keeps each function's window full, puts retries back in when they are due, and
+//! notices when JetStream lost something.
+//!
+//! Nothing here is remembered across a restart but what the log holds: what was published before is published again
+//! under the same message id, and `begin` sorts out the rest.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_nats::jetstream::message::PublishMessage;
+use chrono::Utc;
+use futures_util::future::join_all;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    headers,
+    log::{
+        LogError,
+        delivery::{self, Due},
+    },
+    name::Name,
+    nats::{Nats, stream},
+    outcome::{Ending, Outcome},
+    owner::Owner,
+    subject::Subjects,
+    window::Fill,
+    wire,
+};
+
+/// Rows loaded and published at once: one lane's turn.
+const CHUNK: usize = 64;
+/// How often leases and silent messages are looked at.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How often the stream is compared with what it acknowledged.
+const CHECK: Duration = Duration::from_secs(10);
+/// A message that nobody asked to begin for so long may be gone.
+const SILENT: Duration = Duration::from_secs(30);
+/// Before trying again what JetStream did not take.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+#[derive(Clone)]
+pub struct Relay {
+    owner: Owner,
+    nats: Nats,
+    subjects: Arc<Subjects>,
+}
+
+impl Relay {
+    pub fn new(owner: Owner, nats: Nats, subjects: Arc<Subjects>) -> Self {
+        Self { owner, nats, subjects }
+    }
+
+    /// Runs until shut down. Trouble with NATS is waited out; trouble with the log is logged and tried again.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut sweep = interval(SWEEP);
+        let mut check = interval(CHECK);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut known = None;
+        loop {
+            tokio::select! {
+                () = self.owner.woken() => {}
+                () = until_due(self.owner.next_due()) => {}
+                _ = sweep.tick() => self.sweep().await,
+                _ = check.tick() => self.check(&mut known).await,
+                () = shutdown.cancelled() => return,
+            }
+            tokio::select! {
+                filled = self.fill() => if let Err(error) = filled {
+                    tracing::error!(%error, "deliveries could not be read from the log");
+                    sleep(BACKOFF).await;
+                },
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// Loads and publishes until every lane is full or empty.
+    async fn fill(&self) -> Result<(), LogError> {
+        self.nats.connected().await;
+        while self.owner.next_due().is_some_and(|due| due <= Utc::now()) {
+            if !self.owner.take_due(Utc::now(), CHUNK).await? {
+                break;
+            }
+        }
+        loop {
+            let fills = self.owner.window().fills(CHUNK);
+            if fills.is_empty() {
+                return Ok(());
+            }
+            for fill in fills {
+                self.fill_lane(fill).await?;
+            }
+        }
+    }
+
+    async fn fill_lane(&self, fill: Fill) -> Result<(), LogError> {
+        let wanted = fill.clone();
+        let rows = self
+            .owner
+            .log()
+            .read(move |connection| {
+                let mut rows = Vec::new();
+                for row in &wanted.again {
+                    rows.extend(delivery::pending_row(connection, *row)?);
+                }
+                if wanted.room > 0 {
+                    rows.extend(delivery::pending(connection, wanted.function.as_str(), wanted.after, wanted.room)?);
+                }
+                Ok::<_, LogError>(rows)
+            })
+            .await?;
+        let due = self.owner.window().loaded(&fill, rows);
+        let Some(class) = self.owner.catalog().functions.get(&fill.function).map(|f| f.class) else { return Ok(()) };
+        let due = self.expire(&fill.function, due).await?;
+        self.publish(class, &fill.function, due).await;
+        Ok(())
+    }
+
+    /// Ends what became too old before it could begin; gives back the rest.
+    async fn expire(&self, function: &Name, due: Vec<Due>) -> Result<Vec<Due>, LogError> {
+        let oldest = Utc::now() - self.owner.policy(function).max_age;
+        let (old, fresh): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.id.born().time() < oldest);
+        if !old.is_empty() {
+            let rows: Vec<i64> = old.iter().map(|due| due.row).collect();
+            tracing::warn!(function.name = %function, deliveries = rows.len(), "deliveries expired before they could run");
+            let ended = rows.clone();
+            self.owner.log().write(move |tx| Ok::<_, LogError>(delivery::expire(tx, &ended)?)).await?;
+            let mut window = self.owner.window();
+            rows.iter().for_each(|row| window.ended(function, *row));
+        }
+        Ok(fresh)
+    }
+
+    /// Publishes a chunk; the acknowledgements are awaited aside, so that the next chunk need not wait.
+    async fn publish(&self, class: &str, function: &Name, due: Vec<Due>) {
+        let subject = self.subjects.deliver(class, function);
+        let mut sent = Vec::with_capacity(due.len());
+        for due in due {
+            let message = self.message(&due);
+            match self.nats.jetstream.send_publish(subject.clone(), message).await {
+                Ok(ack) => sent.push((due.row, due.publication, ack)),
+                Err(error) => {
+                    tracing::warn!(%error, "a delivery could not be published");
+                    self.owner.window().reload(function, due.row);
+                }
+            }
+        }
+        let relay = self.clone();
+        let function = function.clone();
+        tokio::spawn(async move {
+            let acks = join_all(sent.into_iter().map(async |(row, publication, ack)| (row, publication, ack.await)));
+            let mut failed = false;
+            for (row, publication, ack) in acks.await {
+                let mut window = relay.owner.window();
+                match ack {
+                    // A duplicate was stored before; should it be gone by now, the sweep will find out.
+                    Ok(ack) => window.published(&function, row, publication, ack.sequence, Instant::now()),
+                    Err(error) => {
+                        tracing::debug!(%error, "JetStream did not take a delivery");
+                        window.reload(&function, row);
+                        failed = true;
+                    }
+                }
+            }
+            if failed {
+                sleep(BACKOFF).await;
+                relay.owner.wake();
+            }
+        });
+    }
+
+    fn message(&self, due: &Due) -> PublishMessage {
+        let mut map = wire::encode(&due.event);
+        map.insert(headers::DELIVERY, due.id.to_string());
+        map.insert(headers::PUBLICATION, due.publication.to_string());
+        map.insert(headers::OWNER, &**self.owner.node());
+        map.insert(headers::FORMAT, due.format.as_str());
+        if let Some(replay) = &due.replay {
+            map.insert(headers::REPLAY, replay.as_str());
+        }
+        let mut body = due.event.data.clone();
+        if body.len() > self.nats.client.max_payload().saturating_sub(wire::HEADROOM) {
+            map.insert(headers::BY_REFERENCE, "1");
+            body.clear();
+        }
+        let id = format!("{}.{}", due.id, due.publication);
+        PublishMessage::build().payload(body).headers(map).message_id(id)
+    }
+
+    /// Ends what was lost, and publishes anew what vanished.
+    async fn sweep(&self) {
+        let now = Instant::now();
+        let lost = self.owner.window().lost(now);
+        for (function, attempt) in lost {
+            tracing::warn!(function.name = %function, %attempt, "an attempt was lost: its worker was not heard of");
+            let outcome = Outcome::failure(Ending::Lost, "Runtime.Lost", "the worker vanished before it could answer");
+            if let Err(error) = self.owner.end(&function, attempt, outcome).await {
+                tracing::error!(%error, "a lost attempt could not be closed");
+            }
+        }
+        if !self.nats.is_connected() {
+            return;
+        }
+        let silent = self.owner.window().silent(now, SILENT);
+        for (function, row, sequence) in silent {
+            if !self.is_stored(sequence).await {
+                self.publish_anew(&[row]).await;
+                self.owner.window().reload(&function, row);
+                self.owner.wake();
+            }
+        }
+    }
+
+    async fn is_stored(&self, sequence: u64) -> bool {
+        let Ok(stream) = self.nats.jetstream.get_stream_no_info(self.subjects.deliver_stream()).await else {
+            return true;
+        };
+        match stream.get_raw_message(sequence).await {
+            Ok(_) => true,
+            Err(error) => !matches!(error.kind(), async_nats::jetstream::stream::RawMessageErrorKind::NoMessageFound),
+        }
+    }
+
+    /// Compares the stream with what it acknowledged: another life, or a tail cut off, and everything that was not
+    /// begun is published anew.
+    async fn check(&self, known: &mut Option<String>) {
+        if !self.nats.is_connected() {
+            return;
+        }
+        let found = match stream::incarnation(&self.nats, &self.subjects).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "the stream of deliveries could not be checked");
+                return;
+            }
+        };
+        let acked = self.owner.window().acked;
+        let same = known.as_ref().is_none_or(|id| *id == found.id);
+        if !same || found.last_sequence < acked {
+            let rows = self.owner.window().stream_lost();
+            tracing::warn!(deliveries = rows.len(), "NATS lost messages; they are published anew from the log");
+            self.publish_anew(&rows).await;
+            self.owner.wake();
+        }
+        *known = Some(found.id);
+    }
+
+    async fn publish_anew(&self, rows: &[i64]) {
+        let rows = rows.to_vec();
+        let raised = self.owner.log().write(move |tx| Ok::<_, LogError>(delivery::publish_anew(tx, &rows)?)).await;
+        if let Err(error) = raised {
+            tracing::error!(%error, "deliveries could not be prepared to be published anew");
+        }
+    }
+}
+
+async fn until_due(due: Option<chrono::DateTime<Utc>>) {
+    match due {
+        Some(due) => sleep((due - Utc::now()).to_std().unwrap_or_default()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,378 @@
+//! What the owner has on its way to workers: a pure state machine, the in-memory side of `begin` and `end`.
+//!
+//! The backlog stays in the log. Of each function at most `limit` deliveries, lowest first, are open here: loaded,
+//! published and perhaps begun. The log decides what is true; the window decides what is allowed next, without
+//! waiting for the log:
+//!
+//! ```text
+//!   in the log, pending ──load──> publishing ──ack──> published ──begin──> begun ──end──> gone
+//!                       <──────────failed──┘     <──────────── retry due, lease lost ──┘
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    id::{Born, RowId},
+    log::delivery::{Due, attempt_row},
+    name::Name,
+};
+
+/// A begun attempt that is not renewed for so long is lost.
+pub const LEASE: Duration = Duration::from_secs(20);
+
+/// The open deliveries of every function.
+#[derive(Debug, Default)]
+pub struct Window {
+    lanes: HashMap<Name, Lane>,
+    /// The highest sequence JetStream acknowledged in this stream.
+    pub acked: u64,
+}
+
+/// One function's deliveries.
+#[derive(Debug, Default)]
+struct Lane {
+    /// How many may be open; 0 holds everything back.
+    limit: usize,
+    /// Rows up to here were loaded.
+    after: i64,
+    /// Whether the log may have pending rows above `after`.
+    more: bool,
+    /// Rows at or below `after` that are to be loaded again.
+    again: BTreeSet<i64>,
+    open: BTreeMap<i64, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    id: RowId,
+    publication: u32,
+    attempts: u32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Publishing,
+    Published { sequence: u64, at: Instant },
+    Begun { attempt: RowId, lease: Instant },
+}
+
+/// What to load next of one lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fill {
+    pub function: Name,
+    pub again: Vec<i64>,
+    pub after: i64,
+    /// How many rows above `after` at most; 0: none.
+    pub room: usize,
+}
+
+/// The owner's answer to a worker that wants to run a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// Run it, as this attempt.
+    Run { attempt: RowId, n: u32 },
+    /// Not this message: it was published anew, or has moved on.
+    Stale,
+    /// An attempt is open.
+    Busy,
+    /// Not open here; the log must be asked.
+    Unknown,
+}
+
+impl Window {
+    /// Applies a config: lanes of functions it does not name are closed.
+    pub fn limits(&mut self, limits: &HashMap<Name, usize>) {
+        for (name, lane) in &mut self.lanes {
+            lane.limit = limits.get(name).copied().unwrap_or(0);
+        }
+        for (name, limit) in limits {
+            let lane = self.lanes.entry(name.clone()).or_default();
+            lane.limit = *limit;
+        }
+    }
+
+    /// A pending row is in the log.
+    pub fn arrived(&mut self, function: &Name, row: i64) {
+        let lane = self.lanes.entry(function.clone()).or_default();
+        if row > lane.after {
+            lane.more = true;
+        } else if !lane.open.contains_key(&row) {
+            lane.again.insert(row);
+        }
+    }
+
+    /// Lanes with room and something to load, each at most `chunk` rows, so that no function holds up another. A
+    /// lane is filled again only when half of it is free: loading is cheaper in bulk.
+    pub fn fills(&self, chunk: usize) -> Vec<Fill> {
+        let lanes = self.lanes.iter().filter_map(|(name, lane)| {
+            let room = lane.limit.saturating_sub(lane.open.len()).min(chunk);
+            let wanted = lane.more || !lane.again.is_empty();
+            let due = room >= lane.limit.div_ceil(2).min(chunk);
+            (wanted && due && room > 0).then(|| {
+                let again: Vec<i64> = lane.again.iter().copied().take(room).collect();
+                let room = if lane.more { room - again.len() } else { 0 };
+                Fill { function: name.clone(), again, after: lane.after, room }
+            })
+        });
+        lanes.collect()
+    }
+
+    /// Takes what was loaded for a fill, and says which of it is to be published.
+    pub fn loaded(&mut self, fill: &Fill, rows: Vec<Due>) -> Vec<Due> {
+        let Some(lane) = self.lanes.get_mut(&fill.function) else { return Vec::new() };
+        for row in &fill.again {
+            lane.again.remove(row);
+        }
+        let above = rows.iter().filter(|due| due.row > fill.after).count();
+        if let Some(last) = rows.iter().map(|due| due.row).max().filter(|last| *last > lane.after) {
+            lane.after = last;
+        }
+        if fill.room > 0 && above < fill.room {
+            lane.more = false;
+        }
+        let fresh = |due: &Due| !lane.open.contains_key(&due.row);
+        let rows: Vec<Due> = rows.into_iter().filter(fresh).collect();
+        for due in &rows {
+            lane.open.insert(due.row, Open::of(due));
+        }
+        rows
+    }
+
+    /// Opens one delivery that a worker asked for and the log says is pending.
+    pub fn adopt(&mut self, function: &Name, due: &Due, now: Instant) {
+        let lane = self.lanes.entry(function.clone()).or_default();
+        lane.again.remove(&due.row);
+        let open = lane.open.entry(due.row).or_insert_with(|| Open::of(due));
+        if matches!(open.state, State::Publishing) {
+            open.state = State::Published { sequence: 0, at: now };
+        }
+    }
+
+    /// JetStream has it.
+    pub fn published(&mut self, function: &Name, row: i64, publication: u32, sequence: u64, now: Instant) {
+        self.acked = self.acked.max(sequence);
+        if let Some(open) = self.open(function, row)
+            && open.publication == publication
+            && matches!(open.state, State::Publishing)
+        {
+            open.state = State::Published { sequence, at: now };
+        }
+    }
+
+    /// JetStream does not have it, or nobody knows: it is loaded and published again.
+    pub fn reload(&mut self, function: &Name, row: i64) {
+        if let Some(lane) = self.lanes.get_mut(function)
+            && !matches!(lane.open.get(&row), Some(Open { state: State::Begun { .. }, .. }))
+        {
+            lane.open.remove(&row);
+            lane.again.insert(row);
+        }
+    }
+
+    /// A worker holds the message and wants to run it.
+    pub fn begin(&mut self, function: &Name, delivery: RowId, publication: u32, born: Born, now: Instant) -> Begin {
+        let Some(open) = self.open(function, delivery.row()) else { return Begin::Unknown };
+        if open.id != delivery || open.publication != publication {
+            return Begin::Stale;
+        }
+        if matches!(open.state, State::Begun { .. }) {
+            return Begin::Busy;
+        }
+        let n = open.attempts + 1;
+        let attempt = RowId::new(born, attempt_row(delivery.row(), n));
+        open.attempts = n;
+        open.state = State::Begun { attempt, lease: now + LEASE };
+        Begin::Run { attempt, n }
+    }
+
+    /// Whether this attempt is the current one. Its lease is renewed: the outcome is about to be written.
+    pub fn is_current(&mut self, function: &Name, delivery: i64, attempt: RowId, now: Instant) -> bool {
+        let Some(open) = self.open(function, delivery) else { return false };
+        match &mut open.state {
+            State::Begun { attempt: current, lease } if *current == attempt => {
+                *lease = now + LEASE;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The delivery ended or waits for its retry: its place is free.
+    pub fn ended(&mut self, function: &Name, row: i64) {
+        if let Some(lane) = self.lanes.get_mut(function) {
+            lane.open.remove(&row);
+        }
+    }
+
+    /// Begun attempts whose worker has not been heard of.
+    pub fn lost(&self, now: Instant) -> Vec<(Name, RowId)> {
+        self.each()
+            .filter_map(|(name, _, open)| match open.state {
+                State::Begun { attempt, lease } if lease < now => Some((name.clone(), attempt)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Published at least `age` ago and not begun since: the row and its sequence in the stream.
+    pub fn silent(&self, now: Instant, age: Duration) -> Vec<(Name, i64, u64)> {
+        self.each()
+            .filter_map(|(name, row, open)| match open.state {
+                State::Published { sequence, at } if at + age <= now => Some((name.clone(), row, sequence)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The stream lost messages: everything published and not begun is to be published anew.
+    pub fn stream_lost(&mut self) -> Vec<i64> {
+        self.acked = 0;
+        let mut rows = Vec::new();
+        for lane in self.lanes.values_mut() {
+            let Lane { open, again, .. } = lane;
+            open.retain(|row, open| {
+                let keep = matches!(open.state, State::Begun { .. });
+                if !keep {
+                    rows.push(*row);
+                    again.insert(*row);
+                }
+                keep
+            });
+        }
+        rows
+    }
+
+    /// Open deliveries of a function: published or running.
+    pub fn open_count(&self, function: &str) -> usize {
+        self.lanes.get(function).map_or(0, |lane| lane.open.len())
+    }
+
+    fn open(&mut self, function: &Name, row: i64) -> Option<&mut Open> {
+        self.lanes.get_mut(function)?.open.get_mut(&row)
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&Name, i64, &Open)> {
+        self.lanes.iter().flat_map(|(name, lane)| lane.open.iter().map(move |(row, open)| (name, *row, open)))
+    }
+}
+
+impl Open {
+    fn of(due: &Due) -> Self {
+        Self { id: due.id, publication: due.publication, attempts: due.attempts, state: State::Publishing }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{event::Event, payload::Format};
+
+    fn due(row: i64, publication: u32) -> Due {
+        Due {
+            row,
+            id: RowId::new(Born(1 << 12), row),
+            publication,
+            attempts: publication - 1,
+            format: Format::Body,
+            replay: None,
+            event: Event::new("/t", "t", ""),
+        }
+    }
+
+    fn name() -> Name {
+        "price".parse().unwrap()
+    }
+
+    /// A window of `limit` with rows 1..=`rows` loaded and published.
+    fn window(limit: usize, rows: i64) -> Window {
+        let mut window = Window::default();
+        window.limits(&HashMap::from([(name(), limit)]));
+        window.arrived(&name(), 1);
+        let fill = window.fills(100).remove(0);
+        window.loaded(&fill, (1..=rows).map(|row| due(row, 1)).collect());
+        for row in 1..=rows {
+            window.published(&name(), row, 1, row as u64, Instant::now());
+        }
+        window
+    }
+
+    fn begin(window: &mut Window, row: i64, publication: u32) -> Begin {
+        window.begin(&name(), due(row, 1).id, publication, Born(2 << 12), Instant::now())
+    }
+
+    #[test]
+    fn a_lane_is_filled_up_to_its_limit_and_again_when_half_is_free() {
+        let mut window = window(4, 4);
+        assert_eq!(window.fills(100), []);
+        window.ended(&name(), 1);
+        assert_eq!(window.fills(100), []);
+        window.ended(&name(), 2);
+        assert_eq!(window.fills(100), [Fill { function: name(), again: vec![], after: 4, room: 2 }]);
+    }
+
+    #[test]
+    fn a_function_with_limit_zero_is_held_back() {
+        let mut window = window(4, 0);
+        window.limits(&HashMap::from([(name(), 0)]));
+        window.arrived(&name(), 9);
+        assert_eq!(window.fills(100), []);
+    }
+
+    #[test]
+    fn a_lane_that_was_read_to_its_end_rests_until_something_arrives() {
+        let mut window = window(10, 3);
+        assert_eq!(window.fills(100), []);
+        window.arrived(&name(), 4);
+        assert_eq!(window.fills(100), [Fill { function: name(), again: vec![], after: 3, room: 7 }]);
+    }
+
+    #[test]
+    fn one_message_begins_one_attempt() {
+        let mut window = window(4, 2);
+        assert!(matches!(begin(&mut window, 1, 1), Begin::Run { n: 1, .. }));
+        assert_eq!(begin(&mut window, 1, 1), Begin::Busy);
+        assert_eq!(begin(&mut window, 2, 7), Begin::Stale);
+        assert_eq!(begin(&mut window, 99, 1), Begin::Unknown);
+    }
+
+    #[test]
+    fn an_attempt_that_is_not_renewed_is_lost_and_its_late_outcome_is_not_current() {
+        let mut window = window(4, 1);
+        let Begin::Run { attempt, .. } = begin(&mut window, 1, 1) else { panic!("it did not begin") };
+        let later = Instant::now() + LEASE + Duration::from_secs(1);
+        assert_eq!(window.lost(later), [(name(), attempt)]);
+        window.ended(&name(), 1);
+        assert!(!window.is_current(&name(), 1, attempt, later));
+    }
+
+    #[test]
+    fn a_failed_publication_is_loaded_again_but_a_begun_one_is_left_alone() {
+        let mut window = window(4, 2);
+        begin(&mut window, 1, 1);
+        window.reload(&name(), 1);
+        window.reload(&name(), 2);
+        assert_eq!(window.fills(100), [Fill { function: name(), again: vec![2], after: 2, room: 0 }]);
+    }
+
+    #[test]
+    fn when_the_stream_is_lost_what_runs_goes_on_and_the_rest_is_published_anew() {
+        let mut window = window(4, 3);
+        begin(&mut window, 2, 1);
+        assert_eq!(window.stream_lost(), [1, 3]);
+        assert_eq!(window.fills(100)[0].again, [1, 3]);
+    }
+
+    #[test]
+    fn what_nobody_begins_is_silent_after_a_while() {
+        let mut window = window(4, 1);
+        assert_eq!(window.silent(Instant::now(), Duration::from_secs(30)), []);
+        let later = Instant::now() + Duration::from_secs(31);
+        assert_eq!(window.silent(later, Duration::from_secs(30)), [(name(), 1, 1)]);
+        begin(&mut window, 1, 1);
+        assert_eq!(window.silent(later, Duration::from_secs(30)), []);
+    }
+}

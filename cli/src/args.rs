@@ -1,0 +1,63 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::command;
+
+/// An event-driven function bus: your own Lambda and API Gateway on NATS.
+#[derive(Debug, Parser)]
+#[command(name = "fnbus", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Global {
+    /// The config file
+    #[arg(long, global = true, env = "FNBUS_CONFIG", default_value = "fnbus.toml", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The data folder, instead of `[bus] data`
+    #[arg(id = "data_folder", long = "data", global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// In the order one meets them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a project: a config file and a first function
+    Init(command::init::Init),
+    /// Run the bus
+    Up(command::up::Up),
+    /// Look for problems in the config file without running anything
+    Check(command::check::Check),
+    /// Show what can be written in the config file
+    #[command(subcommand)]
+    Config(command::config::ConfigCommand),
+    /// Put an event on the bus
+    Emit(command::emit::Emit),
+    /// Run a function once and wait for its result
+    Invoke(command::invoke::Invoke),
+    /// What happened, and where it stands
+    Events(command::events::Events),
+    /// Everything about one event
+    Show(command::show::Show),
+    /// Deliver logged events again
+    Replay(command::replay::Replay),
+    /// What was given up: list, show, redrive
+    #[command(subcommand)]
+    Dead(command::dead::Dead),
+    /// What functions print
+    Logs(command::logs::Logs),
+    /// What can run, and how it does
+    Functions(command::functions::Functions),
+    /// What is listened to, and where it goes
+    Triggers(command::triggers::Triggers),
+    /// Completions for a shell
+    Completions(command::completions::Completions),
+}

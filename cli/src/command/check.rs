@@ -1,0 +1,47 @@
+//! `fnbus check`: all problems of the config file, without running anything.
+
+use std::{
+    io::{Write, stdout},
+    process::ExitCode,
+};
+
+use crate::{args::Global, config::ConfigError, failure::Failure};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// One JSON object per problem: file, line, column, message, advice
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
+        let mut out = stdout().lock();
+        match global.load() {
+            Ok(config) => {
+                if !self.json {
+                    let functions = count(config.functions.len(), "function");
+                    let triggers = count(config.triggers.len(), "trigger");
+                    writeln!(out, "{} is good: {functions}, {triggers}", global.config.display())?;
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) if self.json => {
+                write_json(&mut out, &error)?;
+                Ok(ExitCode::FAILURE)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn write_json(out: &mut impl Write, error: &ConfigError) -> Result<(), Failure> {
+    for line in error.json() {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,45 @@
+//! One file per command.
+
+pub(crate) mod init;
+pub(crate) mod up;
+pub(crate) mod check;
+pub(crate) mod config;
+pub(crate) mod emit;
+pub(crate) mod invoke;
+pub(crate) mod events;
+pub(crate) mod show;
+pub(crate) mod replay;
+pub(crate) mod dead;
+pub(crate) mod logs;
+pub(crate) mod functions;
+pub(crate) mod triggers;
+pub(crate) mod completions;
+/// Data given on the command line.
+mod input;
+
+use std::process::ExitCode;
+
+use crate::{
+    args::{Args, Command},
+    failure::Failure,
+};
+
+/// Runs the command of the arguments.
+pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    match args.command {
+        Command::Init(command) => command.run(),
+        Command::Check(command) => command.run(&args.global),
+        Command::Config(command) => command.run(),
+        Command::Up(command) => command.run(args.global),
+        Command::Emit(command) => command.run(&args.global),
+        Command::Invoke(command) => command.run(&args.global),
+        Command::Events(command) => command.run(&args.global),
+        Command::Show(command) => command.run(&args.global),
+        Command::Replay(command) => command.run(&args.global),
+        Command::Dead(command) => command.run(&args.global),
+        Command::Logs(command) => command.run(&args.global),
+        Command::Functions(command) => command.run(&args.global),
+        Command::Triggers(command) => command.run(&args.global),
+        Command::Completions(command) => command.run(),
+    }
+}

@@ -1,0 +1,151 @@
+//! `fnbus show ID`: everything the log knows of one event.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anstream::stdout;
+use bus::{
+    event::Meta,
+    log::query::{AttemptDetail, DeliveryDetail, EventDetail},
+};
+
+use crate::{args::Global, failure::Failure, show};
+
+/// Headers whose values are secrets: shown only in JSON.
+const SECRET_HEADERS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// The event's id, as `fnbus events` and a 202 answer give it
+    id: String,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Show {
+    pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
+        global.ask(async |client| {
+            let path = format!("/v1/events/{}", percent(&self.id));
+            let event: EventDetail = client.get(&path, None::<&()>).await?;
+            if self.json {
+                show::json(&event)?
+            } else {
+                print(&event)?
+            }
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+fn percent(id: &str) -> String {
+    percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// A field and its value, when there is one.
+fn field(name: &str, value: Option<&str>) -> io::Result<()> {
+    match value {
+        Some(value) => writeln!(stdout(), "{name:<12} {}", show::clean(value)),
+        None => Ok(()),
+    }
+}
+
+fn print(event: &EventDetail) -> io::Result<()> {
+    field("event", Some(&event.id))?;
+    field("type", Some(&event.kind))?;
+    field("source", Some(&event.source))?;
+    writeln!(stdout(), "{:<12} {}", "time", event.time.with_timezone(&chrono::Local).to_rfc3339())?;
+    writeln!(stdout(), "{:<12} {}", "status", show::status(event.status))?;
+    field("trigger", event.trigger.as_deref())?;
+    field("subject", event.subject.as_deref())?;
+    field("content type", event.datacontenttype.as_deref())?;
+    field("follows", event.causation.as_deref())?;
+    if let Meta::Http(http) = &event.meta {
+        let query = if http.query.is_empty() { String::new() } else { format!("?{}", http.query) };
+        field("request", Some(&format!("{} {}{query} from {}", http.method, http.path, http.source_ip)))?;
+        for (name, value) in &http.headers {
+            let value = if SECRET_HEADERS.contains(&name.as_str()) { "(hidden)" } else { value };
+            writeln!(stdout(), "             {}: {}", show::clean(name), show::clean(value))?;
+        }
+    }
+    match (&event.data, &event.data_base64) {
+        (Some(text), _) if !text.is_empty() => block("data", text)?,
+        (_, Some(base64)) => {
+            field("data", Some(&format!("{} bytes of base64: {}", base64.len(), show::short(base64, 60))))?
+        }
+        _ => {}
+    }
+    for delivery in &event.deliveries {
+        print_delivery(delivery)?;
+    }
+    if event.deliveries.is_empty() {
+        writeln!(stdout(), "\nnothing was bound to it: no trigger or event rule delivers it anywhere")?;
+    }
+    Ok(())
+}
+
+fn print_delivery(delivery: &DeliveryDetail) -> io::Result<()> {
+    let mut words = Vec::new();
+    if let Some(trigger) = &delivery.trigger {
+        words.push(format!("by {trigger}"));
+    }
+    if let Some(replay) = &delivery.replay {
+        words.push(format!("replayed by {replay}"));
+    }
+    if let Some(reason) = &delivery.reason {
+        words.push(reason.replace('_', " "));
+    }
+    if let Some(at) = delivery.retry_at {
+        words.push(format!("next attempt at {}", show::time(at)));
+    }
+    let words = if words.is_empty() { String::new() } else { format!("  ({})", words.join(", ")) };
+    writeln!(
+        stdout(),
+        "\n-> {}  {}{}",
+        show::clean(&delivery.target),
+        show::status(delivery.status).trim_end(),
+        show::clean(&words)
+    )?;
+    delivery.attempts.iter().try_for_each(print_attempt)
+}
+
+fn print_attempt(attempt: &AttemptDetail) -> io::Result<()> {
+    let outcome = attempt.outcome.as_deref().unwrap_or("running");
+    let started = attempt.started.map(show::time).unwrap_or_default();
+    let mut times = Vec::new();
+    for (name, ms) in
+        [("queue", attempt.queue_ms), ("start", attempt.start_ms), ("init", attempt.init_ms), ("run", attempt.run_ms)]
+    {
+        if let Some(ms) = ms.filter(|ms| *ms >= 0.05) {
+            times.push(format!("{name} {ms:.1} ms"));
+        }
+    }
+    let version = attempt.version.as_deref().filter(|v| !v.is_empty()).unwrap_or("-");
+    writeln!(stdout(), "   {}. {outcome:<10} {started}  version {version}  {}", attempt.n, times.join(", "))?;
+    match (&attempt.error, &attempt.output) {
+        (Some(error), _) => writeln!(stdout(), "      {}: {}", show::clean(&error.kind), show::clean(&error.message))?,
+        (None, Some(output)) if !output.is_empty() => writeln!(stdout(), "      = {}", show::short(output, 200))?,
+        _ => {}
+    }
+    if let Some(log) = &attempt.log {
+        for line in log.lines() {
+            writeln!(stdout(), "      | {}", show::clean(line))?;
+        }
+    }
+    Ok(())
+}
+
+fn block(name: &str, text: &str) -> io::Result<()> {
+    const MOST: usize = 20;
+    let lines: Vec<&str> = text.lines().collect();
+    for (index, line) in lines.iter().take(MOST).enumerate() {
+        let name = if index == 0 { name } else { "" };
+        writeln!(stdout(), "{name:<12} {}", show::short(line, 400))?;
+    }
+    if lines.len() > MOST {
+        writeln!(stdout(), "{:<12} … {} more lines; --json has all", "", lines.len() - MOST)?;
+    }
+    Ok(())
+}

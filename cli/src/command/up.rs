@@ -1,0 +1,44 @@
+//! `fnbus up`: run the bus.
+
+use std::{process::ExitCode, time::Duration};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    args::Global,
+    failure::Failure,
+    up::{Options, serve},
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Up {
+    /// Join this NATS server instead of starting one, instead of `[bus] nats`
+    #[arg(long, value_name = "URL")]
+    nats: Option<bus::config::NatsUrl>,
+    /// Keep what is deployed: edits of functions' code change nothing
+    #[arg(long)]
+    no_watch: bool,
+    /// How long running work may take to finish when ending
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "30s", value_name = "TIME")]
+    grace: Duration,
+}
+
+impl Up {
+    pub(crate) fn run(self, global: Global) -> Result<ExitCode, Failure> {
+        let filter = EnvFilter::try_from_env("FNBUS_LOG").unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
+        let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        format.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+        let mut config = global.load()?;
+        if self.nats.is_some() {
+            config.bus.nats = self.nats;
+            config.bus.nats_port = None;
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+        let options = Options { watch: !self.no_watch, grace: self.grace };
+        let served = runtime.block_on(serve(global, config, options));
+        // Whatever still waits for a file or a disk is not waited for.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        served?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

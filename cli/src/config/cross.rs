@@ -1,0 +1,85 @@
+//! What no section can see alone: names that are shared, targets, routes, and code on the disk.
+//!
+//! Names and targets are taken from the file and not from what was read of it, so that one wrong value in a function
+//! does not make every trigger that names it wrong.
+
+use bus::{
+    Target,
+    config::{Problem, Problems, closest},
+};
+use runtimes::config::{CodeError, FunctionConfig};
+use toml::de::DeTable;
+
+use super::{Config, place::Places, routes::check_routes};
+
+pub(super) fn check(config: &Config, file: &DeTable<'_>, problems: &Problems) {
+    let places = Places(file);
+    check_pipelines(places, problems);
+    check_names(places, problems);
+    check_targets(places, problems);
+    check_routes(config, places, problems);
+    for (name, function) in &config.functions {
+        check_code(name.as_str(), function, places, problems);
+    }
+}
+
+/// They are read and not yet run: one problem for all of them.
+fn check_pipelines(places: Places<'_>, problems: &Problems) {
+    if let Some((_, span)) = places.names(&["pipelines"]).into_iter().next() {
+        let problem = Problem::new(span, "pipelines cannot be run by this version");
+        problems.record(problem.label("not available").advice("take [pipelines] out, and name functions as targets"));
+    }
+}
+
+/// Functions and pipelines share one namespace.
+fn check_names(places: Places<'_>, problems: &Problems) {
+    let functions = places.names(&["functions"]);
+    for (name, span) in places.names(&["pipelines"]) {
+        if functions.iter().any(|(function, _)| *function == name) {
+            let problem = Problem::new(span, format!("`{name}` is a function and a pipeline"));
+            problems.record(problem.label("taken").advice("a target names one of them: rename the function or this"));
+        }
+    }
+}
+
+/// Every function or pipeline that is named exists.
+fn check_targets(places: Places<'_>, problems: &Problems) {
+    let known: Vec<_> = ["functions", "pipelines"].iter().flat_map(|table| places.names(&[table])).collect();
+    let known: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+    for (trigger, _) in places.names(&["triggers"]) {
+        for (target, span) in places.strings(&["triggers", trigger, "to"]) {
+            let Ok(Target::Named(name)) = target.parse() else { continue };
+            if known.contains(&name.as_str()) {
+                continue;
+            }
+            let problem = Problem::new(span, format!("there is no function `{name}`")).label("unknown target");
+            problems.record(match closest(name.as_str(), known.iter().copied()) {
+                Some(meant) => problem.advice(format!("did you mean `{meant}`?")),
+                None if known.is_empty() => problem.advice(format!("add [functions.{name}]")),
+                None => problem.advice(format!("add [functions.{name}], or name one of {}", known.join(", "))),
+            });
+        }
+    }
+}
+
+/// The folder and the handler's file exist.
+fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problems: &Problems) {
+    let Err(error) = function.check_code() else { return };
+    let (key, advice) = match &error {
+        CodeError::NoHandler { .. } => ("handler", format!("add the file, or set `handler` in [functions.{name}]")),
+        CodeError::NoFolder { .. } => ("code", format!("make the folder, or set `code` in [functions.{name}]")),
+        _ => ("code", "name the folder that the file is in".to_owned()),
+    };
+    let function = places.key(&["functions", name]).unwrap_or(0..0);
+    let span = places.value(&["functions", name, key]).unwrap_or(function);
+    let code = places.strings(&["functions", name, "code"]).first().map_or(name, |(code, _)| *code).to_owned();
+    let message = match &error {
+        CodeError::NoFolder { .. } => format!("the folder `{code}` with the code of `{name}` does not exist"),
+        CodeError::NotAFolder { .. } => format!("`{code}`, the code of `{name}`, is not a folder"),
+        CodeError::NoHandler { tried } => {
+            format!("the handler of `{name}` is missing: there is no {} in `{code}`", tried.join(" or "))
+        }
+        other => format!("`{name}`: {other}"),
+    };
+    problems.record(Problem::new(span, message).label("not found").advice(advice));
+}

@@ -1,0 +1,30 @@
+//! The keys of the whole file.
+
+use std::sync::LazyLock;
+
+use bus::config::{BusConfig, Key, LogConfig, Section, Shape};
+use runtimes::config::FunctionConfig;
+use triggers::config::{HttpConfig, TriggerConfig};
+
+use super::PipelineConfig;
+
+/// The zone of a file that names none.
+pub(super) const TIMEZONE: &str = "UTC";
+
+pub(super) static FILE: LazyLock<Section> = LazyLock::new(|| {
+    let table = |section: &'static Section| Shape::Table(section);
+    Section {
+        doc: "The config of an fnbus node.",
+        keys: vec![
+            Key::new("timezone", Shape::Text("a zone"), "The zone that cron expressions are in, such as `Asia/Seoul`.")
+                .default(TIMEZONE),
+            Key::new("bus", table(BusConfig::section()), BusConfig::section().doc),
+            Key::new("log", table(LogConfig::section()), LogConfig::section().doc),
+            Key::new("http", table(HttpConfig::section()), HttpConfig::section().doc),
+            Key::new("functions", Shape::map("NAME", table(FunctionConfig::section())), FunctionConfig::section().doc),
+            Key::new("triggers", Shape::map("NAME", table(TriggerConfig::section())), TriggerConfig::section().doc),
+            Key::new("pipelines", Shape::map("NAME", table(PipelineConfig::section())), PipelineConfig::section().doc),
+        ],
+        later: &["auth", "api", "runtimes", "policies"],
+    }
+});

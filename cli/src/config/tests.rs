@@ -1,0 +1,425 @@
+//! One test per way of being wrong: what is reported, as it is shown.
+
+use std::fs;
+
+use bus::config::Section;
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use super::*;
+use crate::terminal::shown_plain;
+
+/// A project with the code of `price` and `notify` and nothing in `empty`.
+fn project() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["price", "notify", "empty"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    for name in ["price", "notify"] {
+        fs::write(folder.path().join(name).join("app.py"), "").unwrap();
+    }
+    folder
+}
+
+/// What is said of a text.
+fn report(text: &str) -> String {
+    let folder = project();
+    match Config::parse(text, folder.path()) {
+        Ok(_) => "no problems".to_owned(),
+        Err(problems) => Report::new(Path::new("fnbus.toml"), text.to_owned(), problems).shown(shown_plain),
+    }
+}
+
+/// Messages and advice alone.
+fn said(text: &str) -> Vec<(String, String)> {
+    let problems = Config::parse(text, project().path()).err().unwrap_or_default();
+    problems.into_iter().map(|p| (p.message, p.advice.unwrap_or_default())).collect()
+}
+
+const EXAMPLE: &str = r#"
+timezone = "Asia/Seoul"
+[bus]
+namespace = "shop"
+data = ".fnbus"
+# nats = "nats://…"
+[http]
+listen = "127.0.0.1:8080"
+[log]
+keep = "7d"
+max_size = "5GB"
+
+[functions.price]
+runtime = "python"
+env = { CURRENCY = "KRW", TOKEN = { secret = "env:PRICE_TOKEN" }, KEY = { secret = "file:keys/price" } }
+timeout = "10s"
+memory = 256
+concurrency = 20
+warm = 1
+retry = { attempts = 3, wait = "1s", max_wait = "5m", max_age = "6h" }
+
+[functions.notify]
+runtime = "python"
+
+[triggers.orders]
+http = "POST /orders/{region}"
+mode = "async"
+payload = "body"
+to = ["price", "notify"]
+
+[triggers.quote]
+http = ["GET /quote", "POST /quote"]
+timeout = "3s"
+max_body = "1MB"
+log = "errors"
+to = "price"
+
+[triggers.priced]
+event = { type = ["order.priced"], source = "/shop/price" }
+to = "notify"
+"#;
+
+#[test]
+fn the_example_of_the_design_is_accepted() {
+    let folder = project();
+    let config = Config::parse(EXAMPLE, folder.path()).unwrap();
+    assert_eq!(config.bus.data, folder.path().join(".fnbus"));
+    let price = &config.functions["price"];
+    assert_eq!(price.code, folder.path().join("price"));
+    assert_eq!((price.handler.as_str(), price.warm, price.concurrency), ("app.handler", 1, 20));
+    assert_eq!(price.env["KEY"], runtimes::config::EnvValue::SecretFile(folder.path().join("keys/price")));
+    assert_eq!(config.triggers["orders"].to.len(), 2);
+    assert_eq!(config.functions.len() + config.triggers.len(), 5);
+}
+
+#[test]
+fn broken_toml() {
+    assert_snapshot!(report("[bus\nnamespace = shop\n\n[http]\nlisten = \"127.0.0.1:8080\n"));
+}
+
+#[test]
+fn unknown_keys_in_several_tables() {
+    assert_snapshot!(report(
+        r#"
+timezon = "UTC"
+[bus]
+name = "shop"
+[functions.price]
+runtime = "python"
+memroy = 128
+then = ["nats:orders.priced"]
+retry = { attempt = 3 }
+[triggers.orders]
+http = "POST /orders"
+too = "price"
+to = "price"
+"#
+    ));
+}
+
+#[test]
+fn invalid_sizes_and_durations() {
+    assert_snapshot!(report(
+        r#"
+[log]
+keep = 7
+max_size = "lots"
+[http]
+max_body = 6
+[functions.price]
+runtime = "python"
+timeout = "0s"
+keep_alive = "-1m"
+retry = { wait = "10m", max_age = "soon" }
+"#
+    ));
+}
+
+#[test]
+fn an_invalid_path_and_an_invalid_route() {
+    assert_snapshot!(report(
+        r#"
+[bus]
+data = ""
+[functions.price]
+runtime = "python"
+[triggers.orders]
+http = ["orders", "GET /orders"]
+to = "price"
+"#
+    ));
+}
+
+#[test]
+fn invalid_names() {
+    assert_snapshot!(report(
+        r#"
+[bus]
+namespace = "my shop"
+[functions."price.v2"]
+runtime = "python"
+memory = 1
+[triggers.orders]
+http = "GET /orders"
+to = "no such"
+"#
+    ));
+}
+
+#[test]
+fn an_invalid_url_and_an_invalid_address() {
+    assert_snapshot!(report("[bus]\nnats = \"http://127.0.0.1:4222\"\n[http]\nlisten = \":8080\"\n"));
+}
+
+#[test]
+fn wrong_types() {
+    assert_snapshot!(report(
+        r#"
+bus = "shop"
+timezone = 9
+[functions.price]
+runtime = ["python"]
+memory = "256"
+env = { RETRIES = 3, DEBUG = true, TOKEN = { secret = "hunter2" }, "A-B" = "x" }
+[triggers.orders]
+http = 8080
+to = { name = "price" }
+"#
+    ));
+}
+
+#[test]
+fn words_that_are_not_there() {
+    assert_snapshot!(report(
+        r#"
+[functions.price]
+runtime = "node"
+isolation = "sandbox"
+[triggers.orders]
+http = "GET /orders"
+mode = "asynch"
+payload = "raw"
+to = "price"
+"#
+    ));
+}
+
+#[test]
+fn a_target_that_does_not_exist() {
+    assert_snapshot!(report(
+        r#"
+[functions.price]
+runtime = "python"
+timeout = 3          # a function with a problem still exists
+[triggers.orders]
+http = "GET /orders"
+mode = "async"
+to = ["price", "prise", "checkout"]
+[triggers.other]
+event = { type = "x" }
+to = "nats:orders"
+"#
+    ));
+}
+
+#[test]
+fn a_function_and_a_pipeline_of_one_name() {
+    assert_snapshot!(report(
+        "[functions.price]\nruntime = \"python\"\n[pipelines.price]\nsteps = [\"price\", { run = \"price\" }]\n"
+    ));
+}
+
+#[test]
+fn pipelines_are_one_problem() {
+    assert_eq!(
+        said("[pipelines.a]\nsteps = [\"x\"]\n[pipelines.b]\nsteps = []"),
+        [(
+            "pipelines cannot be run by this version".to_owned(),
+            "take [pipelines] out, and name functions as targets".to_owned()
+        )]
+    );
+}
+
+#[test]
+fn colliding_routes() {
+    assert_snapshot!(report(
+        r#"
+[functions.price]
+runtime = "python"
+[triggers.a]
+http = ["GET /orders/{id}", "POST /orders/{id}"]
+to = "price"
+[triggers.b]
+http = "GET /orders/{name}"
+to = "price"
+"#
+    ));
+}
+
+#[test]
+fn code_that_is_not_there() {
+    assert_snapshot!(report(
+        r#"
+[functions.refund]
+runtime = "python"
+[functions.empty]
+runtime = "python"
+[functions.price]
+runtime = "python"
+handler = "main.run"
+[functions.notify]
+runtime = "python"
+code = "notify/app.py"
+"#
+    ));
+}
+
+#[test]
+fn a_trigger_of_two_kinds_or_none_or_of_a_later_one() {
+    assert_snapshot!(report(
+        r#"
+[functions.price]
+runtime = "python"
+[triggers.two]
+http = "GET /two"
+event = { type = "x" }
+to = "price"
+[triggers.none]
+to = "price"
+[triggers.nightly]
+cron = "0 2 * * *"
+overlap = "skip"
+to = "price"
+"#
+    ));
+}
+
+#[test]
+fn keys_of_another_kind_and_a_synchronous_trigger_with_two_targets() {
+    assert_snapshot!(report(
+        r#"
+[functions.price]
+runtime = "python"
+[functions.notify]
+runtime = "python"
+warm = 3
+concurrency = 2
+[triggers.priced]
+event = {}
+mode = "async"
+to = "price"
+[triggers.orders]
+http = "GET /orders"
+to = ["price", "notify"]
+[triggers.nobody]
+http = "GET /nobody"
+to = []
+"#
+    ));
+}
+
+/// The properties of a section in the schema, by the way to it.
+fn properties(path: &str) -> Vec<String> {
+    let schema = schema();
+    let Value::Object(properties) = &schema.pointer(path).unwrap()["properties"] else { panic!("{path}") };
+    properties.keys().cloned().collect()
+}
+
+#[test]
+fn the_schema_has_the_keys_that_are_read() {
+    for (path, table, rest) in [
+        ("", "", ""),
+        ("/properties/bus", "[bus]", ""),
+        ("/properties/log", "[log]", ""),
+        ("/properties/http", "[http]", ""),
+        ("/properties/functions/additionalProperties", "[functions.price]", "runtime = \"python\""),
+        (
+            "/properties/functions/additionalProperties/properties/retry",
+            "[functions.price]\nruntime = \"python\"\n[functions.price.retry]",
+            "",
+        ),
+        (
+            "/properties/triggers/additionalProperties",
+            "[functions.price]\nruntime = \"python\"\n[triggers.x]",
+            "to = \"price\"\nhttp = \"GET /\"",
+        ),
+        ("/properties/pipelines/additionalProperties", "[pipelines.x]", ""),
+    ] {
+        // reading proves by itself that each described key is read; here: what is read is what the schema has
+        let advice = said(&format!("{table}\nqqqqqqqqqqqq = 1\n{rest}")).into_iter().find(|(m, _)| m.contains("qqqq"));
+        assert_eq!(advice.unwrap().1, format!("the keys here are {}", properties(path).join(", ")), "{table}");
+    }
+}
+
+#[test]
+fn the_example_and_the_defaults_and_the_first_project_are_what_the_schema_allows() {
+    for text in [EXAMPLE, &defaults(), include_str!("../init/fnbus.toml")] {
+        let value = serde_json::to_value(text.parse::<toml::Table>().unwrap()).unwrap();
+        assert_eq!(violation(&value, &schema()), None);
+    }
+    let wrong = serde_json::json!({ "functions": { "a": { "runtime": "python", "memory": 1 } } });
+    assert!(violation(&wrong, &schema()).is_some());
+}
+
+/// The part of JSON Schema that ours uses, patterns left out.
+fn violation(value: &Value, schema: &Value) -> Option<String> {
+    if let Some(words) = schema["enum"].as_array() {
+        return (!words.contains(value)).then(|| format!("{value} is none of {words:?}"));
+    }
+    if let Some(any) = schema["anyOf"].as_array() {
+        return any.iter().map(|s| violation(value, s)).min_by_key(Option::is_some).flatten();
+    }
+    match (schema["type"].as_str()?, value) {
+        ("string", Value::String(_)) | ("boolean", Value::Bool(_)) => None,
+        ("integer", Value::Number(n)) => {
+            let good = (schema["minimum"].as_u64()..=schema["maximum"].as_u64()).contains(&n.as_u64());
+            (!good).then(|| format!("{n} is out of range"))
+        }
+        ("array", Value::Array(list)) => list.iter().find_map(|v| violation(v, &schema["items"])),
+        ("object", Value::Object(object)) => {
+            let required = schema["required"].as_array().into_iter().flatten();
+            let missing = required.filter_map(|k| k.as_str()).find(|k| !object.contains_key(*k));
+            missing.map(|key| format!("{key} is missing")).or_else(|| {
+                object.iter().find_map(|(key, value)| {
+                    match (&schema["properties"][key], &schema["additionalProperties"]) {
+                        (Value::Null, Value::Bool(false)) => Some(format!("{key} is not allowed")),
+                        (Value::Null, other) => violation(value, other),
+                        (known, _) => violation(value, known),
+                    }
+                })
+            })
+        }
+        (expected, value) => Some(format!("{value} is no {expected}")),
+    }
+}
+
+#[test]
+fn the_printed_defaults_are_the_defaults() {
+    let uncomment = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    let printed = defaults();
+    let all: Vec<_> = printed.lines().map(uncomment).collect();
+    let (known, _) = all.join("\n").split_once("[pipelines.NAME]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let text = known
+        .replace("[functions.NAME]", "[functions.price]\nruntime = \"python\"")
+        .replace("[triggers.NAME]", "[triggers.orders]\nhttp = \"GET /\"\nto = \"price\"");
+    let folder = project();
+    let read = Config::parse(&text, folder.path()).map_err(|p| format!("{p:#?}\n{text}")).unwrap();
+    let short = "[functions.price]\nruntime = \"python\"\n[triggers.orders]\nhttp = \"GET /\"\nto = \"price\"\n";
+    assert_eq!(read, Config::parse(short, folder.path()).unwrap());
+
+    // and every key with a default is printed
+    let printed_keys = |section: &Section| section.keys.iter().all(|k| printed.contains(&format!("{} = ", k.name)));
+    assert!(printed_keys(BusConfig::section()) && printed_keys(LogConfig::section()));
+    assert!(printed_keys(HttpConfig::section()) && printed_keys(TriggerConfig::section()));
+}
+
+#[test]
+fn a_project_as_init_makes_it_has_no_problems() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("hello")).unwrap();
+    fs::write(folder.path().join("hello/app.py"), include_str!("../init/app.py")).unwrap();
+    let config = Config::parse(include_str!("../init/fnbus.toml"), folder.path());
+    assert!(config.is_ok(), "{config:?}");
+}

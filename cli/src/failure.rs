@@ -1,0 +1,55 @@
+//! Why a command failed: one sentence and the next step.
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use miette::Diagnostic;
+
+use crate::{config::ConfigError, node::NodeError, terminal, up::ServeError};
+
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{} exists already", path.display())]
+    #[diagnostic(help("nothing was written; name another folder: fnbus init DIR"))]
+    Exists { path: PathBuf },
+    #[error("cannot write {}: {source}", path.display())]
+    #[diagnostic(help("is there space, and may you write there?"))]
+    Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Node(NodeError),
+    #[error("the data cannot be read: {0}")]
+    #[diagnostic(help("-d takes the data itself, @FILE, or - for stdin"))]
+    Input(io::Error),
+    #[error("nothing says what to deliver again")]
+    #[diagnostic(help("name events by id, or filter: --trigger --function --type --status --since --until"))]
+    NothingSelected,
+    #[error("no {what} matches; nothing was done")]
+    #[diagnostic(help("`fnbus events` and `fnbus dead list` show what there is"))]
+    SelectionEmpty { what: &'static str },
+    #[error("this would run functions again and nobody can be asked here")]
+    #[diagnostic(help("say --yes to go on, --dry-run to only look"))]
+    NotConfirmed,
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(io::Error),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// Says it, and what the process ends with.
+    pub(crate) fn report(&self) -> ExitCode {
+        match self {
+            // whoever reads has had enough, as `fnbus … | head` does
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Self::Config(ConfigError::Wrong(report)) => terminal::talk(report.shown(terminal::shown)),
+            other => terminal::talk(terminal::shown(other).trim_end()),
+        }
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,14 @@
+//! A running node: config, bus, functions, triggers and control plane, wired, reloaded and drained.
+//!
+//! * [`serve`]: the plan, from the bound port to the last signal;
+//! * [`catalog`]: the config as the bus, the gateway and the control plane see it;
+//! * [`reload`]: edits of the config file;
+//! * [`welcome`]: what is printed when it is ready.
+
+mod catalog;
+mod reload;
+mod serve;
+mod signals;
+mod welcome;
+
+pub(crate) use serve::{Options, ServeError, serve};

@@ -1,0 +1,111 @@
+//! Edits of the config file: a good one is live, a bad one changes nothing and says so.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use bus::{Bus, log::retention::Keep};
+use notify::{RecursiveMode, Watcher};
+use runtimes::Functions;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use triggers::http::{HttpServer, Table};
+
+use super::catalog::catalog;
+use crate::{
+    args::Global,
+    config::{Config, ConfigError},
+    terminal,
+};
+
+/// Editors write in steps: the file is read when it has been quiet for this long.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// Everything a config reaches.
+pub(super) struct Reload {
+    pub(super) global: Global,
+    pub(super) config: Arc<ArcSwap<Config>>,
+    pub(super) bus: Bus,
+    pub(super) functions: Functions,
+    pub(super) http: HttpServer<Bus>,
+}
+
+impl Reload {
+    /// Watches until shut down.
+    pub(super) async fn run(self, shutdown: CancellationToken) {
+        let (changed, mut changes) = mpsc::channel(1);
+        let file = std::path::absolute(&self.global.config).unwrap_or_else(|_| self.global.config.clone());
+        let _watcher = match watch(&file, changed) {
+            Ok(watcher) => watcher,
+            Err(error) => {
+                tracing::warn!(%error, "edits of the config file will not be seen; restart fnbus after an edit");
+                return;
+            }
+        };
+        let mut text = std::fs::read(&file).ok();
+        loop {
+            tokio::select! {
+                change = changes.recv() => if change.is_none() { return },
+                () = shutdown.cancelled() => return,
+            }
+            while let Ok(Some(())) = timeout_at(Instant::now() + QUIET, changes.recv()).await {}
+            let now = std::fs::read(&file).ok();
+            if now != text {
+                text = now;
+                self.reload();
+            }
+        }
+    }
+
+    fn reload(&self) {
+        let new = match self.global.load() {
+            Ok(new) => new,
+            Err(error) => {
+                tracing::warn!("the config file has problems; the one from before stays in force");
+                match error {
+                    ConfigError::Wrong(report) => terminal::talk(report.shown(terminal::shown)),
+                    other => terminal::talk(terminal::shown(&other).trim_end()),
+                }
+                return;
+            }
+        };
+        let old = self.config.load_full();
+        for change in old.needs_restart(&new) {
+            tracing::warn!("{change}");
+        }
+        match Table::new(&old.bus.namespace, &new.http, &new.triggers) {
+            Ok(table) => self.http.reload(table),
+            Err(collisions) => {
+                for collision in collisions {
+                    tracing::warn!("{collision}");
+                }
+                return;
+            }
+        }
+        self.functions.configure(new.functions.clone());
+        self.bus.reconfigure(catalog(&new), Keep { age: new.log.keep, bytes: new.log.max_size });
+        tracing::info!(
+            functions = new.functions.len(),
+            triggers = new.triggers.len(),
+            "the config file was read again and is in force"
+        );
+        self.config.store(Arc::new(new));
+    }
+}
+
+/// Watches the folder: editors replace files, and a replaced file is no longer the one that was watched.
+fn watch(file: &std::path::Path, changed: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
+    let name = file.file_name().map(PathBuf::from);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        let ours = event.paths.iter().any(|path| path.file_name().map(PathBuf::from) == name);
+        if ours && !event.kind.is_access() {
+            // Full means that a change is known already.
+            let _ = changed.try_send(());
+        }
+    })?;
+    watcher.watch(file.parent().unwrap_or(std::path::Path::new(".")), RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}

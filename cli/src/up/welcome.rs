@@ -1,0 +1,74 @@
+//! What is printed when a node is ready: where everything is, and the calls to try.
+
+use std::{fmt::Write, net::SocketAddr};
+
+use triggers::config::{Mode, TriggerKind};
+
+use crate::config::Config;
+
+/// Facts that are only known once it runs.
+pub(super) struct Facts<'a> {
+    pub(super) http: SocketAddr,
+    pub(super) nats: &'a str,
+    pub(super) own_nats: bool,
+    pub(super) config_file: &'a std::path::Path,
+}
+
+/// The text, for stderr.
+pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
+    let mut text = String::new();
+    let mut line = |args: std::fmt::Arguments<'_>| {
+        let _ = writeln!(text, "{args}");
+    };
+    line(format_args!("fnbus {} serves {}", env!("CARGO_PKG_VERSION"), facts.config_file.display()));
+    line(format_args!("  http   http://{}", facts.http));
+    let whose = if facts.own_nats { "started for this bus" } else { "joined" };
+    line(format_args!("  nats   {} ({whose})", facts.nats));
+    line(format_args!("  data   {}", config.bus.data.display()));
+    line(format_args!("  functions run with `isolation = \"process\"`: against accidents, not against hostile code"));
+    if config.functions.is_empty() {
+        line(format_args!("  no function is configured yet: add [functions.NAME]"));
+    }
+    let mut routes = false;
+    for (name, trigger) in &config.triggers {
+        let to: Vec<String> = trigger.to.iter().map(ToString::to_string).collect();
+        match &trigger.kind {
+            TriggerKind::Http(http) => {
+                for route in &http.routes {
+                    if !routes {
+                        line(format_args!("\ntry:"));
+                        routes = true;
+                    }
+                    let mode = if http.mode == Mode::Async { " (202, runs behind)" } else { "" };
+                    line(format_args!("  {}   # {name} -> {}{mode}", curl(facts.http, route), to.join(", ")));
+                }
+            }
+            TriggerKind::Event(event) => {
+                if let Some(kind) = event.attributes.get("type").and_then(|kinds| kinds.first()) {
+                    if !routes {
+                        line(format_args!("\ntry:"));
+                        routes = true;
+                    }
+                    line(format_args!("  fnbus emit {kind} -d '{{}}'   # {name} -> {}", to.join(", ")));
+                }
+            }
+        }
+    }
+    line(format_args!("\nthen: fnbus events   fnbus show ID   fnbus logs -f   (Ctrl-C drains and ends)"));
+    text
+}
+
+/// A call to try, with variables filled in and a body where the method has one.
+fn curl(http: SocketAddr, route: &triggers::http::route::RoutePath) -> String {
+    let method = if route.method == "ANY" { "GET" } else { &route.method };
+    let path: String =
+        route.path.split('/').map(|segment| segment.trim_matches(['{', '}', '+'])).collect::<Vec<_>>().join("/");
+    let path = if route.path.starts_with('/') { path } else { "/".to_owned() };
+    let (verb, body) = match method {
+        "GET" => (String::new(), ""),
+        "POST" => (String::new(), " -d '{}' -H 'content-type: application/json'"),
+        "PUT" | "PATCH" => (format!("-X {method} "), " -d '{}' -H 'content-type: application/json'"),
+        other => (format!("-X {other} "), ""),
+    };
+    format!("curl {verb}http://{http}{path}{body}")
+}

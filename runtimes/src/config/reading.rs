@@ -1,0 +1,122 @@
+//! Reads `[functions.NAME]`.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use bus::{
+    Name,
+    config::{Field, Problem, Reader, Section, Wrong},
+    retry::RetryPolicy,
+};
+
+use super::{EnvValue, FunctionConfig, RuntimeKind, keys};
+
+impl FunctionConfig {
+    pub fn section() -> &'static Section {
+        &keys::FUNCTION
+    }
+
+    /// Reads one function; `base` is the folder relative paths begin at. None when the runtime, on which the rest
+    /// depends, is missing or wrong.
+    pub fn read(name: &Name, reader: Reader<'_>, base: &Path) -> Option<Self> {
+        let runtime = reader.required::<RuntimeKind>("runtime");
+        let code = reader.get_or("code", PathBuf::from(name.as_str()));
+        let default = Self::new(runtime.unwrap_or(RuntimeKind::Python), base.join(code));
+        let config = Self {
+            handler: read_handler(&reader).unwrap_or(default.handler),
+            env: read_env(&reader, base),
+            timeout: reader.get_or("timeout", default.timeout),
+            memory: reader.get_or("memory", default.memory),
+            concurrency: reader.get_or("concurrency", default.concurrency),
+            warm: reader.get_or("warm", default.warm),
+            keep_alive: reader.get_or("keep_alive", default.keep_alive),
+            retry: read_retry(reader.table("retry"), &default.retry),
+            isolation: reader.get_or("isolation", default.isolation),
+            ..default
+        };
+        // a stopped function may keep its `warm` for when it runs again
+        if config.concurrency > 0 && config.warm > config.concurrency {
+            let text = format!("is {}, more than `concurrency` allows ({})", config.warm, config.concurrency);
+            reader.refuse("warm", &Wrong::of_key(text).advice("lower `warm` or raise `concurrency`").label("too many"));
+        }
+        reader.finish();
+        runtime.map(|_| config)
+    }
+}
+
+fn read_handler(reader: &Reader<'_>) -> Option<String> {
+    let field = reader.field("handler")?;
+    let handler: String = field.read()?;
+    let good = handler.rsplit_once('.').is_some_and(|(module, function)| {
+        is_identifier(function) && module.split(['.', '/']).all(|part| !part.is_empty() && !part.contains('\0'))
+    });
+    if !good {
+        let wrong = Wrong::sentence(format!("`{handler}` is not a handler")).label("not module.function");
+        field.wrong(&wrong.advice("write the module and the function in it: \"app.handler\" is `handler` in app.py"));
+    }
+    good.then_some(handler)
+}
+
+fn read_retry(reader: Reader<'_>, default: &RetryPolicy) -> RetryPolicy {
+    let retry = RetryPolicy {
+        attempts: reader.get_or("attempts", default.attempts),
+        wait: reader.get_or("wait", default.wait),
+        max_wait: reader.get_or("max_wait", default.max_wait),
+        max_age: reader.get_or("max_age", default.max_age),
+    };
+    if retry.wait > retry.max_wait {
+        let problem = Problem::new(
+            reader.field("wait").map_or(reader.at(), |f| f.span()),
+            format!("the first wait in {} is longer than its `max_wait`", reader.title()),
+        );
+        reader.problem(problem.advice("lower `wait` or raise `max_wait`").label("too long"));
+    }
+    reader.finish();
+    retry
+}
+
+fn read_env(reader: &Reader<'_>, base: &Path) -> BTreeMap<String, EnvValue> {
+    let read = |field: Field<'_>| {
+        if !is_identifier(field.name) {
+            let wrong = Wrong::sentence(format!("`{}` is not the name of an environment variable", field.name));
+            field.wrong_name(&wrong.label("not a name").advice("use A-Z a-z 0-9 and _, and do not begin with a digit"));
+        }
+        let value = if field.value().is_table() {
+            read_secret(&field, base)
+        } else {
+            field.read().and_then(|text: String| {
+                let nul = text.contains('\0');
+                if nul {
+                    field.wrong(&Wrong::of_key("must not contain a NUL character").label("cannot be passed on"));
+                }
+                (!nul).then_some(EnvValue::Plain(text))
+            })
+        };
+        Some((field.name.to_owned(), value?))
+    };
+    reader.fields("env").into_iter().filter_map(read).collect()
+}
+
+fn read_secret(field: &Field<'_>, base: &Path) -> Option<EnvValue> {
+    let reader = field.reader()?;
+    let secret = reader.required::<String>("secret").and_then(|text| match text.split_once(':') {
+        Some(("env", name)) if is_identifier(name) => Some(EnvValue::SecretEnv(name.to_owned())),
+        Some(("file", path)) if !path.is_empty() => Some(EnvValue::SecretFile(base.join(path))),
+        _ => {
+            // the text may be the secret itself: it is not repeated
+            let wrong = Wrong::of_key("does not say where the secret is").label("neither env: nor file:");
+            let wrong = wrong.advice("write secret = \"env:NAME\" or secret = \"file:path\"");
+            reader.field("secret")?.wrong(&wrong);
+            None
+        }
+    });
+    reader.finish();
+    secret
+}
+
+fn is_identifier(text: &str) -> bool {
+    let mut chars = text.chars();
+    chars.next().is_some_and(|c| c.is_alphabetic() || c == '_') && chars.all(|c| c.is_alphanumeric() || c == '_')
+}

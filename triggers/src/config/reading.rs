@@ -1,0 +1,108 @@
+//! Reads `[triggers.NAME]`.
+
+use bus::config::{Field, FromValue, Problem, Reader, Section, Shape, Size, Value, Wrong, parsed};
+
+use super::{EventTrigger, HttpTrigger, Mode, PayloadKey, TriggerConfig, TriggerKind, keys, kind::Kind};
+use crate::http::route::RoutePath;
+
+impl TriggerConfig {
+    pub fn section() -> &'static Section {
+        &keys::TRIGGER
+    }
+
+    /// Reads one trigger. None when its kind, its routes or its targets are missing or wrong.
+    pub fn read(reader: Reader<'_>) -> Option<Self> {
+        if Kind::is_later(&reader) {
+            return None;
+        }
+        let kind = Kind::of(&reader);
+        let to = reader.required_list("to");
+        let payload = reader.get_or("payload", PayloadKey::default());
+        let trigger = match kind {
+            Some(Kind::Http) => read_http(&reader).map(TriggerKind::Http),
+            Some(Kind::Event) => read_event(&reader).map(TriggerKind::Event),
+            None => None,
+        };
+        match kind {
+            Some(kind) => kind.refuse_others(&reader),
+            None => Kind::skip_all(&reader),
+        }
+        let config = (|| Some(Self { kind: trigger?, to: to?, payload }))();
+        if let Some(config) = &config {
+            config.check_synchronous(&reader);
+        }
+        reader.finish();
+        config
+    }
+
+    /// The answer of a synchronous request comes from one function.
+    fn check_synchronous(&self, reader: &Reader<'_>) {
+        let TriggerKind::Http(HttpTrigger { mode: Mode::Sync, .. }) = self.kind else { return };
+        if self.to.len() != 1 {
+            let text = format!("{} is synchronous and has {} targets", reader.title(), self.to.len());
+            let advice = "name the one function that answers, or set mode = \"async\"";
+            let at = reader.field("to").map_or(reader.at(), |f| f.span());
+            reader.problem(Problem::new(at, text).advice(advice).label("whose answer?"));
+        }
+    }
+}
+
+fn read_http(reader: &Reader<'_>) -> Option<HttpTrigger> {
+    let routes = reader.required_list("http");
+    let mode = reader.get_or("mode", Mode::default());
+    let timeout = reader.get("timeout");
+    let max_body = reader.get("max_body").map(|Size(bytes)| bytes);
+    let log = reader.get("log");
+    if mode == Mode::Async {
+        for key in ["timeout", "log"] {
+            let wrong = Wrong::of_key("is for synchronous requests, and this trigger answers 202 at once");
+            reader.refuse(key, &wrong.advice(format!("take `{key}` out, or set mode = \"sync\"")).label("not used"));
+        }
+    }
+    Some(HttpTrigger { routes: routes?, mode, timeout, max_body, log: log.unwrap_or_default() })
+}
+
+fn read_event(reader: &Reader<'_>) -> Option<EventTrigger> {
+    let field = reader.field("event")?;
+    if !field.value().is_table() {
+        field.wrong(&Wrong::not_a("a table", field.value()).advice("write event = { type = [\"order.priced\"] }"));
+        return None;
+    }
+    let fields = field.fields();
+    if fields.is_empty() {
+        let wrong = Wrong::of_key("has no condition and would match every event of the bus");
+        field.wrong(&wrong.advice("write event = { type = [\"order.priced\"] }").label("empty"));
+        return None;
+    }
+    let mut trigger = EventTrigger::default();
+    let mut good = true;
+    for field in fields {
+        match read_attribute(&field) {
+            Some(values) => _ = trigger.attributes.insert(field.name.to_owned(), values),
+            None => good = false,
+        }
+    }
+    good.then_some(trigger)
+}
+
+fn read_attribute(field: &Field<'_>) -> Option<Vec<String>> {
+    // CloudEvents: attribute names are lower-case letters and digits
+    if field.name.is_empty() || !field.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+        let wrong = Wrong::sentence(format!("`{}` is not the name of an event's attribute", field.name));
+        let advice = "use `type`, `source`, `subject`, `trigger` or an extension: lower-case letters and digits";
+        field.wrong_name(&wrong.label("not an attribute").advice(advice));
+        return None;
+    }
+    let values: Vec<String> = field.list()?;
+    if values.is_empty() {
+        field.wrong(&Wrong::of_key("has no value and would never match").label("empty list"));
+        return None;
+    }
+    Some(values)
+}
+
+impl FromValue for RoutePath {
+    fn from_value(value: &Value<'_>, _: &Shape) -> Result<Self, Wrong> {
+        parsed(value).map_err(|w| w.label("not a route"))
+    }
+}

@@ -1,0 +1,149 @@
+//! One request to one response: find the route, read the body, make the event, give it to the bus, answer.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bus::{
+    Event, EventId, Sink,
+    sink::{Accepted, Call},
+};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderValue},
+    http::request::Parts,
+};
+
+use super::{
+    body, events, guard,
+    problem::Refusal,
+    request, response,
+    route::METHODS,
+    server::Gateway,
+    table::{Found, Route},
+};
+use crate::config::Mode;
+
+/// Answers a request. Never fails: what is refused is answered too.
+pub(super) async fn answer<S: Sink>(
+    gateway: &Arc<Gateway<S>>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    match route(gateway, peer, head, body).await {
+        Ok(response) => response,
+        Err(Refused { why, event }) => why.response(event.as_ref()),
+    }
+}
+
+/// A refusal, with the event's id if it came so far.
+pub(super) struct Refused {
+    pub(super) why: Refusal,
+    pub(super) event: Option<EventId>,
+}
+
+impl<R: Into<Refusal>> From<R> for Refused {
+    fn from(why: R) -> Self {
+        Self { why: why.into(), event: None }
+    }
+}
+
+async fn route<S: Sink>(
+    gateway: &Arc<Gateway<S>>,
+    peer: IpAddr,
+    head: Parts,
+    body: Incoming,
+) -> Result<Response<Full<Bytes>>, Refused> {
+    if let Some(why) = guard::refused(&head.method, &head.uri) {
+        return Err(why.into());
+    }
+    if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > gateway.limits.max_uri) {
+        return Err(Refusal::UriTooLong.into());
+    }
+    if head.method == Method::CONNECT {
+        // its target is no path
+        return Err(Refusal::OtherMethods(METHODS.to_vec()).into());
+    }
+    request::check_host(&head)?;
+    let path = request::decoded_path(head.uri.path())?;
+    let table = gateway.table.load();
+    let found = table.find(&head.method, &path);
+    let ours = path == events::PATH && !matches!(found, Found::Route { full: true, .. });
+    let (namespace, max_body) = (table.namespace.clone(), table.max_body);
+    drop(table);
+    match found {
+        _ if ours && head.method == Method::POST => {
+            let body = body::read(&head.headers, body, max_body, gateway.limits.body_timeout).await?;
+            events::take(gateway, &head.headers, &body, &namespace).await
+        }
+        Found::Route { route, params, .. } => {
+            let body = body::read(&head.headers, body, route.bound.max_body, gateway.limits.body_timeout).await?;
+            match route.bound.mode {
+                Mode::Sync => {
+                    let event = request::called(&head, peer, &route, params, body);
+                    call(gateway, event, &route).await
+                }
+                Mode::Async => {
+                    let event = request::taken(&head, peer, &route, params, body, &namespace)?;
+                    let id = event.id.clone();
+                    match accept(gateway, event).await {
+                        Ok(accepted) => Ok(accepted_response(&accepted.id)),
+                        Err(why) => Err(Refused { why, event: Some(id) }),
+                    }
+                }
+            }
+        }
+        _ if ours => Err(Refusal::OtherMethods(vec!["POST"]).into()),
+        Found::OtherMethods(methods) => Err(Refusal::OtherMethods(methods).into()),
+        Found::Nothing => Err(Refusal::NoRoute.into()),
+    }
+}
+
+async fn call<S: Sink>(
+    gateway: &Arc<Gateway<S>>,
+    event: Event,
+    route: &Route,
+) -> Result<Response<Full<Bytes>>, Refused> {
+    let id = event.id.clone();
+    let refused = |why| Refused { why, event: Some(id.clone()) };
+    // the config check sees to it that a synchronous trigger has one
+    let Some(function) = route.bound.function.clone() else { return Err(refused(Refusal::Internal)) };
+    let call = Call { function, format: route.bound.format, timeout: route.bound.timeout, log: route.bound.log };
+    let sink = gateway.sink.clone();
+    // a task of its own: a client that leaves drops this future, not the invocation
+    let task = gateway.tasks.spawn(async move { sink.call(event, call).await });
+    match task.await {
+        Ok(Ok(reply)) => response::respond(reply.outcome).map_err(refused),
+        Ok(Err(why)) => Err(refused(why.into())),
+        Err(panic) => Err(refused(broken(&panic))),
+    }
+}
+
+/// Gives an event to the bus, whether or not the client waits for it.
+pub(super) async fn accept<S: Sink>(gateway: &Arc<Gateway<S>>, event: Event) -> Result<Accepted, Refusal> {
+    let sink = gateway.sink.clone();
+    match gateway.tasks.spawn(async move { sink.accept(event).await }).await {
+        Ok(accepted) => Ok(accepted?),
+        Err(panic) => Err(broken(&panic)),
+    }
+}
+
+/// A task that panicked: said once, here.
+pub(super) fn broken(panic: &tokio::task::JoinError) -> Refusal {
+    tracing::error!(error = %panic, "a request's task ended in the middle: {panic}");
+    Refusal::Internal
+}
+
+/// 202: the event is on disk.
+pub(super) fn accepted_response(id: &EventId) -> Response<Full<Bytes>> {
+    json_response(StatusCode::ACCEPTED, serde_json::json!({ "id": id.to_string() }).to_string())
+}
+
+pub(super) fn json_response(status: StatusCode, json: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(json.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
