@@ -25,13 +25,7 @@ pub struct BusConfig {
 
 impl Default for BusConfig {
     fn default() -> Self {
-        Self {
-            namespace: Name::fnbus(),
-            data: ".fnbus".into(),
-            nats: None,
-            nats_port: None,
-            require_isolation: false,
-        }
+        Self { namespace: Name::fnbus(), data: ".fnbus".into(), nats: None, nats_port: None, require_isolation: false }
     }
 }
 

@@ -35,7 +35,13 @@ impl<'a> Field<'a> {
         let shape = if let Shape::OneOrMany(shape) = self.shape { shape } else { self.shape };
         match self.value() {
             // every element is read, so that all that is wrong is said
-            Value::Array(list) => list.iter().map(|v| self.read_one(v, shape)).collect::<Vec<_>>().into_iter().collect(),
+            Value::Array(list) => {
+                list.iter().map(|v| self.read_one(v, shape)).collect::<Vec<_>>().into_iter().collect()
+            }
+            Value::Table(_) => {
+                self.wrong(&Wrong::not_a("a string or a list of strings", self.value()));
+                None
+            }
             _ => self.read_one(self.value, shape).map(|one| vec![one]),
         }
     }

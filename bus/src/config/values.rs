@@ -172,9 +172,7 @@ impl FromValue for Size {
             return Err(bare(given));
         }
         match given.parse::<bytesize::ByteSize>() {
-            Ok(size) if size.as_u64() == 0 => {
-                Err(Wrong::of_key("must be more than zero").advice(ADVICE).label("zero"))
-            }
+            Ok(size) if size.as_u64() == 0 => Err(Wrong::of_key("must be more than zero").advice(ADVICE).label("zero")),
             Ok(size) => Ok(Self(size.as_u64())),
             Err(_) => Err(Wrong::sentence(format!("`{given}` is not a size")).advice(ADVICE).label("not a size")),
         }
@@ -197,7 +195,7 @@ impl FromValue for PathBuf {
     fn from_value(value: &Value<'_>, _: &Shape) -> Result<Self, Wrong> {
         let given = text(value, "a path, as a string")?;
         if given.is_empty() || given.contains('\0') {
-            return Err(Wrong::of_key("must be a path").label("not a path"));
+            return Err(Wrong::of_key("must be a path").advice("name a path, or take the key out").label("not a path"));
         }
         Ok(given.into())
     }
@@ -334,7 +332,8 @@ impl<T: Word> FromValue for T {
 }
 
 impl Word for LogMode {
-    const WORDS: &'static [(&'static str, Self)] = &[("full", Self::Full), ("errors", Self::Errors), ("off", Self::Off)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("full", Self::Full), ("errors", Self::Errors), ("off", Self::Off)];
 }
 
 /// As one would write it: the largest unit that leaves nothing over.

@@ -92,7 +92,7 @@ impl Config {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let problem = Problem::new(error.span().unwrap_or(0..0), error.message());
-            problems.record(problem.label("not TOML").advice("the file is read on when it is TOML: https://toml.io"));
+            problems.record(problem.label("not TOML").advice("what the keys say is looked at once the file is TOML"));
         }
         // what a recovering parser leaves out would come back as problems that are none
         if !errors.is_empty() {
@@ -119,11 +119,7 @@ impl Config {
 }
 
 /// Reads a table of named entries.
-fn named<T>(
-    file: &Reader<'_>,
-    key: &str,
-    read: impl Fn(&Name, Reader<'_>) -> Option<T>,
-) -> BTreeMap<Name, T> {
+fn named<T>(file: &Reader<'_>, key: &str, read: impl Fn(&Name, Reader<'_>) -> Option<T>) -> BTreeMap<Name, T> {
     let entry = |field: Field<'_>| {
         let name = Name::from_str(field.name);
         if let Err(invalid) = &name {

@@ -43,8 +43,6 @@ pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
             Key::new("log", Shape::word::<LogMode>(), "http: how much of the synchronous calls is logged.")
                 .default(LogMode::default().word()),
         ],
-        later: &[
-            "auth", "overlap", "missed", "on", "batch", "filter", "order_by", "dedup", "cron", "file", "queue",
-        ],
+        later: &["auth", "overlap", "missed", "on", "batch", "filter", "order_by", "dedup", "cron", "file", "queue"],
     }
 });
