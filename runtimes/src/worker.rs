@@ -83,7 +83,7 @@ impl Worker {
     /// Runs what comes until shut down, then finishes what has begun, for at most `grace`.
     pub async fn run(self, calls: Calls, grace: Duration, shutdown: CancellationToken) {
         for kind in RuntimeKind::ALL {
-            tokio::spawn(self.clone().pull(kind));
+            self.tasks.spawn(self.clone().pull(kind));
         }
         let called = tokio::spawn(self.clone().serve(calls));
         let progress = tokio::spawn(self.clone().report_progress());
