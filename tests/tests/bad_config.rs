@@ -1,6 +1,8 @@
 //! A config that cannot be run: `fnbus check` and `fnbus up` say everything that is wrong with it, where, and what to
 //! do; nothing is started and nothing is written.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::{Output, Project};
 use rstest::rstest;
 use serde_json::Value;
