@@ -58,7 +58,7 @@ impl Node {
             memory: 256,
             concurrency: 4,
             warm: 0,
-            keep_alive: Duration::from_secs(600),
+            keep_alive: Duration::from_mins(10),
             retry: RetryPolicy::default(),
             isolation: Isolation::Process,
         };
@@ -158,6 +158,6 @@ pub(crate) fn text(outcome: &Outcome) -> &str {
     std::str::from_utf8(&outcome.output).unwrap()
 }
 
-pub(crate) fn plain(value: impl ToString) -> EnvValue {
-    EnvValue::Plain(value.to_string())
+pub(crate) fn plain(value: &str) -> EnvValue {
+    EnvValue::Plain(value.to_owned())
 }
