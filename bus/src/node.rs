@@ -101,7 +101,7 @@ impl Bus {
         let server = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (nats, address) = if let Some(url) = &settings.nats {
-            let address = Address { url: url.clone(), login: None };
+            let address = Address::of(url);
             (Nats::connect(&address, settings.namespace.as_str()).await?, address)
         } else {
             let (own, nats, address) =
