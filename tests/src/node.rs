@@ -92,6 +92,12 @@ impl Node {
         child.wait().unwrap();
     }
 
+    /// Starts it again with another `fnbus.toml`.
+    pub async fn restart_with(&mut self, toml: &str) {
+        self.configure(toml);
+        self.restart().await;
+    }
+
     /// Starts it again after it ended, on what is in its folders.
     pub async fn restart(&mut self) {
         *self.child.lock().unwrap() = spawn(&self.project);
