@@ -24,11 +24,12 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &str, message: impl ToString) -> Self {
+    #[allow(clippy::needless_pass_by_value, reason = "errors are given away here")]
+    fn new(status: StatusCode, code: &str, message: impl std::fmt::Display) -> Self {
         Self { status: status.as_u16(), code: code.to_owned(), message: message.to_string() }
     }
 
-    pub(crate) fn bad_request(message: impl ToString) -> Self {
+    pub(crate) fn bad_request(message: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", message)
     }
 

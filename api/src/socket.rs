@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use tokio::net::UnixListener;
 
@@ -35,7 +36,7 @@ pub fn path(data: &Path) -> PathBuf {
         return near;
     }
     let digest = Sha256::digest(data.as_os_str().as_bytes());
-    let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = URL_SAFE_NO_PAD.encode(&digest[..9]);
     runtime_folder().join(format!("{name}.sock"))
 }
 

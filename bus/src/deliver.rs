@@ -28,16 +28,29 @@ pub struct Source {
 
 /// One delivery in a worker's hands. It is given back to JetStream only by [`Delivered::ack`], or by time.
 pub struct Delivered {
+    delivery: Delivery,
+    acker: Acker,
+}
+
+/// What a message of the stream says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
     pub function: Name,
-    pub delivery: RowId,
+    pub id: RowId,
     pub publication: u32,
-    pub owner: String,
     pub format: Format,
     pub replay: Option<String>,
     /// The data stayed with the owner; see [`crate::owner::Owner::data_of`].
     pub by_reference: bool,
     pub event: Event,
-    acker: Acker,
+}
+
+impl std::ops::Deref for Delivered {
+    type Target = Delivery;
+
+    fn deref(&self) -> &Delivery {
+        &self.delivery
+    }
 }
 
 impl Source {
@@ -55,9 +68,9 @@ impl Source {
             match messages.next().await {
                 Some(Ok(message)) => {
                     let (message, acker) = message.split();
-                    match read(message, acker) {
-                        Ok(delivered) => return delivered,
-                        Err((what, acker)) => {
+                    match read(&message) {
+                        Ok(delivery) => return Delivered { delivery, acker },
+                        Err(what) => {
                             tracing::warn!(what, "a message in the stream of deliveries is not one; it is removed");
                             let _ = acker.ack_with(AckKind::Term).await;
                         }
@@ -90,28 +103,19 @@ impl Source {
     }
 }
 
-fn read(message: async_nats::Message, acker: Acker) -> Result<Delivered, (&'static str, Acker)> {
-    let parsed = (|| {
-        let map = message.headers.as_ref().ok_or("it has no headers")?;
-        let get = |name: &str| map.get(name).map(async_nats::HeaderValue::as_str);
-        let function = message.subject.rsplit('.').next().and_then(|name| name.parse().ok());
-        Ok((
-            function.ok_or("its subject names no function")?,
-            get(headers::DELIVERY).and_then(|id| id.parse().ok()).ok_or("it has no delivery id")?,
-            get(headers::PUBLICATION).and_then(|n| n.parse().ok()).ok_or("it has no publication")?,
-            get(headers::OWNER).unwrap_or_default().to_owned(),
-            get(headers::FORMAT).and_then(Format::parse).unwrap_or_default(),
-            get(headers::REPLAY).map(str::to_owned),
-            get(headers::BY_REFERENCE).is_some(),
-            wire::decode(map, message.payload.clone()).map_err(|malformed| malformed.what)?,
-        ))
-    })();
-    match parsed {
-        Ok((function, delivery, publication, owner, format, replay, by_reference, event)) => {
-            Ok(Delivered { function, delivery, publication, owner, format, replay, by_reference, event, acker })
-        }
-        Err(what) => Err((what, acker)),
-    }
+fn read(message: &async_nats::Message) -> Result<Delivery, &'static str> {
+    let map = message.headers.as_ref().ok_or("it has no headers")?;
+    let get = |name: &str| map.get(name).map(async_nats::HeaderValue::as_str);
+    let function = message.subject.rsplit('.').next().and_then(|name| name.parse().ok());
+    Ok(Delivery {
+        function: function.ok_or("its subject names no function")?,
+        id: get(headers::DELIVERY).and_then(|id| id.parse().ok()).ok_or("it has no delivery id")?,
+        publication: get(headers::PUBLICATION).and_then(|n| n.parse().ok()).ok_or("it has no publication")?,
+        format: get(headers::FORMAT).and_then(Format::parse).unwrap_or_default(),
+        replay: get(headers::REPLAY).map(str::to_owned),
+        by_reference: get(headers::BY_REFERENCE).is_some(),
+        event: wire::decode(map, message.payload.clone()).map_err(|malformed| malformed.what)?,
+    })
 }
 
 impl Delivered {
@@ -119,7 +123,7 @@ impl Delivered {
     /// answered by `begin`.
     pub async fn ack(&self) {
         if let Err(error) = self.acker.ack().await {
-            tracing::debug!(%error, delivery = %self.delivery, "a message could not be acknowledged");
+            tracing::debug!(%error, delivery = %self.id, "a message could not be acknowledged");
         }
     }
 

@@ -62,7 +62,7 @@ struct Inner {
 
 /// The tasks of a bus; see [`Tasks::stop`].
 pub struct Tasks {
-    tasks: JoinSet<()>,
+    running: JoinSet<()>,
     relay: CancellationToken,
     server: CancellationToken,
     bus: Bus,
@@ -136,7 +136,7 @@ impl Bus {
         tasks.spawn(answer_presence(bus.clone(), relay.clone()));
         let keep = bus.clone();
         tasks.spawn(retention::run(bus.log().clone(), move || **keep.inner.keep.load(), relay.clone()));
-        let tasks = Tasks { tasks, relay, server, bus: bus.clone() };
+        let tasks = Tasks { running: tasks, relay, server, bus: bus.clone() };
         Ok((bus, tasks))
     }
 
@@ -227,7 +227,7 @@ impl Tasks {
         self.bus.log().close().await;
         self.bus.nats().end().await;
         self.server.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        while self.running.join_next().await.is_some() {}
     }
 }
 

@@ -130,7 +130,9 @@ impl Relay {
             let ended = rows.clone();
             self.owner.log().write(move |tx| Ok::<_, LogError>(delivery::expire(tx, &ended)?)).await?;
             let mut window = self.owner.window();
-            rows.iter().for_each(|row| window.ended(function, *row));
+            for row in rows {
+                window.ended(function, row);
+            }
         }
         Ok(fresh)
     }

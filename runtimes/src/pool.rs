@@ -7,18 +7,16 @@
 //! A new version changes what is started from then on: idle instances of the old one end at once, busy ones when
 //! their invocation has ended.
 
+mod counts;
+mod keeper;
+
 use std::{
     collections::VecDeque,
-    future::poll_fn,
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use bus::{Name, Outcome, outcome::Fault};
+use bus::{Name, Outcome};
 use tokio::{
     sync::{Notify, oneshot},
     time,
@@ -43,7 +41,7 @@ pub(crate) struct Pool {
     ground: Arc<Ground>,
     /// Asked for a version when there is none.
     orders: Arc<Orders>,
-    pub(crate) counts: Counts,
+    pub(crate) counts: counts::Counts,
     state: Mutex<Pooled>,
     /// Tells the keeper that there is something new to watch or to start.
     wake: Arc<Notify>,
@@ -87,33 +85,6 @@ struct Limits {
     timeout: Duration,
 }
 
-/// What a pool has seen.
-#[derive(Default)]
-pub(crate) struct Counts {
-    pub(crate) invocations: AtomicU64,
-    pub(crate) cold_starts: AtomicU64,
-    pub(crate) errors: AtomicU64,
-    pub(crate) last_error: Mutex<Option<String>>,
-}
-
-impl Counts {
-    pub(crate) fn invoked(&self, fault: Option<&Fault>) {
-        self.invocations.fetch_add(1, Ordering::Relaxed);
-        if let Some(fault) = fault {
-            self.failed(fault);
-        }
-    }
-
-    fn handed_out(&self, cold: bool) {
-        self.cold_starts.fetch_add(u64::from(cold), Ordering::Relaxed);
-    }
-
-    pub(crate) fn failed(&self, fault: &Fault) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        *lock(&self.last_error) = Some(format!("{}: {}", fault.kind, fault.message));
-    }
-}
-
 impl Limits {
     fn of(config: &FunctionConfig) -> Self {
         let &FunctionConfig { concurrency, warm, keep_alive, timeout, .. } = config;
@@ -144,11 +115,11 @@ impl Pool {
     pub(crate) fn new(name: Name, ground: Arc<Ground>, orders: Arc<Orders>, config: &FunctionConfig) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
         Arc::new_cyclic(|pool| Self {
-            _keeper: AbortOnDropHandle::new(tokio::spawn(keep(pool.clone(), wake.clone()))),
+            _keeper: AbortOnDropHandle::new(tokio::spawn(keeper::keep(pool.clone(), wake.clone()))),
             name,
             ground,
             orders,
-            counts: Counts::default(),
+            counts: counts::Counts::default(),
             state: Mutex::new(Pooled {
                 version: None,
                 limits: Limits::of(config),
@@ -343,66 +314,6 @@ impl Pool {
         let mut state = lock(&self.state);
         state.closed = true;
         state.groups.clone()
-    }
-
-    /// What is due: ends idle instances that died or are too old, starts what must be warm. When to look again.
-    fn tend(self: &Arc<Self>) -> Option<Instant> {
-        let now = Instant::now();
-        let mut ended = Vec::new();
-        let mut state = lock(&self.state);
-        let (alive, died): (Vec<_>, Vec<_>) = state.idle.drain(..).partition(|i| i.instance.is_alive());
-        state.idle = alive;
-        if !died.is_empty() && !state.closed {
-            warn!(function.name = %self.name, "{} idle instances of `{}` ended by themselves", died.len(), self.name);
-            state.backoff.failed(now);
-        }
-        ended.extend(died);
-        let keep = state.limits.keep_alive;
-        let old = state.idle.iter().take_while(|i| i.since + keep <= now).count();
-        let expendable = old.min(state.slots().expendable());
-        ended.extend(state.idle.drain(..expendable));
-        self.start_wanted(&mut state);
-
-        let slots = state.slots();
-        let expiry = match state.idle.first() {
-            Some(_) if slots.expendable() == 0 => None,
-            Some(oldest) => Some(oldest.since + keep),
-            // whoever is busy now can be too old only then
-            None => (!state.groups.is_empty()).then(|| now + keep),
-        };
-        let retry = state.backoff.until(now).filter(|_| slots.starts_for_warmth());
-        drop(state);
-        drop(ended);
-        expiry.into_iter().chain(retry).min()
-    }
-
-    /// Ready when an instance has ended since the last look.
-    fn poll_ends(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut state = lock(&self.state);
-        let before = state.groups.len();
-        state.groups.retain(|group| group.poll_gone(context).is_pending());
-        if state.groups.len() < before { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-/// The keeper of a pool: expiry, warmth and the ends of idle instances.
-async fn keep(pool: Weak<Pool>, wake: Arc<Notify>) {
-    // the pool is there before anything in it wakes its keeper
-    wake.notified().await;
-    // a wake-up from here on is kept by `Notify`, so nothing that happens after the look is missed
-    while let Some(next) = pool.upgrade().map(|pool| pool.tend()) {
-        let ends = poll_fn(|context| pool.upgrade().map_or(Poll::Pending, |pool| pool.poll_ends(context)));
-        let due = async {
-            match next {
-                Some(at) => time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = wake.notified() => {}
-            () = ends => {}
-            () = due => {}
-        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Processes of functions: each the leader of its own group, with limits, and never outliving this process.
 //!
-//! A child is killed by the kernel when the *thread* that made it ends, so one thread that never ends makes them all.
 //! The id of a group can be used again as soon as its leader is reaped; so a group is always killed first, then reaped
 //! ([`Group::reap`]), and signals go out under the same lock.
 
@@ -19,16 +18,14 @@ use std::{
     thread,
 };
 
+use bus::child;
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group, pidfd_open,
-    set_parent_process_death_signal, setrlimit, waitid,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, setrlimit, waitid,
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
     net::unix::pipe,
-    runtime::Handle,
-    sync::oneshot,
 };
 
 use crate::lock;
@@ -107,23 +104,16 @@ pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
         .map_err(io::Error::other)?;
     confine(&mut command, launch.memory + BASE_MEMORY);
 
-    let (answer, started) = oneshot::channel();
-    let order = Order { command, home: launch.home, runtime: Handle::current(), answer };
-    let gone = || io::Error::other("the thread that starts processes is gone; restart fnbus");
-    starter().send(order).map_err(|_| gone())?;
-    let process = started.await.map_err(|_| gone())??;
+    let home = launch.home;
+    let process = child::make(move || make(&mut command, home)).await?;
     Ok(Started { process, requests, answers, stdout, stderr })
 }
 
 /// What a child does to itself between fork and exec.
 fn confine(command: &mut Command, memory: u64) {
-    let parent = getpid();
+    let mut die_with_parent = child::die_with_parent();
     let confine = move || {
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        if getppid() != Some(parent) {
-            // the parent ended before the line above: nobody would kill this child
-            return Err(io::ErrorKind::NotFound.into());
-        }
+        die_with_parent()?;
         rustix::thread::set_no_new_privs(true)?;
         setrlimit(Resource::Data, Rlimit { current: Some(memory), maximum: Some(memory) })?;
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
@@ -135,29 +125,6 @@ fn confine(command: &mut Command, memory: u64) {
     // SAFETY: runs in the forked child, where only async-signal-safe calls are allowed: it makes plain system calls
     // on values it owns, takes no lock and allocates nothing.
     unsafe { command.pre_exec(confine) };
-}
-
-struct Order {
-    command: Command,
-    home: PathBuf,
-    runtime: Handle,
-    answer: oneshot::Sender<io::Result<Process>>,
-}
-
-/// The thread that makes all children, and never ends.
-fn starter() -> &'static mpsc::Sender<Order> {
-    static STARTER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
-    STARTER.get_or_init(|| {
-        let (orders, queue) = mpsc::channel::<Order>();
-        thread::spawn(move || {
-            for Order { mut command, home, runtime, answer } in queue {
-                let _context = runtime.enter();
-                // nobody waits any more: the process is dropped, and so killed
-                let _ = answer.send(make(&mut command, home));
-            }
-        });
-        orders
-    })
 }
 
 fn make(command: &mut Command, home: PathBuf) -> io::Result<Process> {

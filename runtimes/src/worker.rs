@@ -83,7 +83,7 @@ impl Worker {
     /// Runs what comes until shut down, then finishes what has begun, for at most `grace`.
     pub async fn run(self, calls: Calls, grace: Duration, shutdown: CancellationToken) {
         for kind in RuntimeKind::ALL {
-            tokio::spawn(self.clone().pull(kind));
+            self.tasks.spawn(self.clone().pull(kind));
         }
         let called = tokio::spawn(self.clone().serve(calls));
         let progress = tokio::spawn(self.clone().report_progress());
@@ -130,11 +130,8 @@ impl Worker {
 
     async fn execute(&self, key: u64, delivered: &Delivered) -> Finished {
         let owner = self.bus.owner();
-        let claim = Claim {
-            function: delivered.function.clone(),
-            delivery: delivered.delivery,
-            publication: delivered.publication,
-        };
+        let claim =
+            Claim { function: delivered.function.clone(), delivery: delivered.id, publication: delivered.publication };
         let leased = tokio::select! {
             leased = self.functions.lease(&delivered.function, PATIENCE) => leased,
             () = self.draining.cancelled() => return Finished::NotNow,
@@ -152,7 +149,7 @@ impl Worker {
         let answer = match owner.begin(std::slice::from_ref(&claim)).await {
             Ok(answers) => answers.into_iter().next().unwrap_or(Begin::Stale),
             Err(error) => {
-                tracing::warn!(%error, delivery = %delivered.delivery, "a delivery could not begin");
+                tracing::warn!(%error, delivery = %delivered.id, "a delivery could not begin");
                 return Finished::NotNow;
             }
         };
@@ -186,7 +183,7 @@ impl Worker {
         if !delivered.by_reference {
             return run(lease, &delivered.event, delivered.format, attempt.uuid()).await;
         }
-        match self.bus.owner().data_of(delivered.delivery).await {
+        match self.bus.owner().data_of(delivered.id).await {
             Ok(Some(data)) => {
                 let event = Event { data, ..delivered.event.clone() };
                 run(lease, &event, delivered.format, attempt.uuid()).await

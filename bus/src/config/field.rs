@@ -38,6 +38,10 @@ impl<'a> Field<'a> {
             Value::Array(list) => {
                 list.iter().map(|v| self.read_one(v, shape)).collect::<Vec<_>>().into_iter().collect()
             }
+            Value::Table(_) => {
+                self.wrong(&Wrong::not_a("a string or a list of strings", self.value()));
+                None
+            }
             _ => self.read_one(self.value, shape).map(|one| vec![one]),
         }
     }

@@ -52,13 +52,20 @@ impl Problems {
     }
 }
 
-/// The candidate somebody most likely meant: at most a third of the letters differ.
+/// The candidate somebody most likely meant: one that begins with what is given, else one of which at most a third of
+/// the letters differ.
 pub fn closest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let given = given.to_ascii_lowercase();
-    let near = given.chars().count().div_ceil(3);
+    let letters = given.chars().count();
+    let near = (letters / 3).max(1);
+    let distance = |candidate: &str| {
+        let candidate = candidate.to_ascii_lowercase();
+        let begun = letters > 2 && candidate.starts_with(&given);
+        if begun { 0 } else { strsim::damerau_levenshtein(&given, &candidate) }
+    };
     candidates
         .into_iter()
-        .map(|c| (strsim::damerau_levenshtein(&given, &c.to_ascii_lowercase()), c))
+        .map(|candidate| (distance(candidate), candidate))
         .filter(|(distance, _)| *distance <= near)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -84,6 +91,7 @@ mod tests {
         assert_eq!(closest("timout", keys), Some("timeout"));
         assert_eq!(closest("Memroy", keys), Some("memory"));
         assert_eq!(closest("colour", keys), None);
+        assert_eq!(closest("name", ["nats", "namespace"]), Some("namespace"));
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
         let field = self.require(key)?;
         let list = field.list()?;
         if list.is_empty() {
-            field.wrong(&Wrong::of_key("must not be empty").label("empty list"));
+            field.wrong(&Wrong::of_key("must not be empty").advice("name at least one").label("empty list"));
             return None;
         }
         Some(list)

@@ -195,7 +195,7 @@ impl FromValue for PathBuf {
     fn from_value(value: &Value<'_>, _: &Shape) -> Result<Self, Wrong> {
         let given = text(value, "a path, as a string")?;
         if given.is_empty() || given.contains('\0') {
-            return Err(Wrong::of_key("must be a path").label("not a path"));
+            return Err(Wrong::of_key("must be a path").advice("name a path, or take the key out").label("not a path"));
         }
         Ok(given.into())
     }

@@ -20,6 +20,8 @@ pub mod retention;
 mod schema;
 mod status;
 mod writer;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs, io,

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use tokio_util::sync::CancellationToken;
 
 use super::{Log, LogError, Tx};
@@ -40,52 +40,105 @@ pub async fn run(log: Log, keep: impl Fn() -> Keep + Send, shutdown: Cancellatio
 
 /// One round: everything over `keep` that may go.
 pub async fn sweep(log: &Log, keep: Keep) -> Result<u64, LogError> {
-    let mut removed = 0;
-    let oldest = micros_ago(keep.age);
-    loop {
-        let gone = log.write(move |tx| Ok::<_, LogError>(remove(tx, oldest, "1")?)).await?;
-        removed += gone;
-        if gone < CHUNK as u64 {
-            break;
-        }
-    }
+    let mut removed = pass(log, Until::Older(micros_ago(keep.age)), Kind::Any).await?;
     // Over the size, synchronous calls go first, then whatever ended longest ago.
-    for kind in ["d.publication = 0", "1"] {
-        while live_bytes(log).await? > keep.bytes {
-            let gone = log.write(move |tx| Ok::<_, LogError>(remove(tx, i64::MAX, kind)?)).await?;
-            removed += gone;
-            if gone == 0 {
-                break;
-            }
-        }
+    for kind in [Kind::Synchronous, Kind::Any] {
+        removed += pass(log, Until::Fits(keep.bytes), kind).await?;
     }
     Ok(removed)
 }
 
-/// Deletes up to a chunk of the lowest ended events that were received before `before`.
-fn remove(tx: &Tx<'_>, before: i64, kind: &str) -> rusqlite::Result<u64> {
-    let sql = format!(
-        "SELECT e.seq FROM event e LEFT JOIN delivery d ON d.event = e.seq WHERE e.received < ?1 \
-         GROUP BY e.seq HAVING coalesce(min({kind}), 1) AND coalesce(min(d.status), 10) >= 10 \
-         AND NOT coalesce(max(d.status = 11 AND d.publication > 0 AND d.ended > ?2), 0) ORDER BY e.seq LIMIT ?3"
-    );
-    let dead_after = micros_ago(DEAD_KEEP);
-    let rows: Vec<i64> = tx
-        .prepare_cached(&sql)?
-        .query_map(params![before, dead_after, CHUNK as i64], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
+/// How far a pass goes through the log.
+#[derive(Clone, Copy)]
+enum Until {
+    /// Up to the first event received at or after this.
+    Older(i64),
+    /// Until the log takes no more than so many bytes.
+    Fits(u64),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Synchronous,
+    Any,
+}
+
+/// What a reader found in one chunk of the log.
+struct Found {
+    may_go: Vec<i64>,
+    last: i64,
+    end: bool,
+}
+
+/// Goes through the log from its oldest row, a chunk at a time: readers look, the writer only deletes.
+async fn pass(log: &Log, until: Until, kind: Kind) -> Result<u64, LogError> {
+    let mut removed = 0;
+    let mut after = 0;
+    loop {
+        if let Until::Fits(bytes) = until
+            && live_bytes(log).await? <= bytes
+        {
+            return Ok(removed);
+        }
+        let found = log.read(move |connection| Ok::<_, LogError>(look(connection, after, until, kind)?)).await?;
+        let Found { may_go, last, end } = found;
+        after = last;
+        if !may_go.is_empty() {
+            removed += may_go.len() as u64;
+            log.write(move |tx| Ok::<_, LogError>(remove(tx, &may_go)?)).await?;
+        }
+        if end {
+            return Ok(removed);
+        }
+    }
+}
+
+/// Rows arrive in the order of time, so the first one that is too young ends the pass. What has ended stays ended:
+/// what is found here may still go when the writer gets to it, unless a replay made a delivery of it meanwhile.
+fn look(connection: &Connection, after: i64, until: Until, kind: Kind) -> rusqlite::Result<Found> {
+    let mut statement = connection.prepare_cached(
+        "SELECT e.seq, e.received, coalesce(min(d.status), 10) >= 10, coalesce(max(d.publication), 1) = 0, \
+         coalesce(max(d.status = 11 AND d.publication > 0 AND d.ended > ?2), 0) \
+         FROM (SELECT seq, received FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?3) e \
+         LEFT JOIN delivery d ON d.event = e.seq GROUP BY e.seq ORDER BY e.seq",
+    )?;
+    let mut rows = statement.query(params![after, micros_ago(DEAD_KEEP), CHUNK as i64])?;
+    let mut found = Found { may_go: Vec::new(), last: after, end: true };
+    let mut seen = 0;
+    while let Some(row) = rows.next()? {
+        if let Until::Older(before) = until
+            && row.get::<_, i64>(1)? >= before
+        {
+            return Ok(found);
+        }
+        seen += 1;
+        found.last = row.get(0)?;
+        let (ended, synchronous, dead): (bool, bool, bool) = (row.get(2)?, row.get(3)?, row.get(4)?);
+        if ended && !dead && (kind == Kind::Any || synchronous) {
+            found.may_go.push(found.last);
+        }
+    }
+    found.end = seen < CHUNK;
+    Ok(found)
+}
+
+fn remove(tx: &Tx<'_>, events: &[i64]) -> rusqlite::Result<()> {
+    let mut open = tx.prepare_cached("SELECT EXISTS (SELECT 1 FROM delivery WHERE event = ?1 AND status < 10)")?;
     let mut attempts = tx.prepare_cached(
         "DELETE FROM attempt WHERE id IN (SELECT a.id FROM delivery d JOIN attempt a \
          ON a.id BETWEEN (d.seq << 12) AND (d.seq << 12 | 4095) WHERE d.event = ?1)",
     )?;
     let mut deliveries = tx.prepare_cached("DELETE FROM delivery WHERE event = ?1")?;
-    let mut events = tx.prepare_cached("DELETE FROM event WHERE seq = ?1")?;
-    for row in &rows {
-        attempts.execute([row])?;
-        deliveries.execute([row])?;
-        events.execute([row])?;
+    let mut rows = tx.prepare_cached("DELETE FROM event WHERE seq = ?1")?;
+    for event in events {
+        if open.query_row([event], |row| row.get(0))? {
+            continue;
+        }
+        attempts.execute([event])?;
+        deliveries.execute([event])?;
+        rows.execute([event])?;
     }
-    Ok(rows.len() as u64)
+    Ok(())
 }
 
 /// Bytes in use: the file less its free pages, which are used again before it grows.

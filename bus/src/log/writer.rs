@@ -100,7 +100,7 @@ impl Writer {
                 tokio::spawn(async move { commands.send(command).await });
             }
             Err(mpsc::error::TrySendError::Closed(_)) => {
-                tracing::error!("a change came after the event log was closed")
+                tracing::error!("a change came after the event log was closed");
             }
         }
     }

@@ -79,7 +79,7 @@ impl Nats {
                             signal.send_replace(false);
                         }
                         async_nats::Event::SlowConsumer(id) => {
-                            tracing::warn!(id, "NATS messages came too fast and were dropped")
+                            tracing::warn!(id, "NATS messages came too fast and were dropped");
                         }
                         other => tracing::debug!(event = %other, "NATS"),
                     }

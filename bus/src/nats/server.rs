@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
@@ -89,7 +90,7 @@ impl OwnServer {
                 }
                 () = shutdown.cancelled() => return self.stop().await,
             }
-            if started.elapsed() > Duration::from_secs(60) {
+            if started.elapsed() > Duration::from_mins(1) {
                 backoff = Duration::from_millis(100);
             }
             loop {
@@ -188,7 +189,7 @@ fn configuration(folder: &Path, namespace: &Name, port: u16, password: &str) -> 
 fn random_password() -> rustix::io::Result<String> {
     let mut bytes = [0_u8; 24];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 fn write_private(path: &Path, text: &str) -> io::Result<()> {

@@ -74,14 +74,14 @@ impl Emit {
         if let Some(data) = self.data {
             let bytes = data.read().map_err(Failure::Input)?;
             match String::from_utf8(bytes) {
-                Ok(text) => match RawValue::from_string(text.clone()) {
+                Ok(text) => {
                     // Kept to the letter: numbers and spaces of the data are the user's.
-                    Ok(json) => raw = Some(json),
-                    Err(_) => {
+                    raw = RawValue::from_string(text.clone()).ok();
+                    if raw.is_none() {
                         event.insert("datacontenttype".to_owned(), "text/plain".into());
                         event.insert("data".to_owned(), text.into());
                     }
-                },
+                }
                 Err(binary) => {
                     event.insert("datacontenttype".to_owned(), "application/octet-stream".into());
                     event.insert("data_base64".to_owned(), BASE64_STANDARD.encode(binary.as_bytes()).into());

@@ -19,7 +19,7 @@ pub(crate) struct Logs {
     /// Begin with the newest so many attempts
     #[arg(short = 'n', long, default_value_t = 100)]
     limit: usize,
-    /// One JSON object per line: time, function, request_id, stream, text
+    /// One JSON object per line: time, function, `request_id`, stream, text
     #[arg(long)]
     json: bool,
 }

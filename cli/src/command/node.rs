@@ -22,9 +22,9 @@ impl Node {
         global.ask(async |client| {
             let node: Value = client.get("/v1/node", None::<&()>).await?;
             if self.json {
-                show::json(&node)?
+                show::json(&node)?;
             } else {
-                print(&node)?
+                print(&node)?;
             }
             Ok(ExitCode::SUCCESS)
         })

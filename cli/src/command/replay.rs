@@ -18,6 +18,7 @@ use bus::{
 use crate::{args::Global, failure::Failure, selection::SelectionArgs, show, terminal};
 
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct Replay {
     /// Events by their ids
     #[arg(value_name = "ID")]

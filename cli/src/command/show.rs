@@ -31,9 +31,9 @@ impl Show {
             let path = format!("/v1/events/{}", percent(&self.id));
             let event: EventDetail = client.get(&path, None::<&()>).await?;
             if self.json {
-                show::json(&event)?
+                show::json(&event)?;
             } else {
-                print(&event)?
+                print(&event)?;
             }
             Ok(ExitCode::SUCCESS)
         })
@@ -73,7 +73,7 @@ fn print(event: &EventDetail) -> io::Result<()> {
     match (&event.data, &event.data_base64) {
         (Some(text), _) if !text.is_empty() => block("data", text)?,
         (_, Some(base64)) => {
-            field("data", Some(&format!("{} bytes of base64: {}", base64.len(), show::short(base64, 60))))?
+            field("data", Some(&format!("{} bytes of base64: {}", base64.len(), show::short(base64, 60))))?;
         }
         _ => {}
     }

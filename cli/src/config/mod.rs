@@ -92,7 +92,7 @@ impl Config {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let problem = Problem::new(error.span().unwrap_or(0..0), error.message());
-            problems.record(problem.label("not TOML").advice("the file is read on when it is TOML: https://toml.io"));
+            problems.record(problem.label("not TOML").advice("what the keys say is looked at once the file is TOML"));
         }
         // what a recovering parser leaves out would come back as problems that are none
         if !errors.is_empty() {

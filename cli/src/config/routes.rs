@@ -19,7 +19,7 @@ pub(super) fn check_routes(config: &Config, places: Places<'_>, problems: &Probl
     routes.sort_by_key(|(span, ..)| span.start);
     let mut taken = BTreeMap::new();
     for (span, text, name, route) in routes {
-        let key = (route.method.clone(), shape(&route.path));
+        let key = (route.method.clone(), route.shape());
         if let Some(first) = taken.get(&key) {
             let problem = Problem::new(span, format!("`{text}` takes the requests of a route of `{first}`"));
             problems.record(problem.label("taken").advice("change the method or the path of one of them"));
@@ -27,14 +27,4 @@ pub(super) fn check_routes(config: &Config, places: Places<'_>, problems: &Probl
             taken.insert(key, name);
         }
     }
-}
-
-/// A path with the names of its variables taken out.
-fn shape(path: &str) -> String {
-    let segment = |segment: &str| match segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
-        Some(name) if name.ends_with('+') => "{+}".to_owned(),
-        Some(_) => "{}".to_owned(),
-        None => segment.to_owned(),
-    };
-    path.split('/').map(segment).collect::<Vec<_>>().join("/")
 }

@@ -317,6 +317,24 @@ to = []
     ));
 }
 
+#[test]
+fn whatever_stands_there_is_reported_inside_the_file() {
+    const VALUES: [&str; 12] =
+        ["0", "-1", "0xffff_ffff_ffff", "1.5", "true", "\"\"", "\"é:ü\"", "[]", "[1]", "{}", "{ a = 1 }", "1979-05-27"];
+    let folder = project();
+    let lines: Vec<_> = EXAMPLE.lines().collect();
+    for (n, line) in lines.iter().enumerate() {
+        let key = line.split_once(" = ").map(|(key, _)| key);
+        let others = VALUES.iter().filter_map(|value| Some(format!("{} = {value}", key?)));
+        for other in others.chain([String::new(), "[[functions]]".to_owned(), "[triggers.\"ü\".x]".to_owned()]) {
+            let text = [&lines[..n], &[other.as_str()], &lines[n + 1..]].concat().join("\n");
+            for problem in Config::parse(&text, folder.path()).err().unwrap_or_default() {
+                assert!(text.get(problem.span.clone()).is_some(), "{problem:?} in\n{text}");
+            }
+        }
+    }
+}
+
 /// The properties of a section in the schema, by the way to it.
 fn properties(path: &str) -> Vec<String> {
     let schema = schema();

@@ -146,9 +146,7 @@ fn views(
         "data": config.load().bus.data,
     });
     Views {
-        functions: Arc::new(move || {
-            functions.status().iter().filter_map(|status| serde_json::to_value(status).ok()).collect()
-        }),
+        functions: Arc::new(move || functions.status()),
         triggers: Arc::new(move || triggers(&triggers_of.load())),
         logs,
         node: Arc::new(move || node.clone()),

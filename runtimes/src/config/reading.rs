@@ -79,7 +79,7 @@ fn read_retry(reader: Reader<'_>, default: &RetryPolicy) -> RetryPolicy {
 
 fn read_env(reader: &Reader<'_>, base: &Path) -> BTreeMap<String, EnvValue> {
     let read = |field: Field<'_>| {
-        if !is_identifier(field.name) {
+        if !is_variable(field.name) {
             let wrong = Wrong::sentence(format!("`{}` is not the name of an environment variable", field.name));
             field.wrong_name(&wrong.label("not a name").advice("use A-Z a-z 0-9 and _, and do not begin with a digit"));
         }
@@ -102,7 +102,7 @@ fn read_env(reader: &Reader<'_>, base: &Path) -> BTreeMap<String, EnvValue> {
 fn read_secret(field: &Field<'_>, base: &Path) -> Option<EnvValue> {
     let reader = field.reader()?;
     let secret = reader.required::<String>("secret").and_then(|text| match text.split_once(':') {
-        Some(("env", name)) if is_identifier(name) => Some(EnvValue::SecretEnv(name.to_owned())),
+        Some(("env", name)) if is_variable(name) => Some(EnvValue::SecretEnv(name.to_owned())),
         Some(("file", path)) if !path.is_empty() => Some(EnvValue::SecretFile(base.join(path))),
         _ => {
             // the text may be the secret itself: it is not repeated
@@ -119,4 +119,8 @@ fn read_secret(field: &Field<'_>, base: &Path) -> Option<EnvValue> {
 fn is_identifier(text: &str) -> bool {
     let mut chars = text.chars();
     chars.next().is_some_and(|c| c.is_alphabetic() || c == '_') && chars.all(|c| c.is_alphanumeric() || c == '_')
+}
+
+fn is_variable(text: &str) -> bool {
+    text.is_ascii() && is_identifier(text)
 }

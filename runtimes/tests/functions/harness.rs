@@ -11,12 +11,10 @@ use std::{
 use bus::{
     Name, Outcome,
     payload::{Form, Payload},
+    presence::FunctionStatus,
     retry::RetryPolicy,
 };
-use runtimes::{
-    EnvValue, FunctionConfig, FunctionStatus, Functions, Invocation, Isolation, Lease, LeaseError, RuntimeKind,
-    Settings,
-};
+use runtimes::{EnvValue, FunctionConfig, Functions, Invocation, Isolation, Lease, LeaseError, RuntimeKind, Settings};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -58,7 +56,7 @@ impl Node {
             memory: 256,
             concurrency: 4,
             warm: 0,
-            keep_alive: Duration::from_secs(600),
+            keep_alive: Duration::from_mins(10),
             retry: RetryPolicy::default(),
             isolation: Isolation::Process,
         };
@@ -158,6 +156,6 @@ pub(crate) fn text(outcome: &Outcome) -> &str {
     std::str::from_utf8(&outcome.output).unwrap()
 }
 
-pub(crate) fn plain(value: impl ToString) -> EnvValue {
-    EnvValue::Plain(value.to_string())
+pub(crate) fn plain(value: &str) -> EnvValue {
+    EnvValue::Plain(value.to_owned())
 }

@@ -275,7 +275,7 @@ async fn everything_printed_is_kept_with_its_own_attempt_and_told_to_who_listens
     let node = node.function(code);
     let (first, second) = (node.invoke("1").await, node.invoke("2").await);
     // each stream is in order; which of two comes first is as they were read
-    assert!(first.log.contains("loading\nout 1\n"), "{:?}", first.log);
+    assert!(first.log.contains("loading\n") && first.log.contains("out 1\n"), "{:?}", first.log);
     assert!(second.log.contains("out 2\n") && !second.log.contains("out 1"), "{:?}", second.log);
     for line in ["err\n", "raw\n", "child\n"] {
         assert!(second.log.contains(line), "{line} is not in {:?}", second.log);

@@ -83,10 +83,10 @@ async fn warm_instances_are_there_before_anybody_calls_and_are_replaced_when_the
     assert_eq!(first.start, Start::Warm);
     let pid = rustix::process::Pid::from_raw(text(&first).parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    until(|| (!is_running(text(&first))).then_some(())).await;
     let second = node.invoke("1").await;
     assert_eq!((second.ending, second.start), (Ending::Ok, Start::Warm));
     assert_ne!(second.output, first.output);
-    until(|| (!is_running(text(&first))).then_some(())).await;
     node.until(|s| s.warm == 2).await;
 }
 

@@ -1,0 +1,259 @@
+//! The log on a real file: one test per promise.
+
+use std::time::Duration;
+
+use chrono::{Duration as Span, Utc};
+
+use super::{
+    Log, LogError, Status,
+    calls::CallRecord,
+    delivery::{self, Due, Ended},
+    event::{self, Inserted},
+    query::{self, Selection},
+    replay::{self, Request},
+    retention::{self, Keep},
+};
+use crate::{
+    Event, EventId, Name, Outcome,
+    catalog::Match,
+    id::{Born, RowId},
+    outcome::Ending,
+    payload::Format,
+    retry::RetryPolicy,
+    sink::AcceptError,
+};
+
+fn log() -> (tempfile::TempDir, Log) {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::open(folder.path()).unwrap();
+    (folder, log)
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn ok() -> Outcome {
+    Outcome { ending: Ending::Ok, fault: None, output: "1".into(), ..failed(Ending::Error) }
+}
+
+fn failed(ending: Ending) -> Outcome {
+    Outcome::failure(ending, "Oops", "it failed")
+}
+
+/// Accepts an event for `target`, and gives the event's id.
+async fn accept(log: &Log, event: Event, target: &str) -> Result<(String, bool), AcceptError> {
+    let matched = Match { target: name(target).into(), trigger: None, format: Format::Body };
+    let id = event.id.to_string();
+    log.write(move |tx| match event::insert(tx, &event)? {
+        Inserted::New(row) => {
+            delivery::place(tx, row, &[matched], Status::Pending)?;
+            Ok((id, true))
+        }
+        Inserted::Duplicate => Ok((id, false)),
+    })
+    .await
+}
+
+async fn pending(log: &Log, target: &'static str) -> Vec<Due> {
+    log.read(move |c| Ok::<_, LogError>(delivery::pending(c, target, 0, 100)?)).await.unwrap()
+}
+
+/// Begins the next attempt of a delivery and ends it.
+async fn attempt(log: &Log, due: &Due, outcome: Outcome, policy: RetryPolicy) -> Ended {
+    let attempt = RowId::new(Born::now(), delivery::attempt_row(due.row, due.attempts + 1));
+    end(log, attempt, outcome, policy).await
+}
+
+async fn end(log: &Log, attempt: RowId, outcome: Outcome, policy: RetryPolicy) -> Ended {
+    log.write(move |tx| Ok::<_, LogError>(delivery::end(tx, attempt, "node", &outcome, &policy, 0.5)?)).await.unwrap()
+}
+
+async fn show(log: &Log, id: &str) -> query::EventDetail {
+    let id = id.to_owned();
+    log.read(move |c| query::show(c, &id)).await.unwrap()
+}
+
+fn event() -> Event {
+    Event::new("/t/x", "t.happened", r#"{"n":1.10}"#)
+}
+
+const POLICY: RetryPolicy = RetryPolicy {
+    attempts: 2,
+    wait: Duration::from_secs(1),
+    max_wait: Duration::from_secs(1),
+    max_age: Duration::from_hours(1),
+};
+
+#[tokio::test]
+async fn an_event_reads_back_byte_for_byte() {
+    let (_folder, log) = log();
+    let mut given = event();
+    given.subject = Some("안녕".into());
+    given.extensions.insert("tenant".to_owned(), "t1".to_owned());
+    given.data = vec![0, 255, 10].into();
+    given.causation = Some(EventId::new());
+    given.correlation = Some(EventId::foreign("order 7"));
+    accept(&log, given.clone(), "f").await.unwrap();
+    assert_eq!(pending(&log, "f").await[0].event, given);
+}
+
+#[tokio::test]
+async fn a_foreign_id_is_accepted_once_and_another_body_under_it_is_a_conflict() {
+    let (_folder, log) = log();
+    let given = Event { id: EventId::foreign("o-1"), ..event() };
+    assert_eq!(accept(&log, given.clone(), "f").await, Ok(("o-1".to_owned(), true)));
+    assert_eq!(accept(&log, given.clone(), "f").await, Ok(("o-1".to_owned(), false)));
+    let other = Event { data: "2".into(), ..given.clone() };
+    assert!(matches!(accept(&log, other, "f").await, Err(AcceptError::Conflict { .. })));
+    let elsewhere = Event { source: "/t/y".into(), ..given };
+    assert_eq!(accept(&log, elsewhere, "f").await, Ok(("o-1".to_owned(), true)));
+    assert_eq!(pending(&log, "f").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_failed_attempt_waits_for_its_retry_and_the_last_one_makes_a_dead_letter() {
+    let (_folder, log) = log();
+    let (id, _) = accept(&log, event(), "f").await.unwrap();
+    let first = pending(&log, "f").await.remove(0);
+    let ended = attempt(&log, &first, failed(Ending::Error), POLICY).await;
+    let Ended::RetryAt(at) = ended else { panic!("{ended:?}") };
+    assert!(pending(&log, "f").await.is_empty());
+    let due = |now| log.write(move |tx| Ok::<_, LogError>(delivery::due(tx, now, 10)?));
+    assert!(due(at - Span::milliseconds(1)).await.unwrap().is_empty());
+    assert_eq!(due(at).await.unwrap().len(), 1);
+    let second = pending(&log, "f").await.remove(0);
+    assert_eq!((second.attempts, second.publication), (1, 2));
+    assert_eq!(attempt(&log, &second, failed(Ending::Timeout), POLICY).await, Ended::Final(Status::Dead));
+    let detail = show(&log, &id).await;
+    assert_eq!(detail.deliveries[0].reason.as_deref(), Some("attempts_exhausted"));
+    assert_eq!(detail.deliveries[0].attempts.len(), 2);
+    let letters = log.read(|c| query::dead(c, &Selection::default(), 10)).await.unwrap();
+    assert_eq!((letters.len(), letters[0].outcome.as_deref()), (1, Some("timeout")));
+}
+
+#[tokio::test]
+async fn an_outcome_is_recorded_once_and_a_stale_attempt_records_nothing() {
+    let (_folder, log) = log();
+    let (id, _) = accept(&log, event(), "f").await.unwrap();
+    let due = pending(&log, "f").await.remove(0);
+    let current = RowId::new(Born::now(), delivery::attempt_row(due.row, 1));
+    let forged = RowId::new(Born(7 << 12), delivery::attempt_row(due.row, 1));
+    log.post(move |tx| Ok(delivery::begin(tx, current, "node")?));
+    assert_eq!(end(&log, forged, ok(), POLICY).await, Ended::Stale);
+    assert_eq!(end(&log, current, ok(), POLICY).await, Ended::Final(Status::Done));
+    assert_eq!(end(&log, current, failed(Ending::Error), POLICY).await, Ended::Stale);
+    let detail = show(&log, &id).await;
+    assert_eq!((detail.status, detail.deliveries[0].attempts[0].output.as_deref()), (Status::Done, Some("1")));
+}
+
+#[tokio::test]
+async fn what_was_running_when_the_node_ended_is_lost_and_tried_again_without_counting() {
+    let (folder, log) = log();
+    accept(&log, event(), "f").await.unwrap();
+    for n in 1..=5 {
+        let due = pending(&log, "f").await.remove(0);
+        assert_eq!(due.attempts, n - 1);
+        let attempt = RowId::new(Born::now(), delivery::attempt_row(due.row, n));
+        log.write(move |tx| Ok::<_, LogError>(delivery::begin(tx, attempt, "node")?)).await.unwrap();
+        assert!(pending(&log, "f").await.is_empty());
+        let lost = log.write(|tx| Ok::<_, LogError>(delivery::recover(tx)?)).await.unwrap();
+        assert_eq!(lost, 1);
+    }
+    log.close().await;
+    let log = Log::open(folder.path()).unwrap();
+    let due = pending(&log, "f").await.remove(0);
+    // Two attempts by policy: the five lost ones are not among them.
+    assert!(matches!(attempt(&log, &due, failed(Ending::Error), POLICY).await, Ended::RetryAt(_)));
+}
+
+#[tokio::test]
+async fn a_delivery_that_workers_keep_vanishing_on_is_quarantined() {
+    let (_folder, log) = log();
+    accept(&log, event(), "f").await.unwrap();
+    let mut last = Ended::Stale;
+    for _ in 0..delivery::LOST_LIMIT {
+        let due = pending(&log, "f").await.remove(0);
+        last = attempt(&log, &due, failed(Ending::Lost), POLICY).await;
+        log.write(|tx| Ok::<_, LogError>(delivery::due(tx, Utc::now(), 10)?)).await.unwrap();
+    }
+    assert_eq!(last, Ended::Final(Status::Dead));
+    let letters = log.read(|c| query::dead(c, &Selection::default(), 10)).await.unwrap();
+    assert_eq!(letters[0].reason.as_deref(), Some("quarantined"));
+}
+
+#[tokio::test]
+async fn a_replay_is_resolved_when_it_is_made_and_a_redriven_letter_is_no_dead_letter_any_more() {
+    let (_folder, log) = log();
+    let (id, _) = accept(&log, event(), "f").await.unwrap();
+    let once = RetryPolicy { attempts: 1, ..POLICY };
+    let due = pending(&log, "f").await.remove(0);
+    attempt(&log, &due, failed(Ending::Error), once).await;
+    let request = Request { dead: true, ..Request::default() };
+    let asked = request.clone();
+    let plan = log.read(move |c| replay::plan(c, &asked)).await.unwrap();
+    assert_eq!((plan.deliveries, plan.done_already), (1, 0));
+    let (created, placed) = log.write(move |tx| replay::create(tx, &request)).await.unwrap();
+    assert_eq!((created.plan, placed.len()), (plan, 1));
+    assert!(log.read(|c| query::dead(c, &Selection::default(), 10)).await.unwrap().is_empty());
+    let again = pending(&log, "f").await.remove(0);
+    assert_eq!(again.replay, Some(created.name));
+    assert_eq!(again.event.id.to_string(), id);
+    assert_eq!(show(&log, &id).await.deliveries[1].generation, 1);
+}
+
+#[tokio::test]
+async fn synchronous_calls_are_written_in_bulk_and_their_failures_are_nobodys_dead_letters() {
+    let (_folder, log) = log();
+    for outcome in [ok(), failed(Ending::Error)] {
+        let event = event();
+        log.calls().note(CallRecord { event, function: name("f"), format: Format::Body, node: "n".into(), outcome });
+    }
+    log.calls().flush().await;
+    let events = log.read(|c| query::events(c, &Selection::default(), 10)).await.unwrap();
+    assert_eq!(events.iter().map(|e| e.status).collect::<Vec<_>>(), [Status::Done, Status::Dead]);
+    assert!(log.read(|c| query::dead(c, &Selection::default(), 10)).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn retention_takes_what_ended_and_leaves_what_is_open_or_dead() {
+    let (_folder, log) = log();
+    let once = RetryPolicy { attempts: 1, ..POLICY };
+    for (target, outcome) in [("done", Some(ok())), ("dead", Some(failed(Ending::Error))), ("open", None)] {
+        accept(&log, event(), target).await.unwrap();
+        if let Some(outcome) = outcome {
+            let due = pending(&log, target).await.remove(0);
+            attempt(&log, &due, outcome, once).await;
+        }
+    }
+    let removed = retention::sweep(&log, Keep { age: Duration::ZERO, bytes: u64::MAX }).await.unwrap();
+    assert_eq!(removed, 1);
+    let left = log.read(|c| query::events(c, &Selection::default(), 10)).await.unwrap();
+    assert_eq!(left.iter().map(|e| e.targets.join("")).collect::<Vec<_>>(), ["dead", "open"]);
+}
+
+#[tokio::test]
+async fn a_log_over_its_size_loses_the_oldest_ended_events() {
+    let (_folder, log) = log();
+    let big = Event { data: vec![b'x'; 100_000].into(), ..event() };
+    for _ in 0..20 {
+        let event = Event { id: EventId::new(), ..big.clone() };
+        accept(&log, event, "f").await.unwrap();
+        let due = pending(&log, "f").await.remove(0);
+        attempt(&log, &due, ok(), POLICY).await;
+    }
+    let keep = Keep { age: Duration::from_hours(1), bytes: 100_000 };
+    assert_eq!(retention::sweep(&log, keep).await.unwrap(), 20);
+}
+
+#[tokio::test]
+async fn an_unknown_id_and_one_of_two_sources_are_told_apart() {
+    let (_folder, log) = log();
+    for source in ["/a", "/b"] {
+        let event = Event { id: EventId::foreign("same"), source: source.into(), ..event() };
+        accept(&log, event, "f").await.unwrap();
+    }
+    let ask = |id: &'static str| log.read(move |c| query::show(c, id));
+    assert!(matches!(ask("none").await, Err(query::QueryError::UnknownId { .. })));
+    assert!(matches!(ask("same").await, Err(query::QueryError::Ambiguous { count: 2, .. })));
+}

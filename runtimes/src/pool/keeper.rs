@@ -1,0 +1,77 @@
+//! The keeper of a pool: expiry, warmth and the ends of idle instances. It sleeps until one of them is due, so a pool
+//! at rest costs nothing, and a call never wakes it.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::{sync::Notify, time};
+use tracing::warn;
+
+use super::Pool;
+use crate::lock;
+
+/// Runs until the pool is gone, which it does not keep alive.
+pub(super) async fn keep(pool: Weak<Pool>, wake: Arc<Notify>) {
+    // the pool is there before anything in it wakes its keeper
+    wake.notified().await;
+    // a wake-up from here on is kept by `Notify`, so nothing that happens after the look is missed
+    while let Some(next) = pool.upgrade().map(|pool| pool.tend()) {
+        let ends = poll_fn(|context| pool.upgrade().map_or(Poll::Pending, |pool| pool.poll_ends(context)));
+        let due = async {
+            match next {
+                Some(at) => time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = wake.notified() => {}
+            () = ends => {}
+            () = due => {}
+        }
+    }
+}
+
+impl Pool {
+    /// What is due: ends idle instances that died or are too old, starts what must be warm. When to look again.
+    fn tend(self: &Arc<Self>) -> Option<Instant> {
+        let now = Instant::now();
+        let mut ended = Vec::new();
+        let mut state = lock(&self.state);
+        let (alive, died): (Vec<_>, Vec<_>) = state.idle.drain(..).partition(|i| i.instance.is_alive());
+        state.idle = alive;
+        if !died.is_empty() && !state.closed {
+            warn!(function.name = %self.name, "{} idle instances of `{}` ended by themselves", died.len(), self.name);
+            state.backoff.failed(now);
+        }
+        ended.extend(died);
+        let keep = state.limits.keep_alive;
+        let old = state.idle.iter().take_while(|i| i.since + keep <= now).count();
+        let expendable = old.min(state.slots().expendable());
+        ended.extend(state.idle.drain(..expendable));
+        self.start_wanted(&mut state);
+
+        let slots = state.slots();
+        let expiry = match state.idle.first() {
+            Some(_) if slots.expendable() == 0 => None,
+            Some(oldest) => Some(oldest.since + keep),
+            // whoever is busy now can be too old only then
+            None => (!state.groups.is_empty()).then(|| now + keep),
+        };
+        let retry = state.backoff.until(now).filter(|_| slots.starts_for_warmth());
+        drop(state);
+        drop(ended);
+        expiry.into_iter().chain(retry).min()
+    }
+
+    /// Ready when an instance has ended since the last look.
+    fn poll_ends(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        let before = state.groups.len();
+        state.groups.retain(|group| group.poll_gone(context).is_pending());
+        if state.groups.len() < before { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
