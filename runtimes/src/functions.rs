@@ -113,7 +113,8 @@ impl Functions {
         }
     }
 
-    /// An instance of a function to run one invocation on, at most after this long.
+    /// An instance of a function to run one invocation on, at most after this long if all are busy. One that is being
+    /// started is waited for.
     pub async fn lease(&self, function: &Name, wait: Duration) -> Result<Lease, LeaseError> {
         match self.pool(function) {
             Some(pool) => pool.lease(wait).await,

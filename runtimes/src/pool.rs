@@ -152,7 +152,8 @@ impl Pool {
         lock(&self.state).version.clone()
     }
 
-    /// An instance to run one invocation on, at most after this long.
+    /// An instance to run one invocation on, at most after this long if all are busy. One that is being started is
+    /// waited for.
     pub(crate) async fn lease(self: &Arc<Self>, wait: Duration) -> Result<Lease, LeaseError> {
         let asked = Instant::now();
         let (place, told) = {
@@ -328,15 +329,27 @@ impl Place<'_> {
         mut told: oneshot::Receiver<Result<Lease, LeaseError>>,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
-        match time::timeout(wait, &mut told).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(LeaseError::Busy),
-            Err(_) => {
-                // from here on nothing can be sent; what was sent before is taken
-                told.close();
-                told.try_recv().unwrap_or(Err(LeaseError::Busy))
+        loop {
+            match time::timeout(wait, &mut told).await {
+                Ok(Ok(answer)) => return answer,
+                Ok(Err(_)) => return Err(LeaseError::Busy),
+                // slow to load is not busy: a start ends by its own limit, and tells
+                Err(_) if self.is_being_started_for() => {}
+                Err(_) => {
+                    // from here on nothing can be sent; what was sent before is taken
+                    told.close();
+                    return told.try_recv().unwrap_or(Err(LeaseError::Busy));
+                }
             }
         }
+    }
+
+    /// Whether an instance for this place is under way: a start for everybody before it and for itself, or the first
+    /// deploy, which serves or tells all who wait.
+    fn is_being_started_for(&self) -> bool {
+        let state = lock(&self.pool.state);
+        let before = state.waiters.iter().position(|w| w.id == self.id);
+        !state.closed && before.is_some_and(|before| state.version.is_none() || before < state.starting)
     }
 }
 
