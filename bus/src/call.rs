@@ -66,7 +66,11 @@ impl Caller {
             return Err(CallError::TooLarge { size, max });
         }
         let request = Request::new().payload(event.data.clone()).headers(map).timeout(Some(wait));
-        let reply = self.nats.client.send_request(self.subjects.call(node), request).await;
+        let reply = tokio::select! {
+            reply = self.nats.client.send_request(self.subjects.call(node), request) => reply,
+            // The request or its answer may have gone with the connection: nobody would ever say.
+            () = self.nats.disconnected() => return Err(CallError::Vanished { function: function() }),
+        };
         let reply = reply.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => CallError::NoNode { function: function() },
             RequestErrorKind::TimedOut => CallError::TimedOut { function: function() },

@@ -67,7 +67,8 @@ pub struct EventRow {
     pub kind: String,
     pub time: DateTime<Utc>,
     pub trigger: Option<String>,
-    /// The least finished of its deliveries, or the worst of the ended ones; `filtered` when nothing wanted it.
+    /// The least finished of its deliveries, or the worst of the ended ones; `filtered` when nothing wanted it. Of
+    /// what was delivered again only the last time counts.
     pub status: Status,
     pub targets: Vec<String>,
 }
@@ -218,8 +219,9 @@ fn page(
     values.push((limit as i64).into());
     let sql = format!(
         "SELECT e.seq, e.id, e.source, e.type, e.time, e.trigger, \
-                (SELECT group_concat(x.status || ' ' || x.target, char(10)) FROM delivery x WHERE x.event = e.seq) \
-         FROM event e LEFT JOIN delivery d ON d.event = e.seq WHERE {condition} AND e.seq > ? \
+                (SELECT group_concat(d.status || ' ' || d.target, char(10)) FROM delivery d \
+                 WHERE d.event = e.seq AND {IS_LATEST}) \
+         FROM event e LEFT JOIN delivery d ON d.event = e.seq AND {IS_LATEST} WHERE {condition} AND e.seq > ? \
          GROUP BY e.seq ORDER BY e.seq {order} LIMIT ?"
     );
     let mut statement = connection.prepare(&sql)?;
@@ -269,7 +271,13 @@ pub fn show(connection: &Connection, id: &str) -> Result<EventDetail, QueryError
     let row = one(connection, id)?;
     let event = event::get(connection, row)?.ok_or_else(|| QueryError::UnknownId { id: id.to_owned() })?;
     let deliveries = deliveries(connection, row, &event)?;
-    let statuses: Vec<Status> = deliveries.iter().map(|d| d.status).collect();
+    let latest = |d: &&DeliveryDetail| {
+        let again = |later: &DeliveryDetail| {
+            (&later.target, &later.trigger) == (&d.target, &d.trigger) && later.generation > d.generation
+        };
+        !deliveries.iter().any(again)
+    };
+    let statuses: Vec<Status> = deliveries.iter().filter(latest).map(|d| d.status).collect();
     let text = std::str::from_utf8(&event.data).ok().map(str::to_owned);
     Ok(EventDetail {
         id: event.id.to_string(),
@@ -351,6 +359,10 @@ fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<Atte
 /// What makes a delivery a dead letter: given up or expired, not a caller's to repeat, and not delivered again since.
 pub(crate) const IS_DEAD_LETTER: &str = "d.status IN (11, 12) AND d.publication > 0 AND NOT EXISTS (SELECT 1 FROM delivery \
      later WHERE later.event = d.event AND later.target = d.target AND later.generation > d.generation)";
+
+/// What makes a delivery the one that counts: it was not delivered again since.
+pub(crate) const IS_LATEST: &str = "NOT EXISTS (SELECT 1 FROM delivery later WHERE later.event = d.event \
+     AND later.target = d.target AND later.trigger IS d.trigger AND later.generation > d.generation)";
 
 /// The newest `limit` dead letters of a selection, oldest first.
 pub fn dead(connection: &Connection, selection: &Selection, limit: usize) -> Result<Vec<DeadLetter>, QueryError> {
