@@ -6,7 +6,7 @@ mod reading;
 
 use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
 
-use bus::{config::Word, retry::RetryPolicy};
+use bus::{catalog::Chain, config::Word, retry::RetryPolicy};
 
 pub use code::CodeError;
 
@@ -30,6 +30,8 @@ pub struct FunctionConfig {
     /// How long an instance beyond `warm` stays after its last invocation; default 10 min.
     pub keep_alive: Duration,
     pub retry: RetryPolicy,
+    /// What follows from its outcomes.
+    pub chain: Chain,
     pub isolation: Isolation,
 }
 
@@ -47,6 +49,7 @@ impl FunctionConfig {
             warm: 0,
             keep_alive: Duration::from_mins(10),
             retry: RetryPolicy::default(),
+            chain: Chain::default(),
             isolation: Isolation::default(),
         }
     }

@@ -13,7 +13,12 @@ use chrono::Utc;
 use rusqlite::params;
 use tokio::sync::Notify;
 
-use super::{LogError, Status, Tx, delivery, event, writer::Writer};
+use super::{
+    LogError, Status, Tx,
+    delivery::{self, Current, Placed, Rules},
+    event, follow,
+    writer::Writer,
+};
 use crate::{event::Event, id::Born, name::Name, outcome::Outcome, payload::Format};
 
 /// Calls waiting at most.
@@ -89,8 +94,10 @@ impl CallLog {
             return;
         }
         let count = calls.len() as u64;
-        let written =
-            self.book.writer.write(move |tx| Ok::<_, LogError>(calls.iter().try_for_each(|c| insert(tx, c))?));
+        let written = self
+            .book
+            .writer
+            .write(move |tx| Ok::<_, LogError>(calls.iter().try_for_each(|c| insert(tx, c).map(|_| ()))?));
         if let Err(error) = written.await {
             self.book.dropped.fetch_add(count, Ordering::Relaxed);
             tracing::warn!(%error, calls = count, "synchronous calls could not be logged");
@@ -98,7 +105,17 @@ impl CallLog {
     }
 }
 
-fn insert(tx: &Tx<'_>, call: &CallRecord) -> rusqlite::Result<()> {
+/// Writes a call that ended well, and what follows from its output.
+pub(crate) fn insert_chained(tx: &Tx<'_>, call: &CallRecord, by: &Rules<'_>) -> rusqlite::Result<Vec<Placed>> {
+    let row = insert(tx, call)?;
+    match Current::read(tx, row)? {
+        Some(current) => follow::place_outputs(tx, &call.event, &current, &call.outcome, by),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Writes a call; its delivery's row.
+fn insert(tx: &Tx<'_>, call: &CallRecord) -> rusqlite::Result<i64> {
     let event = event::insert_row(tx, &call.event, event::hash(&call.event.data))?;
     let status = if call.outcome.fault.is_none() { Status::Done } else { Status::Dead };
     let ended = Utc::now().timestamp_micros();
@@ -116,6 +133,7 @@ fn insert(tx: &Tx<'_>, call: &CallRecord) -> rusqlite::Result<()> {
         (status == Status::Dead).then_some("synchronous"),
         ended,
     ])?;
-    let row = delivery::attempt_row(tx.last_insert_rowid(), 1);
-    delivery::insert_closed(tx, row, &call.node, &call.outcome)
+    let row = tx.last_insert_rowid();
+    delivery::insert_closed(tx, delivery::attempt_row(row, 1), &call.node, &call.outcome)?;
+    Ok(row)
 }

@@ -7,7 +7,7 @@ use chrono::{Duration as Span, Utc};
 use super::{
     Log, LogError, Status,
     calls::CallRecord,
-    delivery::{self, Due, Ended},
+    delivery::{self, Due, Ended, Rules},
     event::{self, Inserted},
     query::{self, Selection},
     replay::{self, Request},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Event, EventId, Name, Outcome,
-    catalog::Match,
+    catalog::{Catalog, Chain, Function, Match},
     id::{Born, RowId},
     outcome::Ending,
     payload::Format,
@@ -66,7 +66,22 @@ async fn attempt(log: &Log, due: &Due, outcome: Outcome, policy: RetryPolicy) ->
 }
 
 async fn end(log: &Log, attempt: RowId, outcome: Outcome, policy: RetryPolicy) -> Ended {
-    log.write(move |tx| Ok::<_, LogError>(delivery::end(tx, attempt, "node", &outcome, &policy, 0.5)?)).await.unwrap()
+    end_by(log, attempt, outcome, catalog(policy, &["f", "done", "dead", "open"])).await
+}
+
+async fn end_by(log: &Log, attempt: RowId, outcome: Outcome, catalog: Catalog) -> Ended {
+    let ended = log.write(move |tx| {
+        let by = Rules { catalog: &catalog, namespace: &name("shop") };
+        Ok::<_, LogError>(delivery::end(tx, attempt, "node", &outcome, &by, 0.5)?.ended)
+    });
+    ended.await.unwrap()
+}
+
+fn catalog(retry: RetryPolicy, functions: &[&str]) -> Catalog {
+    let function =
+        Function { class: "python", retry, timeout: Duration::from_secs(1), concurrency: 1, chain: Chain::default() };
+    let functions = functions.iter().map(|function_name| (name(function_name), function.clone()));
+    Catalog { functions: functions.collect(), ..Catalog::default() }
 }
 
 async fn show(log: &Log, id: &str) -> query::EventDetail {

@@ -22,6 +22,7 @@ use std::{
 use bus::{
     Name,
     config::{BusConfig, Field, LogConfig, Problem, Problems, Reader, Wrong},
+    sender::Webhooks,
 };
 use miette::Diagnostic;
 use runtimes::config::FunctionConfig;
@@ -44,6 +45,9 @@ pub(crate) struct Config {
     pub(crate) bus: BusConfig,
     pub(crate) log: LogConfig,
     pub(crate) http: HttpConfig,
+    pub(crate) webhooks: Webhooks,
+    /// The folder relative paths begin at.
+    pub(crate) base: PathBuf,
     pub(crate) functions: BTreeMap<Name, FunctionConfig>,
     pub(crate) triggers: BTreeMap<Name, TriggerConfig>,
     /// Functions and pipelines share one namespace.
@@ -109,6 +113,8 @@ impl Config {
             bus: BusConfig::read(file.table("bus"), base),
             log: LogConfig::read(file.table("log")),
             http: HttpConfig::read(file.table("http")),
+            webhooks: Webhooks::read(file.table("webhooks")),
+            base: base.to_owned(),
             functions: named(&file, "functions", |name, reader| FunctionConfig::read(name, reader, base)),
             triggers: named(&file, "triggers", |_, reader| TriggerConfig::read(reader)),
             pipelines: named(&file, "pipelines", |_, reader| PipelineConfig::read(reader)),

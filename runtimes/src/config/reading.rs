@@ -7,7 +7,8 @@ use std::{
 
 use bus::{
     Name,
-    config::{Field, Problem, Reader, Section, Wrong},
+    catalog::Chain,
+    config::{Field, Reader, Section, Wrong},
     retry::RetryPolicy,
 };
 
@@ -32,7 +33,13 @@ impl FunctionConfig {
             concurrency: reader.get_or("concurrency", default.concurrency),
             warm: reader.get_or("warm", default.warm),
             keep_alive: reader.get_or("keep_alive", default.keep_alive),
-            retry: read_retry(reader.table("retry"), &default.retry),
+            retry: RetryPolicy::read(reader.table("retry"), &default.retry),
+            chain: Chain {
+                then: reader.list("then"),
+                each: reader.get_or("each", false),
+                on_success: reader.list("on_success"),
+                on_failure: reader.list("on_failure"),
+            },
             isolation: reader.get_or("isolation", default.isolation),
             ..default
         };
@@ -57,24 +64,6 @@ fn read_handler(reader: &Reader<'_>) -> Option<String> {
         field.wrong(&wrong.advice("write the module and the function in it: \"app.handler\" is `handler` in app.py"));
     }
     good.then_some(handler)
-}
-
-fn read_retry(reader: Reader<'_>, default: &RetryPolicy) -> RetryPolicy {
-    let retry = RetryPolicy {
-        attempts: reader.get_or("attempts", default.attempts),
-        wait: reader.get_or("wait", default.wait),
-        max_wait: reader.get_or("max_wait", default.max_wait),
-        max_age: reader.get_or("max_age", default.max_age),
-    };
-    if retry.wait > retry.max_wait {
-        let problem = Problem::new(
-            reader.field("wait").map_or(reader.at(), |f| f.span()),
-            format!("the first wait in {} is longer than its `max_wait`", reader.title()),
-        );
-        reader.problem(problem.advice("lower `wait` or raise `max_wait`").label("too long"));
-    }
-    reader.finish();
-    retry
 }
 
 fn read_env(reader: &Reader<'_>, base: &Path) -> BTreeMap<String, EnvValue> {

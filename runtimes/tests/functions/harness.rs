@@ -58,6 +58,7 @@ impl Node {
             warm: 0,
             keep_alive: Duration::from_mins(10),
             retry: RetryPolicy::default(),
+            chain: bus::catalog::Chain::default(),
             isolation: Isolation::Process,
         };
         change(&mut config);
