@@ -152,7 +152,7 @@ impl Pool {
         lock(&self.state).version.clone()
     }
 
-    /// An instance to run one invocation on, at most after this long.
+    /// An instance to run one invocation on, after this long at most, or when the one that is started for it is ready.
     pub(crate) async fn lease(self: &Arc<Self>, wait: Duration) -> Result<Lease, LeaseError> {
         let asked = Instant::now();
         let (place, told) = {
@@ -328,15 +328,26 @@ impl Place<'_> {
         mut told: oneshot::Receiver<Result<Lease, LeaseError>>,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
-        match time::timeout(wait, &mut told).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(LeaseError::Busy),
-            Err(_) => {
-                // from here on nothing can be sent; what was sent before is taken
-                told.close();
-                told.try_recv().unwrap_or(Err(LeaseError::Busy))
+        loop {
+            match time::timeout(wait, &mut told).await {
+                Ok(Ok(answer)) => return answer,
+                Ok(Err(_)) => return Err(LeaseError::Busy),
+                Err(_) if self.is_started_for() => {}
+                Err(_) => {
+                    // from here on nothing can be sent; what was sent before is taken
+                    told.close();
+                    return told.try_recv().unwrap_or(Err(LeaseError::Busy));
+                }
             }
         }
+    }
+
+    /// An instance for this place is on its way: a slow start is no reason to say that all are busy. It ends by itself,
+    /// with an instance or a failure.
+    fn is_started_for(&self) -> bool {
+        let state = lock(&self.pool.state);
+        let ahead = state.waiters.iter().position(|waiter| waiter.id == self.id);
+        ahead.is_some_and(|ahead| state.version.is_none() || ahead < state.starting)
     }
 }
 
