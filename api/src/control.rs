@@ -16,7 +16,7 @@ use bus::{
     log::{query, replay},
     outcome::{Fault, Start, Times},
     payload::Format,
-    presence::{LogLine, TriggerStatus},
+    presence::{FunctionStatus, LogLine, TriggerStatus},
     sink::{Call, LogMode},
 };
 use bytes::Bytes;
@@ -38,8 +38,7 @@ const MAX_BODY: usize = 64 << 20;
 /// What others know and the control plane shows.
 #[derive(Clone)]
 pub struct Views {
-    /// One JSON object a function.
-    pub functions: Arc<dyn Fn() -> Vec<serde_json::Value> + Send + Sync>,
+    pub functions: Arc<dyn Fn() -> Vec<FunctionStatus> + Send + Sync>,
     pub triggers: Arc<dyn Fn() -> Vec<TriggerStatus> + Send + Sync>,
     pub logs: broadcast::Sender<LogLine>,
     /// Addresses and folders, as `up` prints them.
@@ -218,13 +217,13 @@ async fn show(State(control): State<Control>, Path(id): Path<String>) -> Result<
 }
 
 async fn emit(State(control): State<Control>, body: Bytes) -> Result<Json<Emitted>, Problem> {
-    let source = format!("/{}/emit", control.bus.subjects().namespace()).into();
+    let source = format!("/{}", control.bus.subjects().namespace()).into();
     let event = json::read_loose(&body, &source)?;
     let accepted = control.bus.accept(event).await?;
     Ok(Json(Emitted { id: accepted.id.to_string(), deliveries: accepted.deliveries, duplicate: accepted.duplicate }))
 }
 
-async fn functions(State(control): State<Control>) -> Json<Vec<serde_json::Value>> {
+async fn functions(State(control): State<Control>) -> Json<Vec<FunctionStatus>> {
     Json((control.views.functions)())
 }
 

@@ -42,6 +42,12 @@ pub struct Settings {
     pub keep: Keep,
 }
 
+/// A data folder that is this process' alone, until it is dropped.
+pub struct DataFolder {
+    /// Locked.
+    _file: File,
+}
+
 /// A running bus. Clones share it.
 #[derive(Clone)]
 pub struct Bus {
@@ -57,7 +63,7 @@ struct Inner {
     caller: Caller,
     subjects: Arc<Subjects>,
     /// Held as long as the bus lives: two buses never share a data folder.
-    _lock: File,
+    _folder: DataFolder,
 }
 
 /// The tasks of a bus; see [`Tasks::stop`].
@@ -90,10 +96,28 @@ pub enum StartError {
     NamespaceTaken { namespace: Name, node: String },
 }
 
+impl DataFolder {
+    /// Takes the folder, and makes it when there is none.
+    pub fn take(data: &Path) -> Result<Self, StartError> {
+        let unwritable = |error| StartError::Folder { path: data.to_owned(), error };
+        fs::create_dir_all(data).map_err(unwritable)?;
+        let path = data.join("lock");
+        let mut file =
+            File::options().create(true).read(true).write(true).truncate(false).open(&path).map_err(unwritable)?;
+        if file.try_lock().is_err() {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            return Err(StartError::InUse { path: data.to_owned(), holder: holder.trim().parse().ok() });
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(unwritable)?;
+        writeln!(file, "{}", std::process::id()).map_err(unwritable)?;
+        Ok(Self { _file: file })
+    }
+}
+
 impl Bus {
     /// Starts everything. When this returns, events are accepted, carried and called.
-    pub async fn start(settings: Settings, catalog: Catalog) -> Result<(Self, Tasks), StartError> {
-        let lock = lock(&settings.data)?;
+    pub async fn start(settings: Settings, folder: DataFolder, catalog: Catalog) -> Result<(Self, Tasks), StartError> {
         let data = settings.data.clone();
         // The log and the server need nothing of each other.
         let log = tokio::task::spawn_blocking(move || Log::open(&data));
@@ -128,7 +152,7 @@ impl Bus {
                 nats,
                 address,
                 subjects,
-                _lock: lock,
+                _folder: folder,
             }),
         };
         let relay = CancellationToken::new();
@@ -229,23 +253,6 @@ impl Tasks {
         self.server.cancel();
         while self.running.join_next().await.is_some() {}
     }
-}
-
-/// Takes the data folder for this process.
-fn lock(data: &Path) -> Result<File, StartError> {
-    let unwritable = |error| StartError::Folder { path: data.to_owned(), error };
-    fs::create_dir_all(data).map_err(unwritable)?;
-    let path = data.join("lock");
-    let mut file =
-        File::options().create(true).read(true).write(true).truncate(false).open(&path).map_err(unwritable)?;
-    if file.try_lock().is_err() {
-        let mut holder = String::new();
-        let _ = file.read_to_string(&mut holder);
-        return Err(StartError::InUse { path: data.to_owned(), holder: holder.trim().parse().ok() });
-    }
-    file.set_len(0).and_then(|()| file.rewind()).map_err(unwritable)?;
-    writeln!(file, "{}", std::process::id()).map_err(unwritable)?;
-    Ok(file)
 }
 
 /// Two nodes of one namespace would take each other's deliveries; a cluster is more than that.

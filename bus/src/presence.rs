@@ -28,6 +28,63 @@ pub enum LogStream {
     Platform,
 }
 
+/// One function, as `fnbus functions` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionStatus {
+    pub name: Name,
+    pub runtime: String,
+    /// The version that serves.
+    pub version: Option<String>,
+    #[serde(flatten)]
+    pub state: FunctionState,
+    /// Why the last edit does not serve, while an older version does.
+    pub refused: Option<String>,
+    /// Most instances at once.
+    pub concurrency: u32,
+    /// Idle instances, ready at once.
+    pub warm: usize,
+    pub busy: usize,
+    pub starting: usize,
+    /// Invocations waiting for an instance.
+    pub waiting: usize,
+    pub invocations: u64,
+    pub cold_starts: u64,
+    pub errors: u64,
+    pub last_error: Option<String>,
+}
+
+/// Whether a function can run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum FunctionState {
+    Ready,
+    /// Its code is loaded for the first time.
+    Starting,
+    /// No version of it ever worked. The next call tries again.
+    Failed {
+        message: String,
+    },
+}
+
+impl FunctionStatus {
+    /// The state in one word.
+    pub fn word(&self) -> &'static str {
+        match self.state {
+            FunctionState::Ready => "ready",
+            FunctionState::Starting => "starting",
+            FunctionState::Failed { .. } => "failed",
+        }
+    }
+
+    /// What went wrong last, in the order of how much it hurts.
+    pub fn trouble(&self) -> Option<&str> {
+        match &self.state {
+            FunctionState::Failed { message } => Some(message),
+            _ => self.refused.as_deref().or(self.last_error.as_deref()),
+        }
+    }
+}
+
 /// One trigger, as `fnbus triggers` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TriggerStatus {

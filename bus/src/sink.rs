@@ -70,6 +70,8 @@ pub struct Reply {
 pub enum CallError {
     #[error("all instances of `{function}` stayed busy; try again, or raise its `concurrency`")]
     Busy { function: Name },
+    #[error("`{function}` is stopped: its `concurrency` is 0")]
+    Stopped { function: Name },
     #[error("no node runs `{function}` now")]
     NoNode { function: Name },
     #[error("the node that ran `{function}` vanished in the middle; it is not known whether it finished")]

@@ -7,9 +7,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bus::{Name, presence::LogLine};
+use bus::{
+    Name,
+    presence::{FunctionState as State, FunctionStatus, LogLine},
+};
 use rustix::process::Signal;
-use serde::Serialize;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
@@ -52,42 +54,6 @@ pub(crate) struct Function {
     pub(crate) config: Mutex<FunctionConfig>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) deployment: Mutex<Deployment>,
-}
-
-/// What `fnbus functions` shows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FunctionStatus {
-    pub name: Name,
-    pub runtime: &'static str,
-    /// The version that serves.
-    pub version: Option<String>,
-    #[serde(flatten)]
-    pub state: State,
-    /// Why the last edit does not serve, while an older version does.
-    pub refused: Option<String>,
-    pub concurrency: u32,
-    /// Idle instances, ready at once.
-    pub warm: usize,
-    pub busy: usize,
-    pub starting: usize,
-    pub waiting: usize,
-    pub invocations: u64,
-    pub cold_starts: u64,
-    pub errors: u64,
-    pub last_error: Option<String>,
-}
-
-/// Whether a function can run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "state")]
-pub enum State {
-    Ready,
-    /// Its code is loaded for the first time.
-    Starting,
-    /// No version of it ever worked. The next call tries again.
-    Failed {
-        message: String,
-    },
 }
 
 impl Functions {
@@ -147,7 +113,8 @@ impl Functions {
         }
     }
 
-    /// An instance of a function to run one invocation on, at most after this long.
+    /// An instance of a function to run one invocation on, at most after this long if all are busy. One that is being
+    /// started is waited for.
     pub async fn lease(&self, function: &Name, wait: Duration) -> Result<Lease, LeaseError> {
         match self.pool(function) {
             Some(pool) => pool.lease(wait).await,
@@ -218,7 +185,7 @@ impl Function {
         let (slots, counts) = (self.pool.slots(), &self.pool.counts);
         FunctionStatus {
             name: self.name.clone(),
-            runtime: lock(&self.config).runtime.as_str(),
+            runtime: lock(&self.config).runtime.as_str().to_owned(),
             version: self.pool.version().map(|v| v.id.to_string()),
             state,
             refused,

@@ -40,7 +40,7 @@ mod deploy;
 mod watch;
 
 pub use config::{EnvValue, FunctionConfig, Isolation, RuntimeKind};
-pub use functions::{FunctionStatus, Functions, State};
+pub use functions::Functions;
 pub use ground::Settings;
 pub use lease::{Invocation, Lease, LeaseError};
 pub use output::TAIL;

@@ -152,7 +152,8 @@ impl Pool {
         lock(&self.state).version.clone()
     }
 
-    /// An instance to run one invocation on, after this long at most, or when the one that is started for it is ready.
+    /// An instance to run one invocation on, at most after this long if all are busy. One that is being started is
+    /// waited for.
     pub(crate) async fn lease(self: &Arc<Self>, wait: Duration) -> Result<Lease, LeaseError> {
         let asked = Instant::now();
         let (place, told) = {
@@ -332,7 +333,8 @@ impl Place<'_> {
             match time::timeout(wait, &mut told).await {
                 Ok(Ok(answer)) => return answer,
                 Ok(Err(_)) => return Err(LeaseError::Busy),
-                Err(_) if self.is_started_for() => {}
+                // slow to load is not busy: a start ends by its own limit, and tells
+                Err(_) if self.is_being_started_for() => {}
                 Err(_) => {
                     // from here on nothing can be sent; what was sent before is taken
                     told.close();
@@ -342,12 +344,12 @@ impl Place<'_> {
         }
     }
 
-    /// An instance for this place is on its way: a slow start is no reason to say that all are busy. It ends by itself,
-    /// with an instance or a failure.
-    fn is_started_for(&self) -> bool {
+    /// Whether an instance for this place is under way: a start for everybody before it and for itself, or the first
+    /// deploy, which serves or tells all who wait.
+    fn is_being_started_for(&self) -> bool {
         let state = lock(&self.pool.state);
-        let ahead = state.waiters.iter().position(|waiter| waiter.id == self.id);
-        ahead.is_some_and(|ahead| state.version.is_none() || ahead < state.starting)
+        let before = state.waiters.iter().position(|w| w.id == self.id);
+        !state.closed && before.is_some_and(|before| state.version.is_none() || before < state.starting)
     }
 }
 

@@ -17,14 +17,20 @@
 
 /// Waiting for a condition.
 mod eventually;
+/// A command that goes on and prints lines.
+mod following;
 /// HTTP requests of a client.
 mod http;
 /// A node that runs.
 mod node;
+/// What runs of a project.
+mod process;
 /// A project folder: config and functions.
 mod project;
 
 pub use eventually::{PATIENCE, eventually};
+pub use following::Following;
 pub use http::Answer;
 pub use node::{Node, Output};
+pub use process::Process;
 pub use project::Project;

@@ -16,7 +16,9 @@ use serde_json::Value;
 
 use crate::{
     eventually,
+    following::Following,
     http::{Answer, send},
+    process::Process,
     project::Project,
 };
 
@@ -90,6 +92,12 @@ impl Node {
         child.wait().unwrap();
     }
 
+    /// Starts it again with another `fnbus.toml`.
+    pub async fn restart_with(&mut self, toml: &str) {
+        self.configure(toml);
+        self.restart().await;
+    }
+
     /// Starts it again after it ended, on what is in its folders.
     pub async fn restart(&mut self) {
         *self.child.lock().unwrap() = spawn(&self.project);
@@ -151,7 +159,100 @@ impl Node {
         command.stdin(Stdio::null()).output().await.unwrap().into()
     }
 
-    /// The same, which must succeed; its lines of JSON.
+    /// The same with something on its stdin.
+    pub async fn fnbus_with(&self, arguments: &[&str], stdin: &[u8]) -> Output {
+        use tokio::io::AsyncWriteExt;
+        let mut command = tokio::process::Command::from(self.project.command(arguments));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(stdin).await.unwrap();
+        child.wait_with_output().await.unwrap().into()
+    }
+
+    /// Starts a command that goes on, such as `events --follow`.
+    pub fn follow(&self, arguments: &[&str]) -> Following {
+        Following::start(self.project.command(arguments))
+    }
+
+    /// Writes another `fnbus.toml`; see [`Project::toml`] for the one it began with.
+    pub fn configure(&self, toml: &str) {
+        self.write("fnbus.toml", toml);
+    }
+
+    /// The same, and waits until it is in force.
+    pub async fn reconfigure(&self, toml: &str) {
+        const DONE: &str = "the config file was read again";
+        let times = || self.said().matches(DONE).count();
+        let before = times();
+        self.configure(toml);
+        eventually("the config is in force", || async { (times() > before).then_some(()) }).await;
+    }
+
+    /// Writes a file of the project.
+    pub fn write(&self, path: &str, text: &str) {
+        std::fs::write(self.path().join(path), text).unwrap();
+    }
+
+    /// A file of the project as text; empty when there is none.
+    pub fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path().join(path)).unwrap_or_default()
+    }
+
+    /// Waits until a file of the project has a line, and gives all of them.
+    pub async fn lines_of(&self, path: &str, at_least: usize) -> Vec<String> {
+        eventually(&format!("{path} has {at_least} lines"), || async {
+            let lines: Vec<String> = self.read(path).lines().map(str::to_owned).collect();
+            (lines.len() >= at_least).then_some(lines)
+        })
+        .await
+    }
+
+    /// What `fnbus functions` says of one.
+    pub async fn function(&self, name: &str) -> Value {
+        let all = self.json(&["functions", "--json"]).await;
+        all.into_iter().find(|function| function["name"] == name).expect("the function is configured")
+    }
+
+    /// Waits until a function's code is loaded.
+    pub async fn function_ready(&self, name: &str) -> Value {
+        eventually(&format!("{name} is ready"), || async {
+            let function = self.function(name).await;
+            (function["state"] == "ready").then_some(function)
+        })
+        .await
+    }
+
+    /// How many deliveries have this status.
+    pub async fn deliveries(&self, status: &str) -> u64 {
+        self.json(&["node", "--json"]).await[0]["deliveries"][status].as_u64().unwrap_or_default()
+    }
+
+    /// Waits until so many deliveries have this status.
+    pub async fn deliveries_are(&self, status: &str, number: u64) {
+        eventually(&format!("{number} deliveries are {status}"), || async {
+            (self.deliveries(status).await == number).then_some(())
+        })
+        .await;
+    }
+
+    /// Everything that runs of this project besides the node itself: its nats-server, its functions, what they left.
+    pub fn processes(&self) -> Vec<Process> {
+        Process::of(self.path())
+    }
+
+    /// The nats-server of this node.
+    pub async fn nats_server(&self) -> Process {
+        eventually("nats-server runs", || async {
+            self.processes().into_iter().find(|process| process.command.contains("server.conf"))
+        })
+        .await
+    }
+
+    /// Waits until nothing of it runs any more.
+    pub async fn nothing_runs(&self) {
+        eventually("all processes are gone", || async { self.processes().is_empty().then_some(()) }).await;
+    }
+
+    /// Runs a command, which must succeed; its lines of JSON.
     pub async fn json(&self, arguments: &[&str]) -> Vec<Value> {
         let output = self.fnbus(arguments).await;
         assert_eq!(output.code(), 0, "fnbus {arguments:?} failed: {}", output.all());

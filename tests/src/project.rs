@@ -82,6 +82,11 @@ impl Project {
         self.folder.path()
     }
 
+    /// `fnbus.toml` as the test wrote it.
+    pub fn toml(&self) -> &str {
+        &self.config
+    }
+
     /// Runs it and waits until it is ready.
     pub async fn start(self) -> Node {
         Node::start(self).await

@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{
     LogError, Status, delivery,
@@ -66,7 +67,8 @@ pub struct EventRow {
     pub kind: String,
     pub time: DateTime<Utc>,
     pub trigger: Option<String>,
-    /// The least finished of its deliveries, or the worst of the ended ones; `filtered` when nothing wanted it.
+    /// The least finished of its deliveries, or the worst of the ended ones; `filtered` when nothing wanted it. Of
+    /// what was delivered again only the last time counts.
     pub status: Status,
     pub targets: Vec<String>,
 }
@@ -116,6 +118,8 @@ pub struct DeliveryDetail {
 pub struct AttemptDetail {
     pub id: RowId,
     pub n: u32,
+    /// What the function saw as `aws_request_id`.
+    pub request_id: Uuid,
     /// How it ended; none while it runs.
     pub outcome: Option<String>,
     pub node: String,
@@ -215,8 +219,9 @@ fn page(
     values.push((limit as i64).into());
     let sql = format!(
         "SELECT e.seq, e.id, e.source, e.type, e.time, e.trigger, \
-                (SELECT group_concat(x.status || ' ' || x.target, char(10)) FROM delivery x WHERE x.event = e.seq) \
-         FROM event e LEFT JOIN delivery d ON d.event = e.seq WHERE {condition} AND e.seq > ? \
+                (SELECT group_concat(d.status || ' ' || d.target, char(10)) FROM delivery d \
+                 WHERE d.event = e.seq AND {IS_LATEST}) \
+         FROM event e LEFT JOIN delivery d ON d.event = e.seq AND {IS_LATEST} WHERE {condition} AND e.seq > ? \
          GROUP BY e.seq ORDER BY e.seq {order} LIMIT ?"
     );
     let mut statement = connection.prepare(&sql)?;
@@ -266,7 +271,13 @@ pub fn show(connection: &Connection, id: &str) -> Result<EventDetail, QueryError
     let row = one(connection, id)?;
     let event = event::get(connection, row)?.ok_or_else(|| QueryError::UnknownId { id: id.to_owned() })?;
     let deliveries = deliveries(connection, row, &event)?;
-    let statuses: Vec<Status> = deliveries.iter().map(|d| d.status).collect();
+    let latest = |d: &&DeliveryDetail| {
+        let again = |later: &DeliveryDetail| {
+            (&later.target, &later.trigger) == (&d.target, &d.trigger) && later.generation > d.generation
+        };
+        !deliveries.iter().any(again)
+    };
+    let statuses: Vec<Status> = deliveries.iter().filter(latest).map(|d| d.status).collect();
     let text = std::str::from_utf8(&event.data).ok().map(str::to_owned);
     Ok(EventDetail {
         id: event.id.to_string(),
@@ -313,7 +324,7 @@ fn deliveries(connection: &Connection, row: i64, event: &Event) -> rusqlite::Res
 fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<AttemptDetail>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, born, outcome, node, version, started, cold, queue_us, start_us, init_us, run_us, error, output, \
-         log FROM attempt WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
+         log, invocation FROM attempt WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
     )?;
     let bounds = [delivery::attempt_row(delivery, 0), delivery::attempt_row(delivery + 1, 0) - 1];
     let rows = statement.query_map(bounds, |row| {
@@ -323,9 +334,11 @@ fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<Atte
         let id: i64 = row.get(0)?;
         let error: Option<String> = row.get(11)?;
         let output: Option<Vec<u8>> = row.get(12)?;
+        let (n, id) = (delivery::delivery_of(id).1, RowId::new(Born(row.get(1)?), id));
         Ok(AttemptDetail {
-            id: RowId::new(Born(row.get(1)?), id),
-            n: delivery::delivery_of(id).1,
+            id,
+            n,
+            request_id: row.get::<_, Option<Uuid>>(14)?.unwrap_or(id.uuid()),
             outcome: row.get(2)?,
             node: row.get(3)?,
             version: row.get(4)?,
@@ -343,9 +356,13 @@ fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<Atte
     rows.collect()
 }
 
-/// What makes a delivery a dead letter: given up, not a caller's to repeat, and not delivered again since.
-pub(crate) const IS_DEAD_LETTER: &str = "d.status = 11 AND d.publication > 0 AND NOT EXISTS (SELECT 1 FROM delivery \
+/// What makes a delivery a dead letter: given up or expired, not a caller's to repeat, and not delivered again since.
+pub(crate) const IS_DEAD_LETTER: &str = "d.status IN (11, 12) AND d.publication > 0 AND NOT EXISTS (SELECT 1 FROM delivery \
      later WHERE later.event = d.event AND later.target = d.target AND later.generation > d.generation)";
+
+/// What makes a delivery the one that counts: it was not delivered again since.
+pub(crate) const IS_LATEST: &str = "NOT EXISTS (SELECT 1 FROM delivery later WHERE later.event = d.event \
+     AND later.target = d.target AND later.trigger IS d.trigger AND later.generation > d.generation)";
 
 /// The newest `limit` dead letters of a selection, oldest first.
 pub fn dead(connection: &Connection, selection: &Selection, limit: usize) -> Result<Vec<DeadLetter>, QueryError> {
@@ -396,21 +413,22 @@ pub fn newest(connection: &Connection) -> Result<i64, QueryError> {
 /// What the newest attempts printed, as lines, oldest first; at most `limit` attempts.
 pub fn logs(connection: &Connection, function: Option<&Name>, limit: usize) -> Result<Vec<LogLine>, QueryError> {
     let mut statement = connection.prepare_cached(
-        "SELECT a.started, d.target, a.born, a.id, a.log FROM attempt a JOIN delivery d ON d.seq = a.id >> 12 \
+        "SELECT a.started, d.target, a.born, a.id, a.log, a.invocation FROM attempt a JOIN delivery d ON d.seq = a.id >> 12 \
          WHERE a.log IS NOT NULL AND (?1 IS NULL OR d.target = ?1) ORDER BY a.id DESC LIMIT ?2",
     )?;
     let rows = statement.query_map(params![function.map(Name::as_str), limit as i64], |row| {
         let id = RowId::new(Born(row.get(2)?), row.get(3)?);
-        Ok((time(row.get(0)?), row.get::<_, String>(1)?, id, row.get::<_, String>(4)?))
+        let request = row.get::<_, Option<Uuid>>(5)?.unwrap_or(id.uuid());
+        Ok((time(row.get(0)?), row.get::<_, String>(1)?, request, row.get::<_, String>(4)?))
     })?;
     let mut lines = Vec::new();
     for row in rows {
-        let (time, target, attempt, text) = row?;
+        let (time, target, request, text) = row?;
         let Ok(function) = target.parse::<Name>() else { continue };
         let attempt_lines = text.lines().rev().map(|text| LogLine {
             time,
             function: function.clone(),
-            request_id: Some(attempt.uuid()),
+            request_id: Some(request),
             stream: LogStream::Stdout,
             text: text.to_owned(),
         });

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Status, Tx,
     delivery::Placed,
-    query::{IS_DEAD_LETTER, QueryError, Selection},
+    query::{IS_DEAD_LETTER, IS_LATEST, QueryError, Selection},
 };
 use crate::{id::Born, name::Name};
 
@@ -67,9 +67,8 @@ impl Request {
     fn source(&self, connection: &Connection) -> Result<(String, Vec<rusqlite::types::Value>), QueryError> {
         let (condition, values) = self.selection.condition(connection)?;
         let dead = if self.dead { IS_DEAD_LETTER } else { "1" };
-        let latest = "NOT EXISTS (SELECT 1 FROM delivery n WHERE n.event = d.event AND n.target = d.target AND \
-                      n.trigger IS d.trigger AND n.generation > d.generation)";
-        let sql = format!("FROM delivery d JOIN event e ON e.seq = d.event WHERE {condition} AND {dead} AND {latest}");
+        let sql =
+            format!("FROM delivery d JOIN event e ON e.seq = d.event WHERE {condition} AND {dead} AND {IS_LATEST}");
         Ok((sql, values))
     }
 }

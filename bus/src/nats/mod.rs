@@ -92,13 +92,13 @@ impl Nats {
                             if lost_before.swap(false, Ordering::Relaxed) {
                                 tracing::info!("connected to NATS again");
                             }
-                            signal.send_replace(true);
+                            signal.send_if_modified(|connected| !std::mem::replace(connected, true));
                         }
                         async_nats::Event::Disconnected => {
                             if !lost_before.swap(true, Ordering::Relaxed) && !expected.load(Ordering::Relaxed) {
                                 tracing::warn!("the connection to NATS is lost; accepting goes on, running waits");
                             }
-                            signal.send_replace(false);
+                            signal.send_if_modified(|connected| std::mem::replace(connected, false));
                         }
                         async_nats::Event::SlowConsumer(id) => {
                             tracing::warn!(id, "NATS messages came too fast and were dropped");
@@ -139,6 +139,15 @@ impl Nats {
 
     pub fn is_connected(&self) -> bool {
         *self.connected.borrow()
+    }
+
+    /// Returns when there is no connection, however short it is gone.
+    pub async fn disconnected(&self) {
+        let mut connected = self.connected.clone();
+        if *connected.borrow_and_update() {
+            // Only real changes are told, so the first one is a loss, even if it is over when we look.
+            let _ = connected.changed().await;
+        }
     }
 
     /// Returns when there is a connection.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use serde_json::Value;
+use bus::presence::FunctionStatus;
 
 use crate::{args::Global, failure::Failure, show, terminal};
 
@@ -16,7 +16,7 @@ pub(crate) struct Functions {
 impl Functions {
     pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
         global.ask(async |client| {
-            let functions: Vec<Value> = client.get("/v1/functions", None::<&()>).await?;
+            let functions: Vec<FunctionStatus> = client.get("/v1/functions", None::<&()>).await?;
             if self.json {
                 functions.iter().try_for_each(show::json)?;
                 return Ok(ExitCode::SUCCESS);
@@ -26,20 +26,17 @@ impl Functions {
                 return Ok(ExitCode::SUCCESS);
             }
             let rows = functions.iter().map(|f| {
-                let text = |key: &str| f[key].as_str().unwrap_or("-").to_owned();
-                let number = |key: &str| f[key].as_u64().unwrap_or_default().to_string();
-                let trouble = f["message"].as_str().or(f["refused"].as_str()).or(f["last_error"].as_str());
                 vec![
-                    text("name"),
-                    text("runtime"),
-                    text("state"),
-                    text("version"),
-                    format!("{}/{}", number("busy"), number("concurrency")),
-                    number("warm"),
-                    number("invocations"),
-                    number("cold_starts"),
-                    number("errors"),
-                    show::short(trouble.unwrap_or_default(), 80),
+                    f.name.to_string(),
+                    f.runtime.clone(),
+                    f.word().to_owned(),
+                    f.version.clone().unwrap_or_else(|| "-".to_owned()),
+                    format!("{}/{}", f.busy, f.concurrency),
+                    f.warm.to_string(),
+                    f.invocations.to_string(),
+                    f.cold_starts.to_string(),
+                    f.errors.to_string(),
+                    show::short(f.trouble().unwrap_or_default(), 80),
                 ]
             });
             let headers =

@@ -4,7 +4,12 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{Control, Views};
 use arc_swap::ArcSwap;
-use bus::{Bus, call::OpenError, log::retention::Keep, node::Settings, node::StartError};
+use bus::{
+    Bus,
+    call::OpenError,
+    log::retention::Keep,
+    node::{DataFolder, Settings, StartError},
+};
 use miette::Diagnostic;
 use runtimes::{Functions, worker::Worker};
 use serde_json::json;
@@ -57,13 +62,14 @@ pub(crate) enum ServeError {
 /// Runs a node until it is told to end and has drained.
 pub(crate) async fn serve(global: Global, config: Config, options: Options) -> Result<(), ServeError> {
     let ending = signals::watch().map_err(ServeError::Signals)?;
+    let folder = DataFolder::take(&config.bus.data).map_err(explained)?;
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
     let http_address = listener.local_addr().unwrap_or(address);
     let table = Table::new(&config.bus.namespace, &config.http, &config.triggers).map_err(|collisions| {
         ServeError::Routes(collisions.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;
-    let (bus, tasks) = Bus::start(settings(&config), catalog(&config)).await.map_err(explained)?;
+    let (bus, tasks) = Bus::start(settings(&config), folder, catalog(&config)).await.map_err(explained)?;
     let logs = broadcast::channel(LOG_LINES).0;
     let functions = Functions::new(runtimes::Settings {
         namespace: config.bus.namespace.to_string(),
@@ -146,9 +152,7 @@ fn views(
         "data": config.load().bus.data,
     });
     Views {
-        functions: Arc::new(move || {
-            functions.status().iter().filter_map(|status| serde_json::to_value(status).ok()).collect()
-        }),
+        functions: Arc::new(move || functions.status()),
         triggers: Arc::new(move || triggers(&triggers_of.load())),
         logs,
         node: Arc::new(move || node.clone()),

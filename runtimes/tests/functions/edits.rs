@@ -3,8 +3,8 @@
 use std::{fs, time::Duration};
 
 use crate::harness::*;
+use bus::presence::FunctionState as State;
 use bus::{outcome::Ending, payload::Form};
-use runtimes::State;
 
 fn returning(value: &str) -> String {
     format!("def handler(event, context):\n    return {value}\n")

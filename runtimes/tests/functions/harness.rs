@@ -11,12 +11,10 @@ use std::{
 use bus::{
     Name, Outcome,
     payload::{Form, Payload},
+    presence::FunctionStatus,
     retry::RetryPolicy,
 };
-use runtimes::{
-    EnvValue, FunctionConfig, FunctionStatus, Functions, Invocation, Isolation, Lease, LeaseError, RuntimeKind,
-    Settings,
-};
+use runtimes::{EnvValue, FunctionConfig, Functions, Invocation, Isolation, Lease, LeaseError, RuntimeKind, Settings};
 use tempfile::TempDir;
 use uuid::Uuid;
 

@@ -1,0 +1,44 @@
+//! What runs of a project: found by its folder, which is in the arguments or the environment of each of its processes.
+
+use std::{fs, path::Path};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A process, as the kernel lists it.
+#[derive(Debug, Clone)]
+pub struct Process {
+    pub pid: i32,
+    /// Its arguments, with spaces between.
+    pub command: String,
+}
+
+impl Process {
+    /// The processes that name this folder, but those that only stand in it: the node and the commands of a test.
+    pub(crate) fn of(folder: &Path) -> Vec<Self> {
+        let mark = folder.as_os_str().as_encoded_bytes();
+        let names = |bytes: &[u8]| bytes.windows(mark.len()).any(|window| window == mark);
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // One that ends meanwhile has neither; one of somebody else cannot be read.
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            if names(&command) || names(&environment) {
+                let command = String::from_utf8_lossy(&command).replace('\0', " ");
+                found.push(Self { pid, command });
+            }
+        }
+        found
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&self) {
+        kill_process(Pid::from_raw(self.pid).unwrap(), Signal::KILL).unwrap();
+    }
+
+    pub fn is_there(&self) -> bool {
+        let state = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        // A zombie has ended.
+        !state.is_empty() && !state.contains(") Z ")
+    }
+}
