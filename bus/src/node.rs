@@ -1,6 +1,7 @@
 //! The bus of one node, started and stopped as one: data folder, log, NATS, owner and relay.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
@@ -19,12 +20,13 @@ use crate::{
     log::{
         Log, LogError, OpenError,
         calls::CallRecord,
+        mark,
         retention::{self, Keep},
     },
     nats::{Address, ConnectError, Nats, OwnServer, ServerError, stream, stream::StreamError},
     owner::Owner,
     relay::Relay,
-    sink::{AcceptError, Accepted, Call, CallError, LogMode, Reply, Sink},
+    sink::{AcceptError, Accepted, Call, CallError, Ledger, LogMode, Mark, Reply, Sink},
     subject::Subjects,
     wire,
 };
@@ -192,6 +194,15 @@ impl Bus {
         self.owner().reconfigured();
     }
 
+    async fn take(&self, event: Event, marks: Vec<Mark>) -> Result<Accepted, AcceptError> {
+        let copy = event.clone();
+        let accepted = self.owner().accept(event, marks).await?;
+        if !accepted.duplicate {
+            self.tap(&copy).await;
+        }
+        Ok(accepted)
+    }
+
     /// A copy for whoever listens; nobody waits for it.
     async fn tap(&self, event: &Event) {
         let Some(trigger) = &event.trigger else { return };
@@ -225,12 +236,7 @@ impl Bus {
 
 impl Sink for Bus {
     async fn accept(&self, event: Event) -> Result<Accepted, AcceptError> {
-        let copy = event.clone();
-        let accepted = self.owner().accept(event).await?;
-        if !accepted.duplicate {
-            self.tap(&copy).await;
-        }
-        Ok(accepted)
+        self.take(event, Vec::new()).await
     }
 
     async fn call(&self, event: Event, call: Call) -> Result<Reply, CallError> {
@@ -241,6 +247,28 @@ impl Sink for Bus {
         let id = event.id.clone();
         self.note(event, &call, &outcome);
         Ok(Reply { event: id, outcome })
+    }
+}
+
+impl Ledger for Bus {
+    async fn accept_marked(&self, event: Option<Event>, marks: Vec<Mark>) -> Result<Option<Accepted>, AcceptError> {
+        match event {
+            Some(event) => self.take(event, marks).await.map(Some),
+            None => {
+                self.log().write(move |tx| Ok::<_, LogError>(mark::write(tx, &marks)?)).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn marks(&self, trigger: &Name) -> Result<BTreeMap<String, String>, AcceptError> {
+        let trigger = trigger.clone();
+        Ok(self.log().read(move |c| Ok::<_, LogError>(mark::of(c, trigger.as_str())?)).await?)
+    }
+
+    async fn has_open(&self, trigger: &Name) -> Result<bool, AcceptError> {
+        let trigger = trigger.clone();
+        Ok(self.log().read(move |c| Ok::<_, LogError>(mark::has_open(c, trigger.as_str())?)).await?)
     }
 }
 

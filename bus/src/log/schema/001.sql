@@ -99,7 +99,15 @@ CREATE TABLE replay (
     ended       INTEGER
 );
 
--- What was met before: foreign ids, and later files and cron slots.
+-- What a trigger remembers, written with the events it goes with: the inventory of watched files, the last cron slot.
+CREATE TABLE mark (
+    trigger     TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    value       TEXT NOT NULL,
+    PRIMARY KEY (trigger, key)
+) WITHOUT ROWID;
+
+-- The foreign ids that were met before.
 CREATE TABLE seen (
     id          TEXT NOT NULL,
     scope       TEXT NOT NULL,
