@@ -193,7 +193,7 @@ async fn a_failure_is_tried_again_as_often_as_the_policy_says_and_then_kept_as_a
     assert_eq!(delivery["reason"], "attempts_exhausted");
     let attempts: Vec<_> = delivery["attempts"].as_array().unwrap().iter().map(|a| (&a["n"], &a["outcome"])).collect();
     assert_eq!(attempts, [(&json!(1), &json!("error")), (&json!(2), &json!("error")), (&json!(3), &json!("error"))]);
-    assert!(delivery["attempts"][2]["log"].as_str().unwrap().starts_with("tried\n"), "{delivery:#}");
+    assert!(delivery["attempts"][2]["log"].as_str().unwrap().contains("tried\n"), "{delivery:#}");
     assert_eq!(event["data"], r#"{"n":1}"#);
     let shown = node.fnbus(&["dead", "show", &id]).await;
     assert!(
