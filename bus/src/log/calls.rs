@@ -47,6 +47,8 @@ pub struct CallLog {
 struct Book {
     writer: Writer,
     waiting: Mutex<Vec<CallRecord>>,
+    /// Held while calls are written, so that a flush also waits for what another one took before it.
+    writing: tokio::sync::Mutex<()>,
     full: Notify,
     dropped: AtomicU64,
 }
@@ -54,7 +56,13 @@ struct Book {
 impl CallLog {
     pub(super) fn new(writer: Writer) -> Self {
         Self {
-            book: Arc::new(Book { writer, waiting: Mutex::default(), full: Notify::new(), dropped: AtomicU64::new(0) }),
+            book: Arc::new(Book {
+                writer,
+                waiting: Mutex::default(),
+                writing: tokio::sync::Mutex::default(),
+                full: Notify::new(),
+                dropped: AtomicU64::new(0),
+            }),
         }
     }
 
@@ -87,8 +95,9 @@ impl CallLog {
         self.book.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes what is waiting; returns when it can be read.
+    /// Writes what is waiting; returns when everything noted before can be read.
     pub async fn flush(&self) {
+        let _writing = self.book.writing.lock().await;
         let calls = std::mem::take(&mut *self.book.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         if calls.is_empty() {
             return;

@@ -218,6 +218,28 @@ async fn a_replay_is_resolved_when_it_is_made_and_a_redriven_letter_is_no_dead_l
 }
 
 #[tokio::test]
+async fn a_flush_returns_when_calls_that_another_one_took_can_be_read_too() {
+    use futures_util::FutureExt;
+    let (_folder, log) = log();
+    let event = Event::new("/s", "t", "{}");
+    let id = event.id.to_string();
+    log.calls().note(CallRecord { event, function: name("f"), format: Format::Body, node: "n".into(), outcome: ok() });
+    // The writer is held up, so the first flush has taken the call and not written it.
+    let (go_on, held) = std::sync::mpsc::channel::<()>();
+    log.post(move |_| {
+        let _ = held.recv();
+        Ok(())
+    });
+    let mut first = Box::pin(log.calls().flush());
+    assert!(first.as_mut().now_or_never().is_none());
+    let mut second = Box::pin(log.calls().flush());
+    assert!(second.as_mut().now_or_never().is_none(), "what the first one took cannot be read yet");
+    drop(go_on);
+    tokio::join!(first, second);
+    assert!(log.read(move |c| query::show(c, &id)).await.is_ok());
+}
+
+#[tokio::test]
 async fn synchronous_calls_are_written_in_bulk_and_their_failures_are_nobodys_dead_letters() {
     let (_folder, log) = log();
     for outcome in [ok(), failed(Ending::Error)] {

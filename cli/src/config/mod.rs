@@ -147,7 +147,9 @@ pub(crate) fn data_folder(path: &Path) -> Result<PathBuf, ConfigError> {
             let text = fs::read_to_string(path).unwrap_or_default();
             let (table, _) = DeTable::parse_recoverable(&text);
             let bus = table.get_ref().get("bus").and_then(|bus| bus.get_ref().as_table());
-            let data = bus.and_then(|bus| bus.get("data")?.get_ref().as_str()).map(PathBuf::from);
+            let data = bus.and_then(|bus| bus.get("data")?.get_ref().as_str());
+            // in the middle of an edit there is nothing behind the key
+            let data = data.filter(|data| !data.is_empty()).map(PathBuf::from);
             let file = absolute(path);
             Ok(file.parent().unwrap_or(&file).join(data.unwrap_or(BusConfig::default().data)))
         }
