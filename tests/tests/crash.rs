@@ -1,5 +1,7 @@
 //! A bus that is killed again and again, at any moment: nothing accepted is lost, nothing recorded as done runs again.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
 use std::{
     collections::{BTreeSet, HashMap},
     fs::File,

@@ -1,5 +1,7 @@
 //! Logged events, delivered again.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::{Node, Project};
 use serde_json::{Value, json};
 
