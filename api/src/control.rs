@@ -217,7 +217,7 @@ async fn show(State(control): State<Control>, Path(id): Path<String>) -> Result<
 }
 
 async fn emit(State(control): State<Control>, body: Bytes) -> Result<Json<Emitted>, Problem> {
-    let source = format!("/{}/emit", control.bus.subjects().namespace()).into();
+    let source = format!("/{}", control.bus.subjects().namespace()).into();
     let event = json::read_loose(&body, &source)?;
     let accepted = control.bus.accept(event).await?;
     Ok(Json(Emitted { id: accepted.id.to_string(), deliveries: accepted.deliveries, duplicate: accepted.duplicate }))

@@ -76,6 +76,7 @@ impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
         let (status, code) = match &error {
             CallError::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+            CallError::Stopped { .. } => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
             CallError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
             CallError::Vanished { .. } => (StatusCode::BAD_GATEWAY, "vanished"),
             CallError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     Event, Name, Outcome, headers,
@@ -34,6 +35,7 @@ pub struct Caller {
 #[derive(Serialize, Deserialize)]
 struct Report {
     ending: Ending,
+    request_id: Option<Uuid>,
     version: Arc<str>,
     start: Start,
     started: DateTime<Utc>,
@@ -78,6 +80,7 @@ impl Caller {
         let map = reply.headers.unwrap_or_default();
         match map.get(headers::REFUSED).map(async_nats::HeaderValue::as_str) {
             Some("busy") => return Err(CallError::Busy { function: function() }),
+            Some("stopped") => return Err(CallError::Stopped { function: function() }),
             Some(_) => return Err(CallError::NoNode { function: function() }),
             None => {}
         }
@@ -88,6 +91,7 @@ impl Caller {
             output: reply.payload,
             fault: report.fault,
             log: report.log,
+            request_id: report.request_id,
             version: report.version,
             start: report.start,
             started: report.started,
@@ -115,6 +119,8 @@ pub struct Called {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     Busy,
+    /// The function's concurrency is 0.
+    Stopped,
     Unknown,
 }
 
@@ -160,8 +166,8 @@ fn read(nats: &Nats, message: async_nats::Message) -> Result<Called, &'static st
 
 impl Called {
     pub async fn answer(self, outcome: Outcome) {
-        let Outcome { ending, output, fault, log, version, start, started, times } = outcome;
-        let report = Report { ending, version, start, started, times, fault, log };
+        let Outcome { ending, output, fault, log, request_id, version, start, started, times } = outcome;
+        let report = Report { ending, request_id, version, start, started, times, fault, log };
         let mut map = HeaderMap::new();
         map.insert(headers::REPORT, serde_json::to_string(&report).unwrap_or_default());
         self.send(map, output).await;
@@ -173,6 +179,7 @@ impl Called {
             headers::REFUSED,
             match refusal {
                 Refusal::Busy => "busy",
+                Refusal::Stopped => "stopped",
                 Refusal::Unknown => "unknown",
             },
         );

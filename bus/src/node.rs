@@ -1,6 +1,7 @@
 //! The bus of one node, started and stopped as one: data folder, log, NATS, owner and relay.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
@@ -19,12 +20,13 @@ use crate::{
     log::{
         Log, LogError, OpenError,
         calls::CallRecord,
+        mark,
         retention::{self, Keep},
     },
     nats::{Address, ConnectError, Nats, OwnServer, ServerError, stream, stream::StreamError},
     owner::Owner,
     relay::Relay,
-    sink::{AcceptError, Accepted, Call, CallError, LogMode, Reply, Sink},
+    sink::{AcceptError, Accepted, Call, CallError, Ledger, LogMode, Mark, Reply, Sink},
     subject::Subjects,
     wire,
 };
@@ -42,6 +44,12 @@ pub struct Settings {
     pub keep: Keep,
 }
 
+/// A data folder that is this process' alone, until it is dropped.
+pub struct DataFolder {
+    /// Locked.
+    _file: File,
+}
+
 /// A running bus. Clones share it.
 #[derive(Clone)]
 pub struct Bus {
@@ -57,7 +65,7 @@ struct Inner {
     caller: Caller,
     subjects: Arc<Subjects>,
     /// Held as long as the bus lives: two buses never share a data folder.
-    _lock: File,
+    _folder: DataFolder,
 }
 
 /// The tasks of a bus; see [`Tasks::stop`].
@@ -90,10 +98,28 @@ pub enum StartError {
     NamespaceTaken { namespace: Name, node: String },
 }
 
+impl DataFolder {
+    /// Takes the folder, and makes it when there is none.
+    pub fn take(data: &Path) -> Result<Self, StartError> {
+        let unwritable = |error| StartError::Folder { path: data.to_owned(), error };
+        fs::create_dir_all(data).map_err(unwritable)?;
+        let path = data.join("lock");
+        let mut file =
+            File::options().create(true).read(true).write(true).truncate(false).open(&path).map_err(unwritable)?;
+        if file.try_lock().is_err() {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            return Err(StartError::InUse { path: data.to_owned(), holder: holder.trim().parse().ok() });
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(unwritable)?;
+        writeln!(file, "{}", std::process::id()).map_err(unwritable)?;
+        Ok(Self { _file: file })
+    }
+}
+
 impl Bus {
     /// Starts everything. When this returns, events are accepted, carried and called.
-    pub async fn start(settings: Settings, catalog: Catalog) -> Result<(Self, Tasks), StartError> {
-        let lock = lock(&settings.data)?;
+    pub async fn start(settings: Settings, folder: DataFolder, catalog: Catalog) -> Result<(Self, Tasks), StartError> {
         let data = settings.data.clone();
         // The log and the server need nothing of each other.
         let log = tokio::task::spawn_blocking(move || Log::open(&data));
@@ -101,7 +127,7 @@ impl Bus {
         let server = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (nats, address) = if let Some(url) = &settings.nats {
-            let address = Address { url: url.clone(), login: None };
+            let address = Address::of(url);
             (Nats::connect(&address, settings.namespace.as_str()).await?, address)
         } else {
             let (own, nats, address) =
@@ -128,7 +154,7 @@ impl Bus {
                 nats,
                 address,
                 subjects,
-                _lock: lock,
+                _folder: folder,
             }),
         };
         let relay = CancellationToken::new();
@@ -168,6 +194,15 @@ impl Bus {
         self.owner().reconfigured();
     }
 
+    async fn take(&self, event: Event, marks: Vec<Mark>) -> Result<Accepted, AcceptError> {
+        let copy = event.clone();
+        let accepted = self.owner().accept(event, marks).await?;
+        if !accepted.duplicate {
+            self.tap(&copy).await;
+        }
+        Ok(accepted)
+    }
+
     /// A copy for whoever listens; nobody waits for it.
     async fn tap(&self, event: &Event) {
         let Some(trigger) = &event.trigger else { return };
@@ -201,12 +236,7 @@ impl Bus {
 
 impl Sink for Bus {
     async fn accept(&self, event: Event) -> Result<Accepted, AcceptError> {
-        let copy = event.clone();
-        let accepted = self.owner().accept(event).await?;
-        if !accepted.duplicate {
-            self.tap(&copy).await;
-        }
-        Ok(accepted)
+        self.take(event, Vec::new()).await
     }
 
     async fn call(&self, event: Event, call: Call) -> Result<Reply, CallError> {
@@ -220,6 +250,28 @@ impl Sink for Bus {
     }
 }
 
+impl Ledger for Bus {
+    async fn accept_marked(&self, event: Option<Event>, marks: Vec<Mark>) -> Result<Option<Accepted>, AcceptError> {
+        match event {
+            Some(event) => self.take(event, marks).await.map(Some),
+            None => {
+                self.log().write(move |tx| Ok::<_, LogError>(mark::write(tx, &marks)?)).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn marks(&self, trigger: &Name) -> Result<BTreeMap<String, String>, AcceptError> {
+        let trigger = trigger.clone();
+        Ok(self.log().read(move |c| Ok::<_, LogError>(mark::of(c, trigger.as_str())?)).await?)
+    }
+
+    async fn has_open(&self, trigger: &Name) -> Result<bool, AcceptError> {
+        let trigger = trigger.clone();
+        Ok(self.log().read(move |c| Ok::<_, LogError>(mark::has_open(c, trigger.as_str())?)).await?)
+    }
+}
+
 impl Tasks {
     /// Ends the bus in order: carrying, then the log, then NATS. Call it after triggers and workers have stopped.
     pub async fn stop(mut self) {
@@ -229,23 +281,6 @@ impl Tasks {
         self.server.cancel();
         while self.running.join_next().await.is_some() {}
     }
-}
-
-/// Takes the data folder for this process.
-fn lock(data: &Path) -> Result<File, StartError> {
-    let unwritable = |error| StartError::Folder { path: data.to_owned(), error };
-    fs::create_dir_all(data).map_err(unwritable)?;
-    let path = data.join("lock");
-    let mut file =
-        File::options().create(true).read(true).write(true).truncate(false).open(&path).map_err(unwritable)?;
-    if file.try_lock().is_err() {
-        let mut holder = String::new();
-        let _ = file.read_to_string(&mut holder);
-        return Err(StartError::InUse { path: data.to_owned(), holder: holder.trim().parse().ok() });
-    }
-    file.set_len(0).and_then(|()| file.rewind()).map_err(unwritable)?;
-    writeln!(file, "{}", std::process::id()).map_err(unwritable)?;
-    Ok(file)
 }
 
 /// Two nodes of one namespace would take each other's deliveries; a cluster is more than that.

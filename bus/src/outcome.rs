@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The ways an attempt can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -143,6 +144,8 @@ pub struct Outcome {
     pub fault: Option<Fault>,
     /// The last lines of stdout and stderr, bounded.
     pub log: String,
+    /// The id the function saw, when it ran.
+    pub request_id: Option<Uuid>,
     /// The function's version that ran; empty when none could be chosen.
     pub version: Arc<str>,
     pub start: Start,
@@ -159,6 +162,7 @@ impl Outcome {
             output: error_object(&fault),
             fault: Some(fault),
             log: String::new(),
+            request_id: None,
             version: "".into(),
             start: Start::Warm,
             started: Utc::now(),

@@ -19,13 +19,14 @@ use crate::{
         Log, LogError, Status,
         delivery::{self, Due, Ended, Placed},
         event::{self as rows, Inserted},
+        mark,
         query::QueryError,
         replay,
     },
     name::Name,
     outcome::Outcome,
     retry::RetryPolicy,
-    sink::{AcceptError, Accepted},
+    sink::{AcceptError, Accepted, Mark},
     window::{Begin, Window},
 };
 
@@ -109,12 +110,13 @@ impl Owner {
         self.wake();
     }
 
-    /// Writes the event and its deliveries. When this returns they are on disk.
-    pub async fn accept(&self, event: Event) -> Result<Accepted, AcceptError> {
+    /// Writes the event and its deliveries, and what its trigger remembers. When this returns they are on disk.
+    pub async fn accept(&self, event: Event, marks: Vec<Mark>) -> Result<Accepted, AcceptError> {
         let matches = self.catalog().matches(&event);
         let id = event.id.clone();
         let count = matches.len();
         let placed = self.log().write(move |tx| -> Result<Option<Vec<Placed>>, AcceptError> {
+            mark::write(tx, &marks)?;
             match rows::insert(tx, &event)? {
                 Inserted::New(row) => Ok(Some(delivery::place(tx, row, &matches, Status::Pending)?)),
                 Inserted::Duplicate => Ok(None),

@@ -1,6 +1,6 @@
 //! What triggers publish to. The bus is one; tests have another in memory.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{event::Event, id::EventId, log::LogError, name::Name, outcome::Outcome, payload::Format};
 
@@ -11,6 +11,31 @@ pub trait Sink: Clone + Send + Sync + 'static {
 
     /// Runs one function and waits for its outcome. Dropping the future does not stop the invocation.
     fn call(&self, event: Event, call: Call) -> impl Future<Output = Result<Reply, CallError>> + Send;
+}
+
+/// What a trigger remembers across restarts, beside its events: which files it saw, which cron slot was last.
+pub trait Ledger: Sink {
+    /// Accepts an event, if there is one, and writes the marks in the same commit. A duplicate event writes them too.
+    fn accept_marked(
+        &self,
+        event: Option<Event>,
+        marks: Vec<Mark>,
+    ) -> impl Future<Output = Result<Option<Accepted>, AcceptError>> + Send;
+
+    /// All marks of a trigger, by key.
+    fn marks(&self, trigger: &Name) -> impl Future<Output = Result<BTreeMap<String, String>, AcceptError>> + Send;
+
+    /// Whether a delivery that came by this trigger is still unended.
+    fn has_open(&self, trigger: &Name) -> impl Future<Output = Result<bool, AcceptError>> + Send;
+}
+
+/// One thing a trigger remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub trigger: Name,
+    pub key: String,
+    /// None: forget it.
+    pub value: Option<String>,
 }
 
 /// The event is in the log.
@@ -70,6 +95,8 @@ pub struct Reply {
 pub enum CallError {
     #[error("all instances of `{function}` stayed busy; try again, or raise its `concurrency`")]
     Busy { function: Name },
+    #[error("`{function}` is stopped: its `concurrency` is 0")]
+    Stopped { function: Name },
     #[error("no node runs `{function}` now")]
     NoNode { function: Name },
     #[error("the node that ran `{function}` vanished in the middle; it is not known whether it finished")]

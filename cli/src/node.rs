@@ -25,6 +25,7 @@ impl From<ClientError> for NodeError {
             ClientError::Refused { code, .. } => match code.as_str() {
                 "unknown_id" => Some("`fnbus events` lists the ids; old events go by [log] keep".to_owned()),
                 "unknown_function" => Some("`fnbus functions` lists them".to_owned()),
+                "stopped" => Some("raise the function's `concurrency` to let it run".to_owned()),
                 "busy" => Some("try again, or raise the function's `concurrency`".to_owned()),
                 _ => None,
             },

@@ -121,7 +121,8 @@ impl Lease {
         };
         let version = instance.version.id.clone();
         let times = Times { queue: self.queue, start: birth.start, init: birth.init, run };
-        Ok(Outcome { ending, output, fault, log, version, start, started, times })
+        let request_id = Some(invocation.request_id);
+        Ok(Outcome { ending, output, fault, log, request_id, version, start, started, times })
     }
 }
 

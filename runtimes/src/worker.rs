@@ -211,6 +211,7 @@ impl Worker {
             }
             Err(LeaseError::Init(outcome)) => called.answer(*outcome).await,
             Err(LeaseError::Unknown(_)) => called.refuse(Refusal::Unknown).await,
+            Err(LeaseError::Stopped) => called.refuse(Refusal::Stopped).await,
             Err(_) => called.refuse(Refusal::Busy).await,
         }
     }

@@ -101,6 +101,12 @@ impl Project {
         output.into()
     }
 
+    /// Runs `fnbus check`, with further arguments.
+    pub fn check(&self, arguments: &[&str]) -> crate::Output {
+        self.write_config();
+        self.command(&[&["check"], arguments].concat()).output().unwrap().into()
+    }
+
     pub(crate) fn write_config(&self) {
         fs::write(self.folder.path().join("fnbus.toml"), &self.config).unwrap();
     }

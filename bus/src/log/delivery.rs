@@ -203,13 +203,14 @@ fn close_attempt(tx: &Tx<'_>, attempt: RowId, outcome: &Outcome) -> rusqlite::Re
     let times = outcome.times;
     let changed = tx
         .prepare_cached(
-            "UPDATE attempt SET version = :version, started = :started, queue_us = :queue, start_us = :start, \
+            "UPDATE attempt SET invocation = :invocation, version = :version, started = :started, queue_us = :queue, start_us = :start, \
              init_us = :init, run_us = :run, cold = :cold, outcome = :outcome, output = :output, error = :error, \
              log = :log, ended = :ended WHERE id = :id AND born = :born AND outcome IS NULL",
         )?
         .execute(named_params! {
             ":id": attempt.row(),
             ":born": attempt.born().0,
+            ":invocation": outcome.request_id,
             ":version": outcome.version,
             ":started": outcome.started.timestamp_micros(),
             ":queue": times.queue.as_micros() as i64,
@@ -274,7 +275,7 @@ pub(crate) fn publish_anew(tx: &Tx<'_>, rows: &[i64]) -> rusqlite::Result<()> {
 /// Ends pending deliveries that are older than their function allows.
 pub(crate) fn expire(tx: &Tx<'_>, rows: &[i64]) -> rusqlite::Result<()> {
     for row in rows {
-        finish(tx, *row, Status::Expired, None, Utc::now())?;
+        finish(tx, *row, Status::Expired, Some(DeadReason::Expired), Utc::now())?;
     }
     Ok(())
 }

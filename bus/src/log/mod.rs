@@ -14,6 +14,7 @@ pub mod calls;
 pub mod delivery;
 pub mod event;
 pub mod query;
+pub(crate) mod mark;
 mod reader;
 pub mod replay;
 pub mod retention;

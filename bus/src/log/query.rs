@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{
     LogError, Status, delivery,
@@ -117,6 +118,8 @@ pub struct DeliveryDetail {
 pub struct AttemptDetail {
     pub id: RowId,
     pub n: u32,
+    /// What the function saw as `aws_request_id`.
+    pub request_id: Uuid,
     /// How it ended; none while it runs.
     pub outcome: Option<String>,
     pub node: String,
@@ -321,7 +324,7 @@ fn deliveries(connection: &Connection, row: i64, event: &Event) -> rusqlite::Res
 fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<AttemptDetail>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, born, outcome, node, version, started, cold, queue_us, start_us, init_us, run_us, error, output, \
-         log FROM attempt WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
+         log, invocation FROM attempt WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
     )?;
     let bounds = [delivery::attempt_row(delivery, 0), delivery::attempt_row(delivery + 1, 0) - 1];
     let rows = statement.query_map(bounds, |row| {
@@ -331,9 +334,11 @@ fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<Atte
         let id: i64 = row.get(0)?;
         let error: Option<String> = row.get(11)?;
         let output: Option<Vec<u8>> = row.get(12)?;
+        let (n, id) = (delivery::delivery_of(id).1, RowId::new(Born(row.get(1)?), id));
         Ok(AttemptDetail {
-            id: RowId::new(Born(row.get(1)?), id),
-            n: delivery::delivery_of(id).1,
+            id,
+            n,
+            request_id: row.get::<_, Option<Uuid>>(14)?.unwrap_or(id.uuid()),
             outcome: row.get(2)?,
             node: row.get(3)?,
             version: row.get(4)?,
@@ -351,8 +356,8 @@ fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<Atte
     rows.collect()
 }
 
-/// What makes a delivery a dead letter: given up, not a caller's to repeat, and not delivered again since.
-pub(crate) const IS_DEAD_LETTER: &str = "d.status = 11 AND d.publication > 0 AND NOT EXISTS (SELECT 1 FROM delivery \
+/// What makes a delivery a dead letter: given up or expired, not a caller's to repeat, and not delivered again since.
+pub(crate) const IS_DEAD_LETTER: &str = "d.status IN (11, 12) AND d.publication > 0 AND NOT EXISTS (SELECT 1 FROM delivery \
      later WHERE later.event = d.event AND later.target = d.target AND later.generation > d.generation)";
 
 /// What makes a delivery the one that counts: it was not delivered again since.
@@ -408,21 +413,22 @@ pub fn newest(connection: &Connection) -> Result<i64, QueryError> {
 /// What the newest attempts printed, as lines, oldest first; at most `limit` attempts.
 pub fn logs(connection: &Connection, function: Option<&Name>, limit: usize) -> Result<Vec<LogLine>, QueryError> {
     let mut statement = connection.prepare_cached(
-        "SELECT a.started, d.target, a.born, a.id, a.log FROM attempt a JOIN delivery d ON d.seq = a.id >> 12 \
+        "SELECT a.started, d.target, a.born, a.id, a.log, a.invocation FROM attempt a JOIN delivery d ON d.seq = a.id >> 12 \
          WHERE a.log IS NOT NULL AND (?1 IS NULL OR d.target = ?1) ORDER BY a.id DESC LIMIT ?2",
     )?;
     let rows = statement.query_map(params![function.map(Name::as_str), limit as i64], |row| {
         let id = RowId::new(Born(row.get(2)?), row.get(3)?);
-        Ok((time(row.get(0)?), row.get::<_, String>(1)?, id, row.get::<_, String>(4)?))
+        let request = row.get::<_, Option<Uuid>>(5)?.unwrap_or(id.uuid());
+        Ok((time(row.get(0)?), row.get::<_, String>(1)?, request, row.get::<_, String>(4)?))
     })?;
     let mut lines = Vec::new();
     for row in rows {
-        let (time, target, attempt, text) = row?;
+        let (time, target, request, text) = row?;
         let Ok(function) = target.parse::<Name>() else { continue };
         let attempt_lines = text.lines().rev().map(|text| LogLine {
             time,
             function: function.clone(),
-            request_id: Some(attempt.uuid()),
+            request_id: Some(request),
             stream: LogStream::Stdout,
             text: text.to_owned(),
         });

@@ -98,7 +98,7 @@ async fn pass(log: &Log, until: Until, kind: Kind) -> Result<u64, LogError> {
 fn look(connection: &Connection, after: i64, until: Until, kind: Kind) -> rusqlite::Result<Found> {
     let mut statement = connection.prepare_cached(
         "SELECT e.seq, e.received, coalesce(min(d.status), 10) >= 10, coalesce(max(d.publication), 1) = 0, \
-         coalesce(max(d.status = 11 AND d.publication > 0 AND d.ended > ?2), 0) \
+         coalesce(max(d.status IN (11, 12) AND d.publication > 0 AND d.ended > ?2), 0) \
          FROM (SELECT seq, received FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?3) e \
          LEFT JOIN delivery d ON d.event = e.seq GROUP BY e.seq ORDER BY e.seq",
     )?;

@@ -78,6 +78,8 @@ pub enum DeadReason {
     AttemptsExhausted,
     /// The next attempt would have been later than `max_age`.
     TooOld,
+    /// It was older than `max_age` before an attempt could begin.
+    Expired,
     /// Workers kept vanishing while they ran it: it may be what ends them.
     Quarantined,
 }
@@ -87,6 +89,7 @@ impl DeadReason {
         match self {
             Self::AttemptsExhausted => "attempts_exhausted",
             Self::TooOld => "too_old",
+            Self::Expired => "expired",
             Self::Quarantined => "quarantined",
         }
     }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use async_nats::{Client, ConnectOptions, jetstream};
+use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 
 pub use server::{OwnServer, ServerError};
@@ -44,9 +45,30 @@ pub enum ConnectError {
 /// How to reach a server.
 #[derive(Clone)]
 pub struct Address {
+    /// Without user and password: it may be shown.
     pub url: String,
-    /// User and password; none when the URL has them or none are needed.
-    pub login: Option<(String, String)>,
+    pub login: Option<Login>,
+}
+
+/// What a server asks of whoever connects.
+#[derive(Clone)]
+pub enum Login {
+    Password { user: String, password: String },
+    Token(String),
+}
+
+impl Address {
+    /// Takes a URL apart: the NATS client does not look for a login in it.
+    pub fn of(url: &str) -> Self {
+        let parts = url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+        let Some((scheme, (login, place))) = parts else { return Self { url: url.to_owned(), login: None } };
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let login = match login.split_once(':') {
+            Some((user, password)) => Login::Password { user: decoded(user), password: decoded(password) },
+            None => Login::Token(decoded(login)),
+        };
+        Self { url: format!("{scheme}://{place}"), login: Some(login) }
+    }
 }
 
 impl Nats {
@@ -85,9 +107,11 @@ impl Nats {
                     }
                 }
             });
-        if let Some((user, password)) = &address.login {
-            options = options.user_and_password(user.clone(), password.clone());
-        }
+        options = match address.login.clone() {
+            Some(Login::Password { user, password }) => options.user_and_password(user, password),
+            Some(Login::Token(token)) => options.token(token),
+            None => options,
+        };
         let url = address.url.clone();
         let client = options
             .connect(&url)

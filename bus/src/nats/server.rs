@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Address, ConnectError, Nats};
+use super::{Address, ConnectError, Login, Nats};
 use crate::{child, name::Name};
 
 /// Functions take 6 MiB; with headers and base64 nothing of ours is over this.
@@ -73,9 +73,16 @@ impl OwnServer {
         write_private(&config, &configuration(&folder, namespace, port, &password)).map_err(unwritable)?;
         let command = ServerCommand { binary, config, log: folder.join("server.log") };
         let mut child = command.spawn().await?;
-        let address = Address { url: format!("nats://127.0.0.1:{port}"), login: Some(("fnbus".to_owned(), password)) };
-        let nats = command.ready(&mut child, &address, namespace).await?;
-        Ok((Self { command, child }, nats, address))
+        let address = Address {
+            url: format!("nats://127.0.0.1:{port}"),
+            login: Some(Login::Password { user: "fnbus".to_owned(), password }),
+        };
+        match command.ready(&mut child, &address, namespace).await {
+            Ok(nats) => Ok((Self { command, child }, nats, address)),
+            // somebody took it between the look and the server's own
+            Err(ServerError::Ended { .. }) if !is_free(port) => Err(ServerError::PortTaken { port }),
+            Err(error) => Err(error),
+        }
     }
 
     /// Restarts the server whenever it ends, until `shutdown`; then ends it.

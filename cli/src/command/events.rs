@@ -21,7 +21,7 @@ pub(crate) struct Events {
     /// Go on with what happens from now
     #[arg(short, long)]
     follow: bool,
-    /// One JSON object per event: id, source, type, time, trigger, status, targets
+    /// One JSON object per event: seq, id, source, type, time, trigger, status, targets
     #[arg(long)]
     json: bool,
 }

@@ -67,7 +67,7 @@ pub(super) async fn again(
 ) -> Result<ExitCode, Failure> {
     let plan: Plan = client.post_json("/v1/replays/plan", request).await?;
     if !json {
-        describe(&plan, request);
+        describe(&plan);
     }
     if dry_run {
         if json {
@@ -91,11 +91,14 @@ pub(super) async fn again(
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(plan: &Plan, request: &Request) {
+fn describe(plan: &Plan) {
     let targets: Vec<String> = plan.targets.iter().map(|(target, n)| format!("{n} to {target}")).collect();
-    let Plan { deliveries, events, done_already, open, without_body, .. } = plan;
+    let Plan { done_already, open, without_body, .. } = plan;
+    let count = |n: u64, noun: &str, nouns: &str| format!("{n} {}", if n == 1 { noun } else { nouns });
+    let deliveries = count(plan.deliveries, "delivery", "deliveries");
+    let events = count(plan.events, "event", "events");
     let targets = if targets.is_empty() { String::new() } else { format!(": {}", targets.join(", ")) };
-    terminal::talk(format_args!("{deliveries} deliveries of {events} events{targets}"));
+    terminal::talk(format_args!("{deliveries} of {events}{targets}"));
     if *done_already > 0 {
         terminal::talk(format_args!("{done_already} of them ended well already and would run again"));
     }
@@ -105,9 +108,6 @@ fn describe(plan: &Plan, request: &Request) {
     if *without_body > 0 {
         terminal::talk(format_args!("{without_body} are left out: their bodies are gone by [log] keep"));
     }
-    let follows =
-        if request.hold { "nothing follows from them" } else { "what follows from their outputs follows again" };
-    terminal::talk(follows);
 }
 
 /// Asks on a terminal; elsewhere only `--yes` goes on.

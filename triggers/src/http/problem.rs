@@ -87,6 +87,7 @@ impl Refusal {
             Self::Accept(AcceptError::Conflict { .. }) => ("conflict", S::CONFLICT, None),
             Self::Accept(AcceptError::Full) => ("log-full", S::INSUFFICIENT_STORAGE, Some(LATER)),
             Self::Accept(_) => ("log-unavailable", S::SERVICE_UNAVAILABLE, Some(SOON)),
+            Self::Call(CallError::Stopped { .. }) => ("function-stopped", S::SERVICE_UNAVAILABLE, Some(SOON)),
             Self::Call(CallError::Busy { .. }) => ("busy", S::TOO_MANY_REQUESTS, Some(SOON)),
             Self::Call(CallError::NoNode { .. }) => ("no-node", S::SERVICE_UNAVAILABLE, Some(SOON)),
             Self::Call(CallError::Vanished { .. }) => ("node-vanished", S::BAD_GATEWAY, None),

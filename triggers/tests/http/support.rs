@@ -132,6 +132,7 @@ impl Sink for Bus {
 
 pub(crate) fn ok(output: impl Into<Bytes>) -> Outcome {
     Outcome {
+        request_id: None,
         ending: Ending::Ok,
         output: output.into(),
         fault: None,

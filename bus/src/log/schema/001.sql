@@ -50,7 +50,7 @@ CREATE INDEX delivery_event ON delivery (event);
 -- Only what is unended: these stay as small as the backlog.
 CREATE INDEX delivery_open ON delivery (target, seq) WHERE status IN (0, 1, 2);
 CREATE INDEX delivery_due ON delivery (retry_at) WHERE status = 3;
-CREATE INDEX delivery_dead ON delivery (seq) WHERE status = 11;
+CREATE INDEX delivery_dead ON delivery (seq) WHERE status IN (11, 12);
 
 -- One execution of a delivery. id = delivery << 12 | n, so a delivery's attempts lie together without an index.
 CREATE TABLE attempt (
@@ -99,7 +99,15 @@ CREATE TABLE replay (
     ended       INTEGER
 );
 
--- What was met before: foreign ids, and later files and cron slots.
+-- What a trigger remembers, written with the events it goes with: the inventory of watched files, the last cron slot.
+CREATE TABLE mark (
+    trigger     TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    value       TEXT NOT NULL,
+    PRIMARY KEY (trigger, key)
+) WITHOUT ROWID;
+
+-- The foreign ids that were met before.
 CREATE TABLE seen (
     id          TEXT NOT NULL,
     scope       TEXT NOT NULL,

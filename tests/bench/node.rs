@@ -1,0 +1,148 @@
+//! A node that runs: `fnbus up` with its own nats-server, in a folder of its own.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection as Database, OpenFlags};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::{
+    Result,
+    bench::{Bench, fnbus, free_address, nats_server},
+    child::Running,
+    cost,
+    load::{Body, Connection, Expected, Load, Pace, Until, post},
+};
+
+/// A start may take this long before the row fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder with a config and functions.
+pub(crate) struct Project {
+    folder: TempDir,
+    address: SocketAddr,
+}
+
+/// It, running. It is ended when dropped.
+pub(crate) struct Node {
+    project: Project,
+    running: Running,
+}
+
+impl Project {
+    /// Functions are (name, Python code); `config` is all but `[http]`.
+    pub(crate) fn new(bench: &Bench, functions: &[(&str, &str)], config: &str) -> Result<Self> {
+        let project = Self { folder: bench.folder("node")?, address: free_address()? };
+        for (name, code) in functions {
+            fs::create_dir_all(project.path().join(name))?;
+            fs::write(project.path().join(name).join("app.py"), code)?;
+        }
+        project.configure(config)?;
+        Ok(project)
+    }
+
+    /// Writes another config; a node that runs sees it.
+    pub(crate) fn configure(&self, config: &str) -> Result<()> {
+        Ok(fs::write(self.path().join("fnbus.toml"), format!("[http]\nlisten = \"{}\"\n\n{config}", self.address))?)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The event log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path().join(".fnbus/log.db")
+    }
+
+    /// Starts a node and waits until it answers over HTTP. Gives also how long that took.
+    pub(crate) async fn start(self) -> Result<(Node, Duration)> {
+        let said = File::options().create(true).append(true).open(self.path().join("up.log"))?;
+        let mut command = Command::new(fnbus()?);
+        command.arg("up").current_dir(self.path()).env("NATS_SERVER", nats_server()).env("NO_COLOR", "1");
+        command.env_remove("FNBUS_CONFIG").stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+        let begun = Instant::now();
+        let running = Running::start(&mut command)?;
+        let mut node = Node { project: self, running };
+        node.answers(begun).await?;
+        Ok((node, begun.elapsed()))
+    }
+}
+
+impl Node {
+    /// A request that waits in the backlog is answered as soon as anything is: no polling makes it later than it is.
+    async fn answers(&mut self, begun: Instant) -> Result<()> {
+        let request = format!("GET /-/nothing HTTP/1.1\r\nhost: {}\r\n\r\n", self.address());
+        while begun.elapsed() < PATIENCE {
+            if self.running.has_ended() {
+                break;
+            }
+            if let Ok(mut connection) = Connection::open(self.address()).await {
+                let left = PATIENCE.saturating_sub(begun.elapsed());
+                let answered = tokio::time::timeout(left, connection.exchange(request.as_bytes())).await;
+                if let Ok(Ok((404, _))) = answered {
+                    return Ok(());
+                }
+                break;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        Err(format!("fnbus did not start; it said:\n{}", self.said()).into())
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.project.address
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.running.id()
+    }
+
+    pub(crate) fn project(&self) -> &Project {
+        &self.project
+    }
+
+    /// What it has printed.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.project.path().join("up.log")).unwrap_or_default()
+    }
+
+    /// Ends it in order and gives back its folder.
+    pub(crate) fn stop(mut self) -> Project {
+        self.running.stop();
+        self.project
+    }
+
+    /// Processes below it that are not NATS: instances of functions.
+    pub(crate) fn instances(&self) -> Result<usize> {
+        let below = cost::tree(self.id())?.into_iter().skip(1);
+        Ok(below.filter(|id| !cost::name(*id).starts_with("nats-server")).count())
+    }
+
+    /// Its log, to be read while it is written.
+    pub(crate) fn log(&self) -> Result<Database> {
+        Ok(Database::open_with_flags(self.project.log(), OpenFlags::SQLITE_OPEN_READ_ONLY)?)
+    }
+
+    /// A load of POSTs of `body` to `path`.
+    pub(crate) fn load(&self, connections: usize, path: &str, body: &[u8], expected: Expected) -> Load {
+        Load { address: self.address(), connections, request: post(self.address(), path, body), expected }
+    }
+
+    /// Sends so many events to an asynchronous route, as fast as they are accepted.
+    pub(crate) async fn accept(&self, count: usize, path: &str, body: &[u8]) -> Result<f64> {
+        let load = self.load(32, path, body, accepted());
+        Ok(load.fire(Until::Sent(count), Pace::Closed).await?.per_second())
+    }
+}
+
+/// What an accepted event is answered with.
+pub(crate) fn accepted() -> Expected {
+    Expected { status: 202, body: Body::Begins("{\"id\":\"") }
+}

@@ -1,0 +1,52 @@
+//! The rows. To add one: a file with `SPEC` and `measure`, and a line in [`ALL`].
+
+/// Warm synchronous calls of Python.
+mod p02;
+/// One call at a time.
+mod p05;
+/// Accepting.
+mod p06;
+/// Working a backlog off.
+mod p07;
+/// Doing nothing.
+mod p15;
+/// Starting.
+mod p16;
+/// The small JSON that P2 and P5 send and expect.
+mod small;
+
+use std::pin::Pin;
+
+use crate::{Result, bench::Bench, report, row::Row};
+
+/// A row that can be measured.
+pub(crate) struct Spec {
+    pub(crate) id: &'static str,
+    pub(crate) work: &'static str,
+    measure: for<'a> fn(&'a Bench) -> Measured<'a>,
+}
+
+type Measured<'a> = Pin<Box<dyn Future<Output = Result<Row>> + 'a>>;
+
+pub(crate) const ALL: &[Spec] = &[p02::SPEC, p05::SPEC, p06::SPEC, p07::SPEC, p15::SPEC, p16::SPEC];
+
+/// The rows of these ids; all without any.
+pub(crate) fn wanted(ids: &[String]) -> Result<Vec<&'static Spec>> {
+    if ids.is_empty() {
+        return Ok(ALL.iter().collect());
+    }
+    let find = |id: &String| ALL.iter().find(|row| row.id.eq_ignore_ascii_case(id));
+    let known = || ALL.iter().map(|row| row.id).collect::<Vec<_>>().join(" ");
+    ids.iter().map(|id| find(id).ok_or_else(|| format!("there is no row {id}; there are {}", known()).into())).collect()
+}
+
+/// Measures row after row; each is told on stdout as soon as it is known.
+pub(crate) async fn measure(bench: &Bench, wanted: &[&Spec]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for spec in wanted {
+        let row = (spec.measure)(bench).await.map_err(|error| format!("{}: {error}", spec.id))?;
+        report::line(&row)?;
+        rows.push(row);
+    }
+    Ok(rows)
+}

@@ -1,0 +1,59 @@
+//! P2: warm synchronous calls of a Python function, 32 connections, every call logged.
+
+use super::{Spec, small};
+use crate::{
+    Result,
+    bench::Bench,
+    floor::Front,
+    load::Pace,
+    row::{Figure, Row, Target},
+    turns::{Side, Turns},
+};
+
+pub(super) const SPEC: Spec = Spec {
+    id: "P2",
+    work: "sync HTTP -> NATS -> warm Python -> HTTP, 32 connections, log = \"full\"",
+    measure: |bench| Box::pin(measure(bench)),
+};
+
+const CONNECTIONS: usize = 32;
+
+async fn measure(bench: &Bench) -> Result<Row> {
+    let front = Front::start(bench).await?;
+    let (node, load) = small::node(bench, CONNECTIONS).await?;
+    let floor_load = small::floor(&front, CONNECTIONS);
+    let floor = Side { load: &floor_load, roots: &front.roots() };
+    let value = Side { load: &load, roots: &[node.id()] };
+    let turns = Turns::take(bench, SPEC.id, floor, value, Pace::Closed).await?;
+    let (rate, floor_rate, rate_ratio) = turns.medians(|turn| turn.per_second);
+    let (p99, floor_p99, p99_ratio) = turns.medians(|turn| turn.p99);
+    let (cpu, floor_cpu, _) = turns.medians(|turn| turn.cpu_ms_per_unit);
+    Ok(Row {
+        id: SPEC.id,
+        work: SPEC.work,
+        figures: vec![
+            Figure {
+                what: "rate",
+                value: rate,
+                unit: "req/s",
+                floor: Some(floor_rate),
+                ratio: Some(rate_ratio),
+                target: Target::AtLeast(0.4),
+            },
+            Figure {
+                what: "p99",
+                value: p99,
+                unit: "ms",
+                floor: Some(floor_p99),
+                ratio: Some(p99_ratio),
+                target: Target::AtMost(3.0),
+            },
+            // the worst that is still good, not a ratio: CPU time hardly depends on who else is busy
+            Figure { what: "CPU", value: cpu, unit: "ms/req", floor: None, ratio: None, target: Target::AtMost(0.25) },
+        ],
+        cpu_ms_per_unit: Some(cpu),
+        floor_cpu_ms_per_unit: Some(floor_cpu),
+        noise: turns.noise,
+        note: format!("floor: axum -> core NATS -> bare responder; p50 {:.2} ms", turns.medians(|turn| turn.p50).0),
+    })
+}
