@@ -1,5 +1,7 @@
 //! Requests, synchronous and not: what a function gets of them, and what its caller gets back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
 use bytes::Bytes;
 use fnbus_tests::{Node, Project, eventually};
 use hyper::Request;
