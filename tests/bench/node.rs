@@ -93,6 +93,8 @@ impl Node {
             }
             sleep(Duration::from_millis(1)).await;
         }
+        // it ends if it has not, and then it has said why
+        self.running.stop();
         Err(format!("fnbus did not start; it said:\n{}", self.said()).into())
     }
 
