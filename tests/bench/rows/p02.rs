@@ -73,10 +73,11 @@ fn logged(node: &Node, calls: u64) -> Result<f64> {
         found = node
             .log()?
             .query_row("SELECT count(*) FROM attempt WHERE outcome = 'ok'", [], |row| row.get::<_, u64>(0))?;
-        if found == calls {
+        if found >= calls {
             break;
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    Ok(found as f64 / calls as f64 * 100.0)
+    // those that warmed it up are in the log too
+    Ok((found as f64 / calls as f64 * 100.0).min(100.0))
 }

@@ -46,7 +46,9 @@ async fn measure(bench: &Bench) -> Result<Row> {
     let (node, _) = Project::new(bench, &[("idle", code)], CONFIG)?.start().await?;
     // it has worked before it rests
     let expected = Expected { status: 200, body: Body::Is(r#"{"ok":true}"#.into()) };
-    node.load(8, "/call", b"{}", expected).fire(Until::Sent(1000), Pace::Closed).await?;
+    let load = node.load(8, "/call", b"{}", expected);
+    node.warm(&load, 1).await?;
+    load.fire(Until::Sent(1000), Pace::Closed).await?;
     node.accept(1000, "/later", b"{}").await?;
 
     let time = bench.pick(20, 3);
