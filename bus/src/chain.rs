@@ -86,8 +86,7 @@ pub struct End {
 
 fn follower(parent: &Event, delivery: RowId, position: u32, source: &str, kind: &str, data: Bytes) -> Event {
     let json = serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok();
-    let mut event = Event::new(source, kind, data);
-    event.id = EventId::following(parent.time, delivery, position);
+    let mut event = Event::with_id(EventId::following(parent.time, delivery, position), source, kind, data);
     event.datacontenttype = json.then(|| "application/json".into());
     event.correlation = Some(parent.correlation.clone().unwrap_or_else(|| parent.id.clone()));
     event.causation = Some(parent.id.clone());

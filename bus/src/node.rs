@@ -46,6 +46,8 @@ pub struct Settings {
     /// The port of our own server; none: any free one.
     pub nats_port: Option<u16>,
     pub keep: Keep,
+    /// Whether accepted events are copied to whoever listens.
+    pub tap: bool,
     /// The folder that relative paths of `file:` targets begin at.
     pub base: PathBuf,
     pub webhooks: Webhooks,
@@ -71,6 +73,7 @@ struct Inner {
     address: Address,
     caller: Caller,
     subjects: Arc<Subjects>,
+    tap: bool,
     /// Held as long as the bus lives: two buses never share a data folder.
     _folder: DataFolder,
 }
@@ -161,6 +164,7 @@ impl Bus {
                 nats,
                 address,
                 subjects,
+                tap: settings.tap,
                 _folder: folder,
             }),
         };
@@ -204,9 +208,9 @@ impl Bus {
     }
 
     async fn take(&self, event: Event, marks: Vec<Mark>) -> Result<Accepted, AcceptError> {
-        let copy = event.clone();
+        let copy = self.inner.tap.then(|| event.clone());
         let accepted = self.owner().accept(event, marks).await?;
-        if !accepted.duplicate {
+        if let Some(copy) = copy.filter(|_| !accepted.duplicate) {
             self.tap(&copy).await;
         }
         Ok(accepted)

@@ -2,9 +2,9 @@
 //! else. The log remembers ([`crate::log`]), the window allows ([`crate::window`]), the relay carries.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -33,9 +33,12 @@ use crate::{
 };
 
 /// Deliveries of one function on their way beyond its free slots: enough that a worker never waits for the next.
-const AHEAD: usize = 64;
+const AHEAD: usize = 256;
 /// Deliveries to one pipeline that are being made into runs at once.
 const RUNS: usize = 256;
+
+/// How long a begun attempt may go unwritten: for a crash in this time it has not begun, and is made again.
+const LINGER: Duration = Duration::from_millis(50);
 
 /// A handle to the decisions of this node; clones are cheap.
 #[derive(Clone)]
@@ -49,6 +52,8 @@ struct Inner {
     catalog: Arc<ArcSwap<Catalog>>,
     window: Mutex<Window>,
     namespace: Name,
+    /// Attempts that began and are not written yet.
+    begun: Mutex<BTreeSet<RowId>>,
     /// Who waits for the end of a delivery: synchronous calls of pipelines.
     waiting: Mutex<HashMap<i64, oneshot::Sender<Outcome>>>,
     /// Retries: when the next one is due, as far as is known.
@@ -74,6 +79,7 @@ impl Owner {
                 catalog,
                 namespace,
                 window: Mutex::default(),
+                begun: Mutex::default(),
                 waiting: Mutex::default(),
                 next_due: Mutex::default(),
                 wake: Notify::new(),
@@ -166,12 +172,32 @@ impl Owner {
                 answer = self.begin_unknown(claim).await?;
             }
             if let Begin::Run { attempt, .. } = answer {
-                let node = self.inner.node.clone();
-                self.log().post(move |tx| Ok(delivery::begin(tx, attempt, &node)?));
+                self.note_begun(attempt);
             }
             answers.push(answer);
         }
         Ok(answers)
+    }
+
+    /// Notes that an attempt began. Most end within a moment, and are then written once, with their outcome; the
+    /// others are written after [`LINGER`].
+    fn note_begun(&self, attempt: RowId) {
+        let first = {
+            let mut begun = lock(&self.inner.begun);
+            begun.insert(attempt);
+            begun.len() == 1
+        };
+        if first {
+            let inner = self.inner.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(LINGER).await;
+                let begun = std::mem::take(&mut *lock(&inner.begun));
+                if !begun.is_empty() {
+                    let node = inner.node.clone();
+                    inner.log.post(move |tx| Ok(begun.iter().try_for_each(|a| delivery::begin(tx, *a, &node))?));
+                }
+            });
+        }
     }
 
     fn begin_known(&self, claim: &Claim) -> Begin {
@@ -195,6 +221,7 @@ impl Owner {
         if !self.window().is_current(target, row, attempt, Instant::now()) {
             return Ok(Ended::Stale);
         }
+        lock(&self.inner.begun).remove(&attempt);
         let inner = self.inner.clone();
         let end = self.log().write(move |tx| {
             let catalog = inner.catalog.load();

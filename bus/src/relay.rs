@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Rows loaded and published at once: one lane's turn.
-const CHUNK: usize = 64;
+const CHUNK: usize = 256;
 /// How often leases and silent messages are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How often the stream is compared with what it acknowledged.

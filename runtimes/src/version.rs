@@ -256,7 +256,6 @@ mod tests {
             keep_alive: Duration::from_secs(1),
             retry: bus::retry::RetryPolicy::default(),
             chain: bus::catalog::Chain::default(),
-            chain: bus::catalog::Chain::default(),
             isolation: Isolation::Process,
         }
     }

@@ -240,7 +240,7 @@ async fn whoever_listens_on_nats_gets_a_copy_of_what_a_trigger_took() {
     use futures_util::StreamExt;
     let node = Project::new()
         .function("f", ECHO)
-        .config("[triggers.orders]\nhttp = 'POST /orders'\nmode = 'async'\nto = 'f'\n")
+        .config("[triggers.orders]\nhttp = 'POST /orders'\nmode = 'async'\nto = 'f'\n[bus]\ntap = true\n")
         .start()
         .await;
     let conf = node.read(".fnbus/nats/server.conf");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{DeadReason, Status, Tx, event, event::time, follow, run};
 use crate::{
@@ -166,15 +166,17 @@ pub(crate) fn end(
     dice: f64,
 ) -> rusqlite::Result<End> {
     let (delivery, n) = delivery_of(attempt.row());
-    // A `begin` that is still on its way must not be overtaken.
-    begin(tx, attempt, node)?;
-    let Some(current) = Current::read(tx, delivery)? else { return Ok(Ended::Stale.into()) };
-    if current.status != Status::Running || current.attempts != n || !close_attempt(tx, attempt, outcome)? {
+    let Some(mut current) = Current::read(tx, delivery)? else { return Ok(Ended::Stale.into()) };
+    if current.status == Status::Pending && current.attempts + 1 == n {
+        // It ended before its beginning was written: both are written now.
+        insert_attempt(tx, attempt, node, outcome)?;
+        current.attempts = n;
+    } else if current.status != Status::Running || current.attempts != n || !close_attempt(tx, attempt, outcome)? {
         return Ok(Ended::Stale.into());
     }
     let now = Utc::now();
     if outcome.ending.disposition() == Disposition::Done {
-        finish(tx, delivery, Status::Done, None, now)?;
+        finish_attempt(tx, delivery, n, Status::Done, None, now)?;
         return Ok(follow::ended(tx, &current, outcome, by, None)?.of(Ended::Final(Status::Done)));
     }
     let next = if outcome.ending == Ending::Lost {
@@ -194,13 +196,14 @@ pub(crate) fn end(
         Ok(wait) => {
             let retry_at = now + wait;
             tx.prepare_cached(
-                "UPDATE delivery SET status = 3, retry_at = ?2, publication = publication + 1 WHERE seq = ?1",
+                "UPDATE delivery SET status = 3, retry_at = ?2, publication = publication + 1, attempts = ?3 \
+                 WHERE seq = ?1",
             )?
-            .execute(params![delivery, retry_at.timestamp_micros()])?;
+            .execute(params![delivery, retry_at.timestamp_micros(), n])?;
             Ok(Ended::RetryAt(retry_at).into())
         }
         Err(reason) => {
-            finish(tx, delivery, Status::Dead, Some(reason), now)?;
+            finish_attempt(tx, delivery, n, Status::Dead, Some(reason), now)?;
             Ok(follow::ended(tx, &current, outcome, by, Some(reason))?.of(Ended::Final(Status::Dead)))
         }
     }
@@ -268,32 +271,73 @@ fn lost(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<u32> {
 
 /// Writes the outcome into its open attempt; false when the attempt is not open or not this one.
 fn close_attempt(tx: &Tx<'_>, attempt: RowId, outcome: &Outcome) -> rusqlite::Result<bool> {
+    const CLOSE: &str = "UPDATE attempt SET invocation = :invocation, version = :version, started = :started, \
+        queue_us = :queue, start_us = :start, init_us = :init, run_us = :run, cold = :cold, outcome = :outcome, \
+        output = :output, error = :error, log = :log, ended = :ended \
+        WHERE id = :id AND born = :born AND outcome IS NULL";
+    write_outcome(tx, CLOSE, attempt, None, outcome).map(|changed| changed == 1)
+}
+
+/// Writes an attempt that is over already.
+fn insert_attempt(tx: &Tx<'_>, attempt: RowId, node: &str, outcome: &Outcome) -> rusqlite::Result<()> {
+    const INSERT: &str = "INSERT INTO attempt (id, born, node, invocation, version, started, queue_us, start_us, \
+        init_us, run_us, cold, outcome, output, error, log, ended) VALUES (:id, :born, :node, :invocation, :version, \
+        :started, :queue, :start, :init, :run, :cold, :outcome, :output, :error, :log, :ended)";
+    write_outcome(tx, INSERT, attempt, Some(node), outcome).map(|_| ())
+}
+
+fn write_outcome(
+    tx: &Tx<'_>,
+    sql: &str,
+    attempt: RowId,
+    node: Option<&str>,
+    outcome: &Outcome,
+) -> rusqlite::Result<usize> {
     let error = outcome.fault.as_ref().and_then(|fault| serde_json::to_string(fault).ok());
     let times = outcome.times;
-    let changed = tx
-        .prepare_cached(
-            "UPDATE attempt SET invocation = :invocation, version = :version, started = :started, queue_us = :queue, start_us = :start, \
-             init_us = :init, run_us = :run, cold = :cold, outcome = :outcome, output = :output, error = :error, \
-             log = :log, ended = :ended WHERE id = :id AND born = :born AND outcome IS NULL",
-        )?
-        .execute(named_params! {
-            ":id": attempt.row(),
-            ":born": attempt.born().0,
-            ":invocation": outcome.request_id,
-            ":version": outcome.version,
-            ":started": outcome.started.timestamp_micros(),
-            ":queue": times.queue.as_micros() as i64,
-            ":start": times.start.as_micros() as i64,
-            ":init": times.init.as_micros() as i64,
-            ":run": times.run.as_micros() as i64,
-            ":cold": start_number(outcome.start),
-            ":outcome": outcome.ending.as_str(),
-            ":output": &outcome.output[..],
-            ":error": error,
-            ":log": (!outcome.log.is_empty()).then_some(&outcome.log),
-            ":ended": Utc::now().timestamp_micros(),
-        })?;
-    Ok(changed == 1)
+    let mut statement = tx.prepare_cached(sql)?;
+    if let Some(node) = node {
+        let index = statement.parameter_index(":node")?.unwrap_or_default();
+        statement.raw_bind_parameter(index, node)?;
+    }
+    let values: [(&str, &dyn rusqlite::ToSql); 15] = [
+        (":id", &attempt.row()),
+        (":born", &attempt.born().0),
+        (":invocation", &outcome.request_id),
+        (":version", &outcome.version),
+        (":started", &outcome.started.timestamp_micros()),
+        (":queue", &(times.queue.as_micros() as i64)),
+        (":start", &(times.start.as_micros() as i64)),
+        (":init", &(times.init.as_micros() as i64)),
+        (":run", &(times.run.as_micros() as i64)),
+        (":cold", &start_number(outcome.start)),
+        (":outcome", &outcome.ending.as_str()),
+        (":output", &&outcome.output[..]),
+        (":error", &error),
+        (":log", &(!outcome.log.is_empty()).then_some(&outcome.log)),
+        (":ended", &Utc::now().timestamp_micros()),
+    ];
+    for (name, value) in values {
+        let index = statement.parameter_index(name)?.unwrap_or_default();
+        statement.raw_bind_parameter(index, value)?;
+    }
+    statement.raw_execute()
+}
+
+/// Ends a delivery with the attempt that ended it.
+fn finish_attempt(
+    tx: &Tx<'_>,
+    delivery: i64,
+    n: u32,
+    status: Status,
+    reason: Option<DeadReason>,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE delivery SET status = ?2, reason = ?3, ended = ?4, retry_at = NULL, attempts = ?5 WHERE seq = ?1",
+    )?
+    .execute(params![delivery, status, reason.map(DeadReason::as_str), now.timestamp_micros(), n])?;
+    Ok(())
 }
 
 pub(crate) fn finish(
@@ -434,14 +478,7 @@ pub(crate) fn close_open(tx: &Tx<'_>, delivery: i64, outcome: &Outcome) -> rusql
 
 /// Writes an attempt that is over already.
 pub(crate) fn insert_closed(tx: &Tx<'_>, row: i64, node: &str, outcome: &Outcome) -> rusqlite::Result<()> {
-    let attempt = RowId::new(Born::now(), row);
-    tx.prepare_cached("INSERT INTO attempt (id, born, node) VALUES (?1, ?2, ?3)")?.execute(params![
-        row,
-        attempt.born().0,
-        node
-    ])?;
-    close_attempt(tx, attempt, outcome)?;
-    Ok(())
+    insert_attempt(tx, RowId::new(Born::now(), row), node, outcome)
 }
 
 /// The body of a delivery's event.
