@@ -38,7 +38,7 @@ const AHEAD: usize = 256;
 const RUNS: usize = 256;
 
 /// How long a begun attempt may go unwritten: for a crash in this time it has not begun, and is made again.
-const LINGER: Duration = Duration::from_millis(50);
+const LINGER: Duration = Duration::from_millis(5);
 
 /// A handle to the decisions of this node; clones are cheap.
 #[derive(Clone)]
