@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::{client::*, harness::*};
 
 /// A bootstrap of a few lines with Python's standard library alone, as on AWS.
-const PYTHON: &str = r#"#!/usr/bin/env python3
+pub(crate) const PYTHON: &str = r#"#!/usr/bin/env python3
 import http.client, json, os
 api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
 base = "/2018-06-01/runtime/invocation/"
@@ -149,9 +149,8 @@ async fn a_response_that_is_cut_short_is_an_answer_that_cannot_be_used() {
     let played = Played::new(LONG).await;
     let (running, id) = invoked(&played).await;
     let head = format!("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc", response(&id));
-    if let Some(answer) = played.raw(head.as_bytes(), true).await {
-        assert_eq!(answer.kind(), (400, "TruncatedHTTPRequest".into()));
-    }
+    let answer = played.raw(head.as_bytes(), true).await.unwrap();
+    assert_eq!(answer.kind(), (400, "TruncatedHTTPRequest".into()));
     let outcome = running.await.unwrap();
     assert_eq!((outcome.ending, kind(&outcome)), (Ending::BadOutput, "Runtime.TruncatedResponse"));
 }
