@@ -99,6 +99,7 @@ fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problem
     let Err(error) = function.check_code() else { return };
     let (key, advice) = match &error {
         CodeError::NoHandler { .. } => ("handler", format!("add the file, or set `handler` in [functions.{name}]")),
+        CodeError::NotExecutable { file } => ("handler", format!("run: chmod +x {}", file.display())),
         CodeError::NoFolder { .. } => ("code", format!("make the folder, or set `code` in [functions.{name}]")),
         _ => ("code", "name the folder that the file is in".to_owned()),
     };
@@ -111,7 +112,9 @@ fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problem
         CodeError::NoHandler { tried } => {
             format!("the handler of `{name}` is missing: there is no {} in `{code}`", tried.join(" or "))
         }
+        CodeError::NotExecutable { .. } => format!("the handler of `{name}` is not executable"),
         other => format!("`{name}`: {other}"),
     };
-    problems.record(Problem::new(span, message).label("not found").advice(advice));
+    let label = if matches!(error, CodeError::NotExecutable { .. }) { "cannot be run" } else { "not found" };
+    problems.record(Problem::new(span, message).label(label).advice(advice));
 }

@@ -192,7 +192,7 @@ fn words_that_are_not_there() {
     assert_snapshot!(report(
         r#"
 [functions.price]
-runtime = "node"
+runtime = "wasm"
 isolation = "sandbox"
 [triggers.orders]
 http = "GET /orders"

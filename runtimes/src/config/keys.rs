@@ -27,8 +27,13 @@ pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
         keys: vec![
             Key::new("runtime", Shape::word::<RuntimeKind>(), "What the code is written for.").required(),
             Key::new("code", Shape::Path, "The folder with the code; else the one of the function's name."),
-            Key::new("handler", Shape::Text("module.function"), "Where a call begins: `module.function`.")
-                .default(default.handler),
+            Key::new(
+                "handler",
+                Shape::Text("where a call begins"),
+                "Where a call begins: `module.function` in python (app.handler unless set), `file.export` in node \
+                 (index.handler), a program in the code folder for provided (bootstrap), a program and its arguments for \
+                 command.",
+            ),
             Key::new("env", Shape::map("VARIABLE", env), "Environment variables of the function."),
             Key::new("timeout", Shape::Duration, "An invocation that takes longer is stopped.")
                 .default(duration_text(default.timeout)),

@@ -13,6 +13,7 @@ use bus::{
 };
 
 use super::{EnvValue, FunctionConfig, RuntimeKind, keys};
+use crate::command;
 
 impl FunctionConfig {
     pub fn section() -> &'static Section {
@@ -26,7 +27,7 @@ impl FunctionConfig {
         let code = reader.get_or("code", PathBuf::from(name.as_str()));
         let default = Self::new(runtime.unwrap_or(RuntimeKind::Python), base.join(code));
         let config = Self {
-            handler: read_handler(&reader).unwrap_or(default.handler),
+            handler: read_handler(&reader, default.runtime).unwrap_or(default.handler),
             env: read_env(&reader, base),
             timeout: reader.get_or("timeout", default.timeout),
             memory: reader.get_or("memory", default.memory),
@@ -48,20 +49,56 @@ impl FunctionConfig {
             let text = format!("is {}, more than `concurrency` allows ({})", config.warm, config.concurrency);
             reader.refuse("warm", &Wrong::of_key(text).advice("lower `warm` or raise `concurrency`").label("too many"));
         }
+        if config.runtime == RuntimeKind::Command && config.warm > 0 {
+            let wrong = Wrong::of_key("has no effect on a command, which is started for each invocation");
+            reader.refuse("warm", &wrong.advice("take it out").label("nothing to keep"));
+        }
         reader.finish();
         runtime.map(|_| config)
     }
 }
 
-fn read_handler(reader: &Reader<'_>) -> Option<String> {
+/// None where there is none, and where it is wrong.
+fn read_handler(reader: &Reader<'_>, runtime: RuntimeKind) -> Option<String> {
+    if runtime == RuntimeKind::Command && !reader.has("handler") {
+        let problem = Problem::new(reader.at(), format!("{} has no `handler`", reader.title()));
+        reader.problem(problem.label("which program?").advice("name it: handler = \"./report.sh --daily\""));
+    }
     let field = reader.field("handler")?;
     let handler: String = field.read()?;
-    let good = handler.rsplit_once('.').is_some_and(|(module, function)| {
-        is_identifier(function) && module.split(['.', '/']).all(|part| !part.is_empty() && !part.contains('\0'))
-    });
+    let parts = |path: &str, between: &[char]| path.split(between).all(|part| !part.is_empty());
+    let (good, label, advice) = match runtime {
+        RuntimeKind::Python => (
+            handler
+                .rsplit_once('.')
+                .is_some_and(|(module, function)| is_identifier(function) && parts(module, &['.', '/'])),
+            "not module.function",
+            "write the module and the function in it: \"app.handler\" is `handler` in app.py",
+        ),
+        RuntimeKind::Node => (
+            handler
+                .rsplit('/')
+                .next()
+                .and_then(|last| last.split_once('.'))
+                .is_some_and(|(file, export)| !file.is_empty() && parts(export, &['.']))
+                && !handler.split('/').any(|part| part == ".."),
+            "not file.export",
+            "write the file and what it exports: \"index.handler\" is `handler` of index.js, index.mjs or index.cjs",
+        ),
+        RuntimeKind::Provided => (
+            !handler.is_empty() && !handler.starts_with('/') && !handler.split('/').any(|part| part == ".."),
+            "not a file in the code folder",
+            "name an executable file in the code folder, such as \"bootstrap\"",
+        ),
+        RuntimeKind::Command => (
+            command::words(&handler).is_some(),
+            "not a command line",
+            "write a program and its arguments, such as \"./report.sh --daily\", and close every quote",
+        ),
+    };
+    let good = good && !handler.contains('\0');
     if !good {
-        let wrong = Wrong::sentence(format!("`{handler}` is not a handler")).label("not module.function");
-        field.wrong(&wrong.advice("write the module and the function in it: \"app.handler\" is `handler` in app.py"));
+        field.wrong(&Wrong::sentence(format!("`{handler}` is not a handler")).label(label).advice(advice));
     }
     good.then_some(handler)
 }
