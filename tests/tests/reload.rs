@@ -138,6 +138,7 @@ async fn a_second_signal_ends_it_now_and_what_ran_runs_again_later() {
     let mut node = gated().await;
     let id = node.accepted("/jobs", "").await;
     node.lines_of("began", 1).await;
+    node.event_is(&id, "running").await;
     node.signal(Signal::INT);
     node.says("draining").await;
     node.signal(Signal::INT);
