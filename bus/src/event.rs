@@ -85,6 +85,18 @@ pub enum Meta {
     #[default]
     None,
     Http(Box<HttpMeta>),
+    Cron(Box<CronMeta>),
+}
+
+/// A time of a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CronMeta {
+    /// The time it was planned for, whenever it ran.
+    pub slot: DateTime<Utc>,
+    /// The same in local time, with its offset.
+    pub local: String,
+    /// The zone of the schedule.
+    pub zone: String,
 }
 
 /// An HTTP request as it was received.

@@ -252,13 +252,11 @@ impl Sink for Bus {
 
 impl Ledger for Bus {
     async fn accept_marked(&self, event: Option<Event>, marks: Vec<Mark>) -> Result<Option<Accepted>, AcceptError> {
-        match event {
-            Some(event) => self.take(event, marks).await.map(Some),
-            None => {
-                self.log().write(move |tx| Ok::<_, LogError>(mark::write(tx, &marks)?)).await?;
-                Ok(None)
-            }
+        if let Some(event) = event {
+            return self.take(event, marks).await.map(Some);
         }
+        self.log().write(move |tx| Ok::<_, LogError>(mark::write(tx, &marks)?)).await?;
+        Ok(None)
     }
 
     async fn marks(&self, trigger: &Name) -> Result<BTreeMap<String, String>, AcceptError> {

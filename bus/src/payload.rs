@@ -12,6 +12,7 @@ use std::{
 
 use base64::{display::Base64Display, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use chrono::SecondsFormat;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ pub enum Format {
     HttpV2,
     /// The event in CloudEvents' JSON format.
     CloudEvent,
+    /// EventBridge's scheduled event, from an event of a schedule.
+    Scheduled,
 }
 
 impl Format {
@@ -40,11 +43,13 @@ impl Format {
             Self::Body => "body",
             Self::HttpV2 => "http_v2",
             Self::CloudEvent => "cloudevent",
+            Self::Scheduled => "scheduled",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Body, Self::HttpV2, Self::CloudEvent].into_iter().find(|format| format.as_str() == text)
+        const ALL: [Format; 4] = [Format::Body, Format::HttpV2, Format::CloudEvent, Format::Scheduled];
+        ALL.into_iter().find(|format| format.as_str() == text)
     }
 }
 
@@ -69,7 +74,7 @@ pub struct Payload {
     pub form: Form,
 }
 
-/// Renders one event. Never fails: an event without HTTP facts has no HTTP shape and is given as its data.
+/// Renders one event. Never fails: an event without the facts of a shape has no such shape and is given as its data.
 pub fn render(event: &Event, format: Format) -> Payload {
     match (format, &event.meta) {
         (Format::HttpV2, Meta::Http(meta)) => {
@@ -82,7 +87,12 @@ pub fn render(event: &Event, format: Format) -> Payload {
             cloudevent::json::write(event, &mut json);
             Payload { bytes: json.into(), form: Form::Json }
         }
-        (Format::Body | Format::HttpV2, _) => {
+        (Format::Scheduled, Meta::Cron(_)) => {
+            let mut json = Vec::with_capacity(384);
+            scheduled(event, &mut json);
+            Payload { bytes: json.into(), form: Form::Json }
+        }
+        (Format::Body | Format::HttpV2 | Format::Scheduled, _) => {
             Payload { bytes: event.data.clone(), form: form_of(event.datacontenttype.as_deref()) }
         }
     }
@@ -109,6 +119,23 @@ pub fn is_text(media_type: &str) -> bool {
 
 /// The account of every request: there is one bus and nobody to bill.
 const ACCOUNT: &str = "000000000000";
+/// The region of every event, as functions read it in `AWS_REGION`.
+const REGION: &str = "us-east-1";
+
+fn scheduled(event: &Event, to: &mut Vec<u8>) {
+    raw(to, r#"{"version":"0","id":"#);
+    string(to, &event.id.to_string());
+    raw(to, r#","detail-type":"Scheduled Event","source":"aws.events","account":""#);
+    raw(to, ACCOUNT);
+    let time = event.time.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let _ = write!(to, "\",\"time\":\"{time}\",\"region\":\"{REGION}\",\"resources\":[\"");
+    let _ = write!(to, "arn:aws:events:{REGION}:{ACCOUNT}:rule/{}\"],\"detail\":{{}}}}", name_of(event));
+}
+
+/// What AWS would call the source: our trigger. A name needs no escapes.
+fn name_of(event: &Event) -> &str {
+    event.trigger.as_ref().map_or("fnbus", |trigger| trigger.as_str())
+}
 
 fn http_v2(event: &Event, meta: &HttpMeta, to: &mut Vec<u8>) {
     raw(to, r#"{"version":"2.0","routeKey":"#);
@@ -139,7 +166,7 @@ fn request_context(event: &Event, meta: &HttpMeta, to: &mut Vec<u8>) {
     raw(to, r#","requestContext":{"accountId":""#);
     raw(to, ACCOUNT);
     raw(to, r#"","apiId":"#);
-    string(to, event.trigger.as_ref().map_or("fnbus", |trigger| trigger.as_str()));
+    string(to, name_of(event));
     raw(to, r#","domainName":"#);
     string(to, domain);
     raw(to, r#","domainPrefix":"#);
@@ -400,6 +427,24 @@ mod tests {
     fn an_event_without_http_facts_is_given_as_its_data() {
         let event = Event::new("/a", "b", "c");
         assert_eq!(render(&event, Format::HttpV2).bytes, "c");
+    }
+
+    #[test]
+    fn a_slot_is_rendered_as_a_scheduled_event() {
+        let mut event = Event::new("/shop/nightly", "cron.tick", "");
+        event.time = "2026-03-08T07:00:00Z".parse().unwrap();
+        event.id = crate::EventId::foreign("2026-03-08T07:00:00Z");
+        event.trigger = "nightly".parse().ok();
+        let (local, zone) = ("2026-03-08T03:00:00-04:00".to_owned(), "America/New_York".to_owned());
+        event.meta = Meta::Cron(Box::new(crate::event::CronMeta { slot: event.time, local, zone }));
+        assert_eq!(
+            rendered(&event, Format::Scheduled),
+            json!({
+                "version": "0", "id": "2026-03-08T07:00:00Z", "detail-type": "Scheduled Event", "source": "aws.events",
+                "account": "000000000000", "time": "2026-03-08T07:00:00Z", "region": "us-east-1",
+                "resources": ["arn:aws:events:us-east-1:000000000000:rule/nightly"], "detail": {},
+            })
+        );
     }
 
     #[test]

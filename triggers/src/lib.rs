@@ -7,5 +7,14 @@
 pub mod config;
 /// HTTP requests, answered by functions or taken as events.
 pub mod http;
+/// Times of a schedule.
+pub mod cron;
+/// The triggers that run by themselves.
+mod running;
+/// What a running trigger tells of itself.
+mod status;
 /// What a function gets of a trigger's event.
 pub mod payload;
+
+pub use running::Running;
+pub use status::Status;
