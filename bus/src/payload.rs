@@ -13,12 +13,12 @@ use std::{
 use base64::{display::Base64Display, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use chrono::SecondsFormat;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     cloudevent,
-    event::{Event, HttpMeta, Meta, is_json},
+    event::{Event, FileChange, FileMeta, HttpMeta, Meta, is_json},
 };
 
 /// The shape of a payload, as decided when the event was matched.
@@ -34,6 +34,8 @@ pub enum Format {
     CloudEvent,
     /// EventBridge's scheduled event, from an event of a schedule.
     Scheduled,
+    /// S3's notification, from an event of a file.
+    S3,
 }
 
 impl Format {
@@ -44,11 +46,12 @@ impl Format {
             Self::HttpV2 => "http_v2",
             Self::CloudEvent => "cloudevent",
             Self::Scheduled => "scheduled",
+            Self::S3 => "s3",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        const ALL: [Format; 4] = [Format::Body, Format::HttpV2, Format::CloudEvent, Format::Scheduled];
+        const ALL: [Format; 5] = [Format::Body, Format::HttpV2, Format::CloudEvent, Format::Scheduled, Format::S3];
         ALL.into_iter().find(|format| format.as_str() == text)
     }
 }
@@ -92,7 +95,12 @@ pub fn render(event: &Event, format: Format) -> Payload {
             scheduled(event, &mut json);
             Payload { bytes: json.into(), form: Form::Json }
         }
-        (Format::Body | Format::HttpV2 | Format::Scheduled, _) => {
+        (Format::S3, Meta::File(meta)) => {
+            let mut json = Vec::with_capacity(1024);
+            s3(event, meta, &mut json);
+            Payload { bytes: json.into(), form: Form::Json }
+        }
+        (Format::Body | Format::HttpV2 | Format::Scheduled | Format::S3, _) => {
             Payload { bytes: event.data.clone(), form: form_of(event.datacontenttype.as_deref()) }
         }
     }
@@ -130,6 +138,45 @@ fn scheduled(event: &Event, to: &mut Vec<u8>) {
     let time = event.time.to_rfc3339_opts(SecondsFormat::Secs, true);
     let _ = write!(to, "\",\"time\":\"{time}\",\"region\":\"{REGION}\",\"resources\":[\"");
     let _ = write!(to, "arn:aws:events:{REGION}:{ACCOUNT}:rule/{}\"],\"detail\":{{}}}}", name_of(event));
+}
+
+/// A notification of one record; beside what S3 says, `fnbus` has the path to open and what happened.
+fn s3(event: &Event, meta: &FileMeta, to: &mut Vec<u8>) {
+    let name = match meta.change {
+        FileChange::Created | FileChange::Modified => "ObjectCreated:Put",
+        FileChange::Renamed => "ObjectCreated:Copy",
+        FileChange::Removed => "ObjectRemoved:Delete",
+    };
+    let time = event.time.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let bucket = name_of(event);
+    let _ = write!(to, r#"{{"Records":[{{"eventVersion":"2.1","eventSource":"aws:s3","awsRegion":"{REGION}""#);
+    let _ = write!(to, r#","eventTime":"{time}","eventName":"{name}","userIdentity":{{"principalId":"fnbus"}}"#);
+    raw(to, r#","requestParameters":{"sourceIPAddress":"127.0.0.1"},"responseElements":{"x-amz-request-id":"#);
+    string(to, &event.id.to_string());
+    raw(to, r#","x-amz-id-2":"#);
+    string(to, &event.id.to_string());
+    let _ =
+        write!(to, r#"}},"s3":{{"s3SchemaVersion":"1.0","configurationId":"{bucket}","bucket":{{"name":"{bucket}""#);
+    let _ = write!(to, r#","ownerIdentity":{{"principalId":"fnbus"}},"arn":"arn:aws:s3:::{bucket}"}},"object":{{"#);
+    let _ = write!(to, r#""key":"{}""#, s3_key(&meta.key));
+    if meta.change != FileChange::Removed {
+        let _ = write!(to, r#","size":{},"eTag":"{}""#, meta.size, meta.etag);
+    }
+    let _ =
+        write!(to, r#","sequencer":"{}"}}}},"fnbus":{{"change":"{}","path":"#, meta.sequencer, meta.change.as_str());
+    string(to, &meta.path);
+    if let Some(from) = &meta.from {
+        raw(to, r#","from":"#);
+        string(to, from);
+    }
+    raw(to, "}}]}");
+}
+
+/// A key as S3 writes it into notifications: encoded as in a form, slashes untouched.
+fn s3_key(key: &str) -> String {
+    const ENCODED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'*').remove(b'_').remove(b'/').remove(b' ');
+    utf8_percent_encode(key, ENCODED).to_string().replace(' ', "+")
 }
 
 /// What AWS would call the source: our trigger. A name needs no escapes.
@@ -445,6 +492,40 @@ mod tests {
                 "resources": ["arn:aws:events:us-east-1:000000000000:rule/nightly"], "detail": {},
             })
         );
+    }
+
+    fn file(change: FileChange) -> Event {
+        let mut event = Event::new("/shop/inbox", format!("file.{}", change.as_str()), "");
+        event.time = "2026-03-08T07:00:00.5Z".parse().unwrap();
+        event.id = crate::EventId::foreign("in/a b+ü.csv@1.2.3");
+        event.trigger = "inbox".parse().ok();
+        event.meta = Meta::File(Box::new(FileMeta {
+            change,
+            path: "/srv/in/a b+ü.csv".to_owned(),
+            key: "in/a b+ü.csv".to_owned(),
+            from: None,
+            size: 2,
+            modified: event.time,
+            etag: "1-2-3".to_owned(),
+            sequencer: "0F".to_owned(),
+        }));
+        event
+    }
+
+    #[test]
+    fn a_file_is_rendered_as_an_s3_notification() {
+        let record = &rendered(&file(FileChange::Created), Format::S3)["Records"][0];
+        assert_eq!(record["eventName"], "ObjectCreated:Put");
+        assert_eq!(
+            (&record["eventSource"], &record["eventTime"]),
+            (&json!("aws:s3"), &json!("2026-03-08T07:00:00.500Z"))
+        );
+        assert_eq!(record["s3"]["bucket"]["name"], "inbox");
+        let object = json!({ "key": "in/a+b%2B%C3%BC.csv", "size": 2, "eTag": "1-2-3", "sequencer": "0F" });
+        assert_eq!(record["s3"]["object"], object);
+        assert_eq!(record["fnbus"], json!({ "change": "created", "path": "/srv/in/a b+ü.csv" }));
+        let removed = &rendered(&file(FileChange::Removed), Format::S3)["Records"][0];
+        assert_eq!(removed["s3"]["object"], json!({ "key": "in/a+b%2B%C3%BC.csv", "sequencer": "0F" }));
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! `[http]` and `[triggers.NAME]`: what turns the world into events.
 
 mod cron;
+mod file;
 mod http;
 mod keys;
 mod kind;
 mod reading;
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use bus::{Target, config::Word, sink::LogMode};
+use bus::{Target, config::Word, event::FileChange, sink::LogMode};
 
-use crate::{cron::Expression, http::route::RoutePath};
+use crate::{cron::Expression, file::Pattern, http::route::RoutePath};
 
 pub use cron::Zone;
 
@@ -43,6 +44,7 @@ pub struct TriggerConfig {
 pub enum TriggerKind {
     Http(HttpTrigger),
     Cron(CronTrigger),
+    File(FileTrigger),
     Event(EventTrigger),
 }
 
@@ -101,6 +103,21 @@ pub enum Missed {
     All,
     /// They are left out.
     None,
+}
+
+/// `file = "inbox/*.csv"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileTrigger {
+    /// At least one.
+    pub patterns: Vec<Pattern>,
+    /// What is told.
+    pub on: Vec<FileChange>,
+    /// A file is finished when nothing about it changed for so long.
+    pub settle: Duration,
+    /// The content goes with the event.
+    pub body: bool,
+    /// The folder of the config file: paths are told from there.
+    pub base: PathBuf,
 }
 
 impl Word for Overlap {

@@ -9,6 +9,8 @@ pub mod config;
 pub mod http;
 /// Times of a schedule.
 pub mod cron;
+/// Files that come, change and go.
+pub mod file;
 /// The triggers that run by themselves.
 mod running;
 /// What a running trigger tells of itself.

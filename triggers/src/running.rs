@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bus::{Bus, Name};
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{TriggerConfig, TriggerKind},
     cron::Cron,
+    file::Files,
     status::{Live, Status},
 };
 
@@ -33,8 +34,15 @@ const AGAIN: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Running {
     bus: Bus,
-    wanted: Arc<watch::Sender<BTreeMap<Name, TriggerKind>>>,
+    wanted: Arc<watch::Sender<Wanted>>,
     live: Arc<Mutex<HashMap<Name, Live>>>,
+}
+
+/// What shall run, and since when.
+#[derive(Default, Clone)]
+struct Wanted {
+    triggers: BTreeMap<Name, TriggerKind>,
+    since: Option<SystemTime>,
 }
 
 /// A trigger whose task runs.
@@ -52,7 +60,8 @@ impl Running {
     /// What shall run from now on. Those that others serve, `http` and `event`, are passed over.
     pub fn configure(&self, triggers: &BTreeMap<Name, TriggerConfig>) {
         let ours = triggers.iter().filter(|(_, trigger)| runs(&trigger.kind));
-        self.wanted.send_replace(ours.map(|(name, trigger)| (name.clone(), trigger.kind.clone())).collect());
+        let triggers = ours.map(|(name, trigger)| (name.clone(), trigger.kind.clone())).collect();
+        self.wanted.send_replace(Wanted { triggers, since: Some(SystemTime::now()) });
     }
 
     /// What a trigger tells of itself; nothing when it does not run.
@@ -81,7 +90,8 @@ impl Running {
     }
 
     /// Tells to end what is no longer wanted, and starts what is wanted and not there.
-    fn adjust(&self, want: &BTreeMap<Name, TriggerKind>, tasks: &mut HashMap<Name, Task>, set: &mut JoinSet<()>) {
+    fn adjust(&self, wanted: &Wanted, tasks: &mut HashMap<Name, Task>, set: &mut JoinSet<()>) {
+        let want = &wanted.triggers;
         for (name, task) in tasks.iter() {
             if want.get(name) != Some(&task.kind) {
                 task.stop.cancel();
@@ -93,10 +103,17 @@ impl Running {
             if tasks.contains_key(name) {
                 continue;
             }
-            let live = Live::default();
-            let stop = CancellationToken::new();
-            let id = set.spawn(kept(self.clone(), name.clone(), kind.clone(), live.clone(), stop.clone())).id();
-            self.lives().insert(name.clone(), live);
+            let one = One {
+                bus: self.bus.clone(),
+                trigger: name.clone(),
+                kind: kind.clone(),
+                since: wanted.since.unwrap_or_else(SystemTime::now),
+                live: Live::default(),
+                stop: CancellationToken::new(),
+            };
+            self.lives().insert(name.clone(), one.live.clone());
+            let stop = one.stop.clone();
+            let id = set.spawn(one.kept()).id();
             tasks.insert(name.clone(), Task { kind: kind.clone(), stop, id });
         }
     }
@@ -109,7 +126,7 @@ impl Running {
 /// Whether a trigger has a task of its own.
 fn runs(kind: &TriggerKind) -> bool {
     match kind {
-        TriggerKind::Cron(_) => true,
+        TriggerKind::Cron(_) | TriggerKind::File(_) => true,
         TriggerKind::Http(_) | TriggerKind::Event(_) => false,
     }
 }
@@ -122,26 +139,41 @@ fn forget(tasks: &mut HashMap<Name, Task>, ended: &Result<(Id, ()), JoinError>) 
     tasks.retain(|_, task| task.id != id);
 }
 
-/// Runs one trigger until it is told to end, again when it breaks down.
-async fn kept(running: Running, name: Name, kind: TriggerKind, live: Live, stop: CancellationToken) {
-    loop {
-        let one = one(running.bus.clone(), name.clone(), kind.clone(), live.clone(), stop.clone());
-        if AssertUnwindSafe(one).catch_unwind().await.is_ok() {
-            return;
-        }
-        tracing::error!(trigger = %name, "the trigger broke down; it is started again");
-        live.state("broke down");
-        tokio::select! {
-            () = sleep(AGAIN) => {}
-            () = stop.cancelled() => return,
-        }
-    }
+/// One trigger to run.
+#[derive(Clone)]
+struct One {
+    bus: Bus,
+    trigger: Name,
+    kind: TriggerKind,
+    /// When it was asked for.
+    since: SystemTime,
+    live: Live,
+    stop: CancellationToken,
 }
 
-async fn one(bus: Bus, trigger: Name, kind: TriggerKind, live: Live, stop: CancellationToken) {
-    let source: Arc<str> = format!("/{}/{trigger}", bus.subjects().namespace()).into();
-    match kind {
-        TriggerKind::Cron(config) => Cron { sink: bus, trigger, source, config, live }.run(stop).await,
-        TriggerKind::Http(_) | TriggerKind::Event(_) => {}
+impl One {
+    /// Runs it until it is told to end, again when it breaks down.
+    async fn kept(self) {
+        loop {
+            if AssertUnwindSafe(self.clone().run()).catch_unwind().await.is_ok() {
+                return;
+            }
+            tracing::error!(trigger = %self.trigger, "the trigger broke down; it is started again");
+            self.live.state("broke down");
+            tokio::select! {
+                () = sleep(AGAIN) => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn run(self) {
+        let Self { bus, trigger, kind, since, live, stop } = self;
+        let source: Arc<str> = format!("/{}/{trigger}", bus.subjects().namespace()).into();
+        match kind {
+            TriggerKind::Cron(config) => Cron { sink: bus, trigger, source, config, live }.run(stop).await,
+            TriggerKind::File(config) => Files { sink: bus, trigger, source, config, since, live }.run(stop).await,
+            TriggerKind::Http(_) | TriggerKind::Event(_) => {}
+        }
     }
 }

@@ -111,7 +111,7 @@ impl Config {
             log: LogConfig::read(file.table("log")),
             http: HttpConfig::read(file.table("http")),
             functions: named(&file, "functions", |name, reader| FunctionConfig::read(name, reader, base)),
-            triggers: named(&file, "triggers", |_, reader| TriggerConfig::read(reader, timezone)),
+            triggers: named(&file, "triggers", |_, reader| TriggerConfig::read(reader, base, timezone)),
             pipelines: named(&file, "pipelines", |_, reader| PipelineConfig::read(reader)),
         };
         file.finish();

@@ -213,6 +213,24 @@ to = "price"
 }
 
 #[test]
+fn patterns_of_files() {
+    assert_snapshot!(report(
+        r#"
+[functions.price]
+runtime = "python"
+[triggers.one]
+file = ["inbox/[a", "inbox/", "", "price"]
+to = "price"
+[triggers.two]
+file = "inbox/*.csv"
+on = ["created", "delete"]
+settle = 5
+to = "price"
+"#
+    ));
+}
+
+#[test]
 fn words_that_are_not_there() {
     assert_snapshot!(report(
         r#"
@@ -311,8 +329,8 @@ to = "price"
 [triggers.none]
 to = "price"
 [triggers.nightly]
-file = "inbox/*.csv"
-settle = "1s"
+queue = "nats:payments.>"
+batch = { size = 10 }
 to = "price"
 "#
     ));

@@ -52,6 +52,10 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
                     next.map_or("never".to_owned(), |next| shown(next.with_timezone(&cron.zone.0).fixed_offset()));
                 later.push(format!("cron: {name} -> {}, next {next}", to.join(", ")));
             }
+            TriggerKind::File(file) => {
+                let patterns: Vec<&str> = file.patterns.iter().map(triggers::file::Pattern::as_str).collect();
+                later.push(format!("file: {name} -> {}, watches {}", to.join(", "), patterns.join(", ")));
+            }
             TriggerKind::Event(event) => {
                 if let Some(kind) = event.attributes.get("type").and_then(|kinds| kinds.first()) {
                     if !routes {

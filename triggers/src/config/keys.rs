@@ -4,10 +4,11 @@ use std::sync::LazyLock;
 
 use bus::{
     config::{Key, Section, Shape, Word, duration_text, size_text},
+    event::FileChange,
     sink::LogMode,
 };
 
-use super::{HttpConfig, Missed, Mode, Overlap, PayloadKey, cron::MISSED_WITHIN};
+use super::{HttpConfig, Missed, Mode, Overlap, PayloadKey, cron::MISSED_WITHIN, file::SETTLE};
 
 pub(super) static HTTP: LazyLock<Section> = LazyLock::new(|| {
     let default = HttpConfig::default();
@@ -24,7 +25,7 @@ pub(super) static HTTP: LazyLock<Section> = LazyLock::new(|| {
 pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
     let text = || Shape::one_or_many(Shape::Text("a value"));
     Section {
-        doc: "What turns the world into events. The key `http`, `cron` or `event` names the kind.",
+        doc: "What turns the world into events. The key `http`, `cron`, `file` or `event` names the kind.",
         keys: vec![
             Key::new("http", Shape::one_or_many(Shape::Text("a route")), "Routes, such as `POST /orders/{region}`."),
             Key::new(
@@ -32,6 +33,7 @@ pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
                 Shape::one_or_many(Shape::Text("a schedule")),
                 "Times: `0 2 * * *`, `cron(…)`, `rate(…)` or `at(…)`.",
             ),
+            Key::new("file", Shape::one_or_many(Shape::Text("a pattern")), "Files, such as `inbox/*.csv`."),
             Key::new(
                 "event",
                 Shape::map("ATTRIBUTE", text()),
@@ -58,7 +60,11 @@ pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
                 .default(Missed::default().word()),
             Key::new("missed_within", Shape::Duration, "cron: how long a missed time is made up for.")
                 .default(duration_text(MISSED_WITHIN)),
+            Key::new("on", Shape::one_or_many(Shape::word::<FileChange>()), "file: what is told of the files.")
+                .default(FileChange::Created.word()),
+            Key::new("settle", Shape::Duration, "file: how long a file rests before it is taken for finished.")
+                .default(duration_text(SETTLE)),
         ],
-        later: &["auth", "on", "batch", "filter", "order_by", "dedup", "file", "queue"],
+        later: &["auth", "batch", "filter", "order_by", "dedup", "queue"],
     }
 });

@@ -3,19 +3,21 @@
 use bus::config::{Problem, Reader, Wrong};
 
 /// The kinds of this version, and the keys that belong to that kind alone.
-const KINDS: [(Kind, &str, &[&str]); 3] = [
+const KINDS: [(Kind, &str, &[&str]); 4] = [
     (Kind::Http, "http", &["mode", "timeout", "max_body", "log"]),
     (Kind::Cron, "cron", &["timezone", "overlap", "missed", "missed_within"]),
+    (Kind::File, "file", &["on", "settle"]),
     (Kind::Event, "event", &[]),
 ];
 
 /// Kinds that are known to come.
-const LATER: [&str; 2] = ["file", "queue"];
+const LATER: [&str; 1] = ["queue"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Http,
     Cron,
+    File,
     Event,
 }
 
@@ -24,7 +26,7 @@ impl Kind {
     pub(super) fn is_later(reader: &Reader<'_>) -> bool {
         let Some(later) = LATER.into_iter().find(|kind| reader.has(kind)) else { return false };
         let text = format!("`{later}` triggers are not available in this version");
-        let advice = "this version has `http`, `cron` and `event` triggers";
+        let advice = "this version has `http`, `cron`, `file` and `event` triggers";
         reader.problem(Problem::new(reader.key_span(later), text).advice(advice).label("not available"));
         true
     }
@@ -34,7 +36,8 @@ impl Kind {
         let mut named = KINDS.iter().filter(|(_, name, _)| reader.has(name));
         let Some((kind, name, _)) = named.next() else {
             let text = format!("{} does not say what it listens to", reader.title());
-            let advice = "add http = \"GET /path\", cron = \"0 2 * * *\" or event = { type = [\"…\"] }";
+            let advice =
+                "add http = \"GET /path\", cron = \"0 2 * * *\", file = \"inbox/*.csv\" or event = { type = [\"…\"] }";
             reader.problem(Problem::new(reader.at(), text).advice(advice).label("no kind"));
             return None;
         };
