@@ -95,6 +95,62 @@ pub enum Meta {
     #[default]
     None,
     Http(Box<HttpMeta>),
+    Cron(Box<CronMeta>),
+    File(Box<FileMeta>),
+}
+
+/// A file to which something happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMeta {
+    pub change: FileChange,
+    /// Absolute.
+    pub path: String,
+    /// From the folder of the config file, where it is below that; else absolute.
+    pub key: String,
+    /// Where a renamed file was before; absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// In bytes; of a removed file what it had.
+    pub size: u64,
+    pub modified: DateTime<Utc>,
+    /// Another one: another content.
+    pub etag: String,
+    /// Greater for what happened later to the same path.
+    pub sequencer: String,
+}
+
+/// What happened to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileChange {
+    /// A file is there that was not, also in place of another one.
+    Created,
+    /// The same file has another content or time.
+    Modified,
+    Removed,
+    Renamed,
+}
+
+impl FileChange {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Modified => "modified",
+            Self::Removed => "removed",
+            Self::Renamed => "renamed",
+        }
+    }
+}
+
+/// A time of a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CronMeta {
+    /// The time it was planned for, whenever it ran.
+    pub slot: DateTime<Utc>,
+    /// The same in local time, with its offset.
+    pub local: String,
+    /// The zone of the schedule.
+    pub zone: String,
 }
 
 /// An HTTP request as it was received.

@@ -12,12 +12,13 @@ use std::{
 
 use base64::{display::Base64Display, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use percent_encoding::percent_decode_str;
+use chrono::SecondsFormat;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     cloudevent,
-    event::{Event, HttpMeta, Meta, is_json},
+    event::{Event, FileChange, FileMeta, HttpMeta, Meta, is_json},
 };
 
 /// The shape of a payload, as decided when the event was matched.
@@ -31,6 +32,10 @@ pub enum Format {
     HttpV2,
     /// The event in CloudEvents' JSON format.
     CloudEvent,
+    /// EventBridge's scheduled event, from an event of a schedule.
+    Scheduled,
+    /// S3's notification, from an event of a file.
+    S3,
 }
 
 impl Format {
@@ -40,11 +45,14 @@ impl Format {
             Self::Body => "body",
             Self::HttpV2 => "http_v2",
             Self::CloudEvent => "cloudevent",
+            Self::Scheduled => "scheduled",
+            Self::S3 => "s3",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Body, Self::HttpV2, Self::CloudEvent].into_iter().find(|format| format.as_str() == text)
+        const ALL: [Format; 5] = [Format::Body, Format::HttpV2, Format::CloudEvent, Format::Scheduled, Format::S3];
+        ALL.into_iter().find(|format| format.as_str() == text)
     }
 }
 
@@ -69,7 +77,7 @@ pub struct Payload {
     pub form: Form,
 }
 
-/// Renders one event. Never fails: an event without HTTP facts has no HTTP shape and is given as its data.
+/// Renders one event. Never fails: an event without the facts of a shape has no such shape and is given as its data.
 pub fn render(event: &Event, format: Format) -> Payload {
     match (format, &event.meta) {
         (Format::HttpV2, Meta::Http(meta)) => {
@@ -82,7 +90,17 @@ pub fn render(event: &Event, format: Format) -> Payload {
             cloudevent::json::write(event, &mut json);
             Payload { bytes: json.into(), form: Form::Json }
         }
-        (Format::Body | Format::HttpV2, _) => {
+        (Format::Scheduled, Meta::Cron(_)) => {
+            let mut json = Vec::with_capacity(384);
+            scheduled(event, &mut json);
+            Payload { bytes: json.into(), form: Form::Json }
+        }
+        (Format::S3, Meta::File(meta)) => {
+            let mut json = Vec::with_capacity(1024);
+            s3(event, meta, &mut json);
+            Payload { bytes: json.into(), form: Form::Json }
+        }
+        (Format::Body | Format::HttpV2 | Format::Scheduled | Format::S3, _) => {
             // Nothing is no JSON, whatever its media type says: an event may well have no data.
             let media_type = event.datacontenttype.as_deref().filter(|_| !event.data.is_empty());
             Payload { bytes: event.data.clone(), form: form_of(media_type) }
@@ -111,6 +129,62 @@ pub fn is_text(media_type: &str) -> bool {
 
 /// The account of every request: there is one bus and nobody to bill.
 const ACCOUNT: &str = "000000000000";
+/// The region of every event, as functions read it in `AWS_REGION`.
+const REGION: &str = "us-east-1";
+
+fn scheduled(event: &Event, to: &mut Vec<u8>) {
+    raw(to, r#"{"version":"0","id":"#);
+    string(to, &event.id.to_string());
+    raw(to, r#","detail-type":"Scheduled Event","source":"aws.events","account":""#);
+    raw(to, ACCOUNT);
+    let time = event.time.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let _ = write!(to, "\",\"time\":\"{time}\",\"region\":\"{REGION}\",\"resources\":[\"");
+    let _ = write!(to, "arn:aws:events:{REGION}:{ACCOUNT}:rule/{}\"],\"detail\":{{}}}}", name_of(event));
+}
+
+/// A notification of one record; beside what S3 says, `fnbus` has the path to open and what happened.
+fn s3(event: &Event, meta: &FileMeta, to: &mut Vec<u8>) {
+    let name = match meta.change {
+        FileChange::Created | FileChange::Modified => "ObjectCreated:Put",
+        FileChange::Renamed => "ObjectCreated:Copy",
+        FileChange::Removed => "ObjectRemoved:Delete",
+    };
+    let time = event.time.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let bucket = name_of(event);
+    let _ = write!(to, r#"{{"Records":[{{"eventVersion":"2.1","eventSource":"aws:s3","awsRegion":"{REGION}""#);
+    let _ = write!(to, r#","eventTime":"{time}","eventName":"{name}","userIdentity":{{"principalId":"fnbus"}}"#);
+    raw(to, r#","requestParameters":{"sourceIPAddress":"127.0.0.1"},"responseElements":{"x-amz-request-id":"#);
+    string(to, &event.id.to_string());
+    raw(to, r#","x-amz-id-2":"#);
+    string(to, &event.id.to_string());
+    let _ =
+        write!(to, r#"}},"s3":{{"s3SchemaVersion":"1.0","configurationId":"{bucket}","bucket":{{"name":"{bucket}""#);
+    let _ = write!(to, r#","ownerIdentity":{{"principalId":"fnbus"}},"arn":"arn:aws:s3:::{bucket}"}},"object":{{"#);
+    let _ = write!(to, r#""key":"{}""#, s3_key(&meta.key));
+    if meta.change != FileChange::Removed {
+        let _ = write!(to, r#","size":{},"eTag":"{}""#, meta.size, meta.etag);
+    }
+    let _ =
+        write!(to, r#","sequencer":"{}"}}}},"fnbus":{{"change":"{}","path":"#, meta.sequencer, meta.change.as_str());
+    string(to, &meta.path);
+    if let Some(from) = &meta.from {
+        raw(to, r#","from":"#);
+        string(to, from);
+    }
+    raw(to, "}}]}");
+}
+
+/// A key as S3 writes it into notifications: encoded as in a form, slashes untouched.
+fn s3_key(key: &str) -> String {
+    const ENCODED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'*').remove(b'_').remove(b'/').remove(b' ');
+    utf8_percent_encode(key, ENCODED).to_string().replace(' ', "+")
+}
+
+/// What AWS would call the source: our trigger. A name needs no escapes.
+fn name_of(event: &Event) -> &str {
+    event.trigger.as_ref().map_or("fnbus", |trigger| trigger.as_str())
+}
 
 fn http_v2(event: &Event, meta: &HttpMeta, to: &mut Vec<u8>) {
     raw(to, r#"{"version":"2.0","routeKey":"#);
@@ -141,7 +215,7 @@ fn request_context(event: &Event, meta: &HttpMeta, to: &mut Vec<u8>) {
     raw(to, r#","requestContext":{"accountId":""#);
     raw(to, ACCOUNT);
     raw(to, r#"","apiId":"#);
-    string(to, event.trigger.as_ref().map_or("fnbus", |trigger| trigger.as_str()));
+    string(to, name_of(event));
     raw(to, r#","domainName":"#);
     string(to, domain);
     raw(to, r#","domainPrefix":"#);
@@ -409,6 +483,58 @@ mod tests {
         let mut event = Event::new("/shop", "ping", "");
         event.datacontenttype = Some("application/json".into());
         assert_eq!(render(&event, Format::Body).form, Form::Unknown);
+    }
+
+    #[test]
+    fn a_slot_is_rendered_as_a_scheduled_event() {
+        let mut event = Event::new("/shop/nightly", "cron.tick", "");
+        event.time = "2026-03-08T07:00:00Z".parse().unwrap();
+        event.id = crate::EventId::foreign("2026-03-08T07:00:00Z");
+        event.trigger = "nightly".parse().ok();
+        let (local, zone) = ("2026-03-08T03:00:00-04:00".to_owned(), "America/New_York".to_owned());
+        event.meta = Meta::Cron(Box::new(crate::event::CronMeta { slot: event.time, local, zone }));
+        assert_eq!(
+            rendered(&event, Format::Scheduled),
+            json!({
+                "version": "0", "id": "2026-03-08T07:00:00Z", "detail-type": "Scheduled Event", "source": "aws.events",
+                "account": "000000000000", "time": "2026-03-08T07:00:00Z", "region": "us-east-1",
+                "resources": ["arn:aws:events:us-east-1:000000000000:rule/nightly"], "detail": {},
+            })
+        );
+    }
+
+    fn file(change: FileChange) -> Event {
+        let mut event = Event::new("/shop/inbox", format!("file.{}", change.as_str()), "");
+        event.time = "2026-03-08T07:00:00.5Z".parse().unwrap();
+        event.id = crate::EventId::foreign("in/a b+ü.csv@1.2.3");
+        event.trigger = "inbox".parse().ok();
+        event.meta = Meta::File(Box::new(FileMeta {
+            change,
+            path: "/srv/in/a b+ü.csv".to_owned(),
+            key: "in/a b+ü.csv".to_owned(),
+            from: None,
+            size: 2,
+            modified: event.time,
+            etag: "1-2-3".to_owned(),
+            sequencer: "0F".to_owned(),
+        }));
+        event
+    }
+
+    #[test]
+    fn a_file_is_rendered_as_an_s3_notification() {
+        let record = &rendered(&file(FileChange::Created), Format::S3)["Records"][0];
+        assert_eq!(record["eventName"], "ObjectCreated:Put");
+        assert_eq!(
+            (&record["eventSource"], &record["eventTime"]),
+            (&json!("aws:s3"), &json!("2026-03-08T07:00:00.500Z"))
+        );
+        assert_eq!(record["s3"]["bucket"]["name"], "inbox");
+        let object = json!({ "key": "in/a+b%2B%C3%BC.csv", "size": 2, "eTag": "1-2-3", "sequencer": "0F" });
+        assert_eq!(record["s3"]["object"], object);
+        assert_eq!(record["fnbus"], json!({ "change": "created", "path": "/srv/in/a b+ü.csv" }));
+        let removed = &rendered(&file(FileChange::Removed), Format::S3)["Records"][0];
+        assert_eq!(removed["s3"]["object"], json!({ "key": "in/a+b%2B%C3%BC.csv", "sequencer": "0F" }));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a node tells people of itself: the shapes of `fnbus functions`, `triggers` and `logs`, filled in by those who
 //! know, shown by the control plane, which sees only the bus.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -96,4 +96,13 @@ pub struct TriggerStatus {
     pub to: Vec<String>,
     /// `sync` or `async`.
     pub mode: String,
+    /// In a few words, where there is more to say than that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// How much waits outside to be taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
+    /// When it fires next, in the local time of its zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<DateTime<FixedOffset>>,
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anstream::stdout;
 use anstyle::{AnsiColor, Style};
 use bus::log::Status;
-use chrono::{DateTime, Local, Utc};
+use chrono::{DateTime, FixedOffset, Local, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
@@ -33,6 +33,11 @@ pub(crate) fn time(time: DateTime<Utc>) -> String {
     let local = time.with_timezone(&Local);
     let form = if local.date_naive() == Local::now().date_naive() { "%H:%M:%S%.3f" } else { "%Y-%m-%d %H:%M:%S" };
     local.format(form).to_string()
+}
+
+/// A time to come, in the zone it was planned in.
+pub(crate) fn local(time: DateTime<FixedOffset>) -> String {
+    time.format("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
 /// A status in its colour; colours are taken out where nobody sees them.

@@ -249,7 +249,7 @@ async fn run(lease: Lease, event: &Event, format: Format, request_id: Uuid) -> O
     let payload = payload::render(event, format);
     let trace = event.extensions.get("traceparent").cloned().or_else(|| match &event.meta {
         Meta::Http(http) => http.header("traceparent").map(str::to_owned),
-        Meta::None => None,
+        _ => None,
     });
     lease.invoke(Invocation { request_id, payload, event_id: event.id.to_string(), trace }).await
 }

@@ -133,7 +133,13 @@ async fn a_value_that_cannot_be_read_is_said_with_one_that_can(
     "the segment `{id` is neither a fixed text nor one variable; write `{name}` alone"
 )]
 #[case::both_kinds("http = 'GET /o'\nevent = { type = 'o' }", "[triggers.o] has two kinds, `http` and `event`")]
-#[case::later_kind("cron = '0 2 * * *'", "`cron` triggers are not available in this version")]
+#[case::no_schedule("cron = '0 2 * *'", "`0 2 * *` has 4 fields, and a cron expression has 5")]
+#[case::no_hour("cron = '0 24 * * *'", "`0 24 * * *` is not a cron expression: the hour `24` is not one: use 0 to 23")]
+#[case::no_such_day("cron = '0 0 30 2 *'", "`0 0 30 2 *` never comes")]
+#[case::no_zone("cron = '0 2 * * *'\ntimezone = 'Asia/Soul'", "`Asia/Soul` is not a time zone")]
+#[case::no_glob("file = 'inbox/{a'", "`inbox/{a` is not a pattern of files: ")]
+#[case::a_folder("file = 'inbox/'", "`inbox/` names a folder")]
+#[case::later_kind("queue = 'nats:a.b'", "`queue` triggers are not available in this version")]
 #[tokio::test]
 async fn a_trigger_that_cannot_be_bound_is_said(#[case] kind: &str, #[case] message: &str) {
     let refused = refused(&project(&format!("{PRICE}[triggers.o]\n{kind}\nto = 'price'\n"))).await;

@@ -1,15 +1,19 @@
 //! `[http]` and `[triggers.NAME]`: what turns the world into events.
 
+mod cron;
+mod file;
 mod http;
 mod keys;
 mod kind;
 mod reading;
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use bus::{Target, config::Word, sink::LogMode};
+use bus::{Target, config::Word, event::FileChange, sink::LogMode};
 
-use crate::http::route::RoutePath;
+use crate::{cron::Expression, file::Pattern, http::route::RoutePath};
+
+pub use cron::Zone;
 
 /// `[http]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +43,8 @@ pub struct TriggerConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TriggerKind {
     Http(HttpTrigger),
+    Cron(CronTrigger),
+    File(FileTrigger),
     Event(EventTrigger),
 }
 
@@ -62,6 +68,64 @@ pub enum Mode {
     Sync,
     /// The answer is 202 and the event's id, as soon as the event is on disk.
     Async,
+}
+
+/// `cron = "0 2 * * *"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CronTrigger {
+    /// At least one.
+    pub expressions: Vec<Expression>,
+    /// The zone the expressions are in.
+    pub zone: Zone,
+    pub overlap: Overlap,
+    pub missed: Missed,
+    /// Slots that were missed longer ago than this are not made up for.
+    pub missed_within: Duration,
+}
+
+/// What happens at a slot while an event of an earlier one is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overlap {
+    /// The slot is left out.
+    #[default]
+    Skip,
+    /// They run side by side.
+    Allow,
+}
+
+/// What happens with slots at which nothing ran, because fnbus did not run or the log did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Missed {
+    /// The last of them is made up for.
+    #[default]
+    Last,
+    /// Each is made up for.
+    All,
+    /// They are left out.
+    None,
+}
+
+/// `file = "inbox/*.csv"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileTrigger {
+    /// At least one.
+    pub patterns: Vec<Pattern>,
+    /// What is told.
+    pub on: Vec<FileChange>,
+    /// A file is finished when nothing about it changed for so long.
+    pub settle: Duration,
+    /// The content goes with the event.
+    pub body: bool,
+    /// The folder of the config file: paths are told from there.
+    pub base: PathBuf,
+}
+
+impl Word for Overlap {
+    const WORDS: &'static [(&'static str, Self)] = &[("skip", Self::Skip), ("allow", Self::Allow)];
+}
+
+impl Word for Missed {
+    const WORDS: &'static [(&'static str, Self)] = &[("last", Self::Last), ("all", Self::All), ("none", Self::None)];
 }
 
 /// `event = { type = ["order.priced"] }`: events already on the bus, by equality of their attributes.

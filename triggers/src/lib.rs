@@ -7,5 +7,16 @@
 pub mod config;
 /// HTTP requests, answered by functions or taken as events.
 pub mod http;
+/// Times of a schedule.
+pub mod cron;
+/// Files that come, change and go.
+pub mod file;
+/// The triggers that run by themselves.
+mod running;
+/// What a running trigger tells of itself.
+mod status;
 /// What a function gets of a trigger's event.
 pub mod payload;
+
+pub use running::Running;
+pub use status::Status;

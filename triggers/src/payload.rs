@@ -9,6 +9,8 @@ impl PayloadKey {
     pub fn format(self, kind: &TriggerKind) -> Format {
         match (self, kind) {
             (Self::Lambda, TriggerKind::Http(_)) => Format::HttpV2,
+            (Self::Lambda, TriggerKind::Cron(_)) => Format::Scheduled,
+            (Self::Lambda, TriggerKind::File(_)) => Format::S3,
             (Self::Lambda, TriggerKind::Event(_)) | (Self::Body, _) => Format::Body,
             (Self::CloudEvent, _) => Format::CloudEvent,
         }

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use super::{Shape, closest, one_of};
-use crate::{name::Name, sink::LogMode, target::Target};
+use crate::{event::FileChange, name::Name, sink::LogMode, target::Target};
 
 /// A value of the file.
 pub type Value<'a> = toml::de::DeValue<'a>;
@@ -329,6 +329,15 @@ impl<T: Word> FromValue for T {
             None => format!("it can be {}", one_of(&known)),
         }))
     }
+}
+
+impl Word for FileChange {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("created", Self::Created),
+        ("modified", Self::Modified),
+        ("removed", Self::Removed),
+        ("renamed", Self::Renamed),
+    ];
 }
 
 impl Word for LogMode {

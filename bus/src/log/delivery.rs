@@ -437,6 +437,8 @@ pub(crate) fn format_number(format: Format) -> i64 {
         Format::Body => 0,
         Format::HttpV2 => 1,
         Format::CloudEvent => 2,
+        Format::Scheduled => 3,
+        Format::S3 => 4,
     }
 }
 
@@ -444,6 +446,8 @@ pub(crate) fn read_format(number: i64) -> Format {
     match number {
         1 => Format::HttpV2,
         2 => Format::CloudEvent,
+        3 => Format::Scheduled,
+        4 => Format::S3,
         _ => Format::Body,
     }
 }

@@ -25,11 +25,19 @@ impl Triggers {
                 terminal::talk("no trigger is configured; add [triggers.NAME]");
                 return Ok(ExitCode::SUCCESS);
             }
-            let rows = triggers
-                .iter()
-                .map(|t| vec![t.name.to_string(), t.kind.clone(), t.on.join(", "), t.to.join(", "), t.mode.clone()]);
-            show::table(&["NAME", "KIND", "ON", "TO", "MODE"], rows)?;
+            let rows = triggers.iter().map(|t| {
+                let (on, to) = (t.on.join(", "), t.to.join(", "));
+                vec![t.name.to_string(), t.kind.clone(), on, to, t.mode.clone(), state(t)]
+            });
+            show::table(&["NAME", "KIND", "ON", "TO", "MODE", "STATE"], rows)?;
             Ok(ExitCode::SUCCESS)
         })
     }
+}
+
+/// What a trigger does now, as far as it says.
+fn state(trigger: &TriggerStatus) -> String {
+    let next = trigger.next.map(|next| format!("next {}", show::local(next)));
+    let lag = trigger.lag.map(|lag| format!("{lag} waiting"));
+    [trigger.state.clone(), lag, next].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

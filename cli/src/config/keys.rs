@@ -7,12 +7,9 @@ use bus::{
     sender::Webhooks,
 };
 use runtimes::config::FunctionConfig;
-use triggers::config::{HttpConfig, TriggerConfig};
+use triggers::config::{HttpConfig, TriggerConfig, Zone};
 
 use super::PipelineConfig;
-
-/// The zone of a file that names none.
-pub(super) const TIMEZONE: &str = "UTC";
 
 pub(super) static FILE: LazyLock<Section> = LazyLock::new(|| {
     let table = |section: &'static Section| Shape::Table(section);
@@ -20,7 +17,7 @@ pub(super) static FILE: LazyLock<Section> = LazyLock::new(|| {
         doc: "The config of an fnbus node.",
         keys: vec![
             Key::new("timezone", Shape::Text("a zone"), "The zone that cron expressions are in, such as `Asia/Seoul`.")
-                .default(TIMEZONE),
+                .default(Zone::UTC.to_string()),
             Key::new("bus", table(BusConfig::section()), BusConfig::section().doc),
             Key::new("log", table(LogConfig::section()), LogConfig::section().doc),
             Key::new("http", table(HttpConfig::section()), HttpConfig::section().doc),

@@ -28,7 +28,7 @@ use miette::Diagnostic;
 use runtimes::config::FunctionConfig;
 use serde_json::json;
 use toml::de::DeTable;
-use triggers::config::{HttpConfig, TriggerConfig};
+use triggers::config::{HttpConfig, TriggerConfig, Zone};
 
 pub(crate) use defaults::defaults;
 pub(crate) use pipeline::PipelineConfig;
@@ -40,8 +40,8 @@ use crate::args::Global;
 /// A config without problems.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
-    /// IANA name of the zone that cron expressions are in.
-    pub(crate) timezone: String,
+    /// The zone that cron expressions are in.
+    pub(crate) timezone: Zone,
     pub(crate) bus: BusConfig,
     pub(crate) log: LogConfig,
     pub(crate) http: HttpConfig,
@@ -108,15 +108,16 @@ impl Config {
     }
 
     fn read(file: Reader<'_>, base: &Path) -> Self {
+        let timezone = file.get_or("timezone", Zone::UTC);
         let config = Self {
-            timezone: file.get_or("timezone", keys::TIMEZONE.to_owned()),
+            timezone,
             bus: BusConfig::read(file.table("bus"), base),
             log: LogConfig::read(file.table("log")),
             http: HttpConfig::read(file.table("http")),
             webhooks: Webhooks::read(file.table("webhooks")),
             base: base.to_owned(),
             functions: named(&file, "functions", |name, reader| FunctionConfig::read(name, reader, base)),
-            triggers: named(&file, "triggers", |_, reader| TriggerConfig::read(reader)),
+            triggers: named(&file, "triggers", |_, reader| TriggerConfig::read(reader, base, timezone)),
             pipelines: named(&file, "pipelines", |_, reader| PipelineConfig::read(reader)),
         };
         file.finish();

@@ -188,6 +188,49 @@ to = { name = "price" }
 }
 
 #[test]
+fn schedules_and_zones() {
+    assert_snapshot!(report(
+        r#"
+timezone = "Asia/Soul"
+[functions.price]
+runtime = "python"
+[triggers.one]
+cron = ["0 2 * *", "0 25 * * *", "0 0 30 2 *", "@reboot"]
+timezone = "KST"
+to = "price"
+[triggers.two]
+cron = "cron(0 2 * * * *)"
+missed = "none"
+missed_within = "2h"
+mode = "async"
+to = "price"
+[triggers.three]
+cron = ["rate(5 minute)", "at(tomorrow)", 5, "0 6 * * MON-FRI"]
+overlap = "wait"
+to = "price"
+"#
+    ));
+}
+
+#[test]
+fn patterns_of_files() {
+    assert_snapshot!(report(
+        r#"
+[functions.price]
+runtime = "python"
+[triggers.one]
+file = ["inbox/[a", "inbox/", "", "price"]
+to = "price"
+[triggers.two]
+file = "inbox/*.csv"
+on = ["created", "delete"]
+settle = 5
+to = "price"
+"#
+    ));
+}
+
+#[test]
 fn words_that_are_not_there() {
     assert_snapshot!(report(
         r#"
@@ -311,8 +354,8 @@ to = "price"
 [triggers.none]
 to = "price"
 [triggers.nightly]
-cron = "0 2 * * *"
-overlap = "skip"
+queue = "nats:payments.>"
+batch = { size = 10 }
 to = "price"
 "#
     ));
@@ -447,7 +490,11 @@ fn the_printed_defaults_are_the_defaults() {
         _ => line.to_owned(),
     };
     let printed = defaults();
-    let all: Vec<_> = printed.lines().map(uncomment).collect();
+    // keys of the other kinds of triggers would be refused beside `http`
+    let other = |doc: &str| ["# cron:", "# file:", "# queue:"].iter().any(|kind| doc.starts_with(kind));
+    let lines: Vec<_> = printed.lines().collect();
+    let all: Vec<_> =
+        (0..lines.len()).filter(|n| *n == 0 || !other(lines[n - 1])).map(|n| uncomment(lines[n])).collect();
     let (known, _) = all.join("\n").split_once("[pipelines.NAME]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     let text = known
         .replace("[functions.NAME]", "[functions.price]\nruntime = \"python\"")

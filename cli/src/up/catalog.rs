@@ -6,7 +6,10 @@ use bus::{
     catalog::{Binding, Catalog, Function, Rule},
     presence::TriggerStatus,
 };
-use triggers::config::{EventTrigger, Mode, TriggerConfig, TriggerKind};
+use triggers::{
+    Running,
+    config::{EventTrigger, Mode, TriggerConfig, TriggerKind},
+};
 
 use crate::config::Config;
 
@@ -27,7 +30,7 @@ pub(super) fn catalog(config: &Config) -> Catalog {
     for (name, trigger) in &config.triggers {
         let binding = binding(trigger);
         match &trigger.kind {
-            TriggerKind::Http(_) => {
+            TriggerKind::Http(_) | TriggerKind::Cron(_) | TriggerKind::File(_) => {
                 catalog.triggers.insert(name.clone(), binding);
             }
             TriggerKind::Event(EventTrigger { attributes }) => {
@@ -43,7 +46,7 @@ fn binding(trigger: &TriggerConfig) -> Binding {
 }
 
 /// What `fnbus triggers` shows.
-pub(super) fn triggers(config: &Config) -> Vec<TriggerStatus> {
+pub(super) fn triggers(config: &Config, running: &Running) -> Vec<TriggerStatus> {
     let status = |(name, trigger): (&bus::Name, &TriggerConfig)| {
         let (kind, on, mode) = match &trigger.kind {
             TriggerKind::Http(http) => {
@@ -53,17 +56,26 @@ pub(super) fn triggers(config: &Config) -> Vec<TriggerStatus> {
                 };
                 ("http", http.routes.iter().map(ToString::to_string).collect(), mode)
             }
+            TriggerKind::Cron(cron) => {
+                let zone = format!("{}", cron.zone);
+                ("cron", cron.expressions.iter().map(|e| format!("{e} {zone}")).collect(), "async")
+            }
+            TriggerKind::File(file) => ("file", file.patterns.iter().map(ToString::to_string).collect(), "async"),
             TriggerKind::Event(event) => {
                 let on = event.attributes.iter().map(|(key, values)| format!("{key} = {}", values.join(" | ")));
                 ("event", on.collect(), "async")
             }
         };
+        let live = running.status(name);
         TriggerStatus {
             name: name.clone(),
             kind: kind.to_owned(),
             on,
             to: trigger.to.iter().map(ToString::to_string).collect(),
             mode: mode.to_owned(),
+            state: live.state,
+            lag: live.lag,
+            next: live.next,
         }
     };
     config.triggers.iter().map(status).collect()

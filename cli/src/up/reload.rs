@@ -11,7 +11,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use triggers::http::{HttpServer, Table};
+use triggers::{
+    Running,
+    http::{HttpServer, Table},
+};
 
 use super::catalog::catalog;
 use crate::{
@@ -29,6 +32,7 @@ pub(super) struct Reload {
     pub(super) config: Arc<ArcSwap<Config>>,
     pub(super) bus: Bus,
     pub(super) functions: Functions,
+    pub(super) running: Running,
     pub(super) http: HttpServer<Bus>,
 }
 
@@ -89,6 +93,8 @@ impl Reload {
         }
         self.functions.configure(new.functions.clone());
         self.bus.reconfigure(catalog(&new), Keep { age: new.log.keep, bytes: new.log.max_size });
+        // after the catalog: what a new trigger takes must already be bound
+        self.running.configure(&new.triggers);
         tracing::info!(
             functions = new.functions.len(),
             triggers = new.triggers.len(),

@@ -15,7 +15,10 @@ use runtimes::{Functions, worker::Worker};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::broadcast};
 use tokio_util::sync::CancellationToken;
-use triggers::http::{HttpServer, Limits, Table};
+use triggers::{
+    Running,
+    http::{HttpServer, Limits, Table},
+};
 
 use super::{
     catalog::{catalog, triggers},
@@ -91,16 +94,25 @@ pub(crate) async fn serve(global: Global, config: Config, options: Options) -> R
             config_file: &global.config,
         },
     );
+    let running = Running::new(bus.clone());
+    running.configure(&config.triggers);
     let config = Arc::new(ArcSwap::from_pointee(config));
     let http = HttpServer::new(bus.clone(), table, Limits::default());
-    let control = Control::new(bus.clone(), views(&config, &bus, &functions, logs, http_address));
+    let control = Control::new(bus.clone(), views(&config, &bus, &functions, &running, logs, http_address));
 
     // Each role ends when its own token is cancelled: ending in order is cancelling in order.
     let (accepting, working, asking) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let reload =
-        Reload { global, config: config.clone(), bus: bus.clone(), functions: functions.clone(), http: http.clone() };
+    let reload = Reload {
+        global,
+        config: config.clone(),
+        bus: bus.clone(),
+        functions: functions.clone(),
+        running: running.clone(),
+        http: http.clone(),
+    };
     let reloading = tokio::spawn(reload.run(accepting.clone()));
     let mut serving = tokio::spawn(http.run(listener, accepting.clone()));
+    let mut triggering = tokio::spawn(running.run(accepting.clone()));
     let mut working_task = tokio::spawn(worker.run(calls, options.grace, working.clone()));
     let controlling = tokio::spawn(control.run(socket, asking.clone()));
     terminal::talk(welcome);
@@ -110,6 +122,10 @@ pub(crate) async fn serve(global: Global, config: Config, options: Options) -> R
     if tokio::time::timeout(options.grace, &mut serving).await.is_err() {
         tracing::warn!("requests were still open when the grace period ended");
         serving.abort();
+    }
+    if tokio::time::timeout(options.grace, &mut triggering).await.is_err() {
+        tracing::warn!("triggers were still at work when the grace period ended");
+        triggering.abort();
     }
     working.cancel();
     let _ = (&mut working_task).await;
@@ -141,11 +157,12 @@ fn views(
     config: &Arc<ArcSwap<Config>>,
     bus: &Bus,
     functions: &Functions,
+    running: &Running,
     logs: broadcast::Sender<bus::presence::LogLine>,
     http: SocketAddr,
 ) -> Views {
     let triggers_of = config.clone();
-    let functions = functions.clone();
+    let (functions, running) = (functions.clone(), running.clone());
     let node = json!({
         "node": bus.owner().node().to_string(),
         "pid": std::process::id(),
@@ -156,7 +173,7 @@ fn views(
     });
     Views {
         functions: Arc::new(move || functions.status()),
-        triggers: Arc::new(move || triggers(&triggers_of.load())),
+        triggers: Arc::new(move || triggers(&triggers_of.load(), &running)),
         logs,
         node: Arc::new(move || node.clone()),
     }

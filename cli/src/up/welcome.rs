@@ -2,9 +2,10 @@
 
 use std::{fmt::Write, net::SocketAddr};
 
+use chrono::Utc;
 use triggers::config::{Mode, TriggerKind};
 
-use crate::config::Config;
+use crate::{config::Config, show::local as shown};
 
 /// Facts that are only known once it runs.
 pub(super) struct Facts<'a> {
@@ -30,6 +31,7 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
         line(format_args!("  no function is configured yet: add [functions.NAME]"));
     }
     let mut routes = false;
+    let mut later = Vec::new();
     for (name, trigger) in &config.triggers {
         let to: Vec<String> = trigger.to.iter().map(ToString::to_string).collect();
         match &trigger.kind {
@@ -43,6 +45,17 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
                     line(format_args!("  {}   # {name} -> {}{mode}", curl(facts.http, route), to.join(", ")));
                 }
             }
+            TriggerKind::Cron(cron) => {
+                let now = Utc::now();
+                let next = cron.expressions.iter().filter_map(|e| e.next(now, cron.zone.0, now)).min();
+                let next =
+                    next.map_or("never".to_owned(), |next| shown(next.with_timezone(&cron.zone.0).fixed_offset()));
+                later.push(format!("cron: {name} -> {}, next {next}", to.join(", ")));
+            }
+            TriggerKind::File(file) => {
+                let patterns: Vec<&str> = file.patterns.iter().map(triggers::file::Pattern::as_str).collect();
+                later.push(format!("file: {name} -> {}, watches {}", to.join(", "), patterns.join(", ")));
+            }
             TriggerKind::Event(event) => {
                 if let Some(kind) = event.attributes.get("type").and_then(|kinds| kinds.first()) {
                     if !routes {
@@ -53,6 +66,12 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
                 }
             }
         }
+    }
+    if !later.is_empty() {
+        line(format_args!("\nby itself:"));
+    }
+    for trigger in later {
+        line(format_args!("  {trigger}"));
     }
     line(format_args!("\nthen: fnbus events   fnbus show ID   fnbus logs -f   (Ctrl-C drains and ends)"));
     text

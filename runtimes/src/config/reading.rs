@@ -8,7 +8,7 @@ use std::{
 use bus::{
     Name,
     catalog::Chain,
-    config::{Field, Reader, Section, Wrong},
+    config::{Field, Problem, Reader, Section, Wrong},
     retry::RetryPolicy,
 };
 

@@ -3,11 +3,12 @@
 use std::sync::LazyLock;
 
 use bus::{
-    config::{Key, Section, Shape, Word, size_text},
+    config::{Key, Section, Shape, Word, duration_text, size_text},
+    event::FileChange,
     sink::LogMode,
 };
 
-use super::{HttpConfig, Mode, PayloadKey};
+use super::{HttpConfig, Missed, Mode, Overlap, PayloadKey, cron::MISSED_WITHIN, file::SETTLE};
 
 pub(super) static HTTP: LazyLock<Section> = LazyLock::new(|| {
     let default = HttpConfig::default();
@@ -24,9 +25,15 @@ pub(super) static HTTP: LazyLock<Section> = LazyLock::new(|| {
 pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
     let text = || Shape::one_or_many(Shape::Text("a value"));
     Section {
-        doc: "What turns the world into events. The key `http` or `event` names the kind.",
+        doc: "What turns the world into events. The key `http`, `cron`, `file` or `event` names the kind.",
         keys: vec![
             Key::new("http", Shape::one_or_many(Shape::Text("a route")), "Routes, such as `POST /orders/{region}`."),
+            Key::new(
+                "cron",
+                Shape::one_or_many(Shape::Text("a schedule")),
+                "Times: `0 2 * * *`, `cron(…)`, `rate(…)` or `at(…)`.",
+            ),
+            Key::new("file", Shape::one_or_many(Shape::Text("a pattern")), "Files, such as `inbox/*.csv`."),
             Key::new(
                 "event",
                 Shape::map("ATTRIBUTE", text()),
@@ -42,7 +49,22 @@ pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
             Key::new("max_body", Shape::Size, "http: the largest request body; else that of [http]."),
             Key::new("log", Shape::word::<LogMode>(), "http: how much of the synchronous calls is logged.")
                 .default(LogMode::default().word()),
+            Key::new("timezone", Shape::Text("a zone"), "cron: the zone of the times; else that of the file."),
+            Key::new(
+                "overlap",
+                Shape::word::<Overlap>(),
+                "cron: whether a time is left out while the last is not done.",
+            )
+            .default(Overlap::default().word()),
+            Key::new("missed", Shape::word::<Missed>(), "cron: which times are made up for after fnbus did not run.")
+                .default(Missed::default().word()),
+            Key::new("missed_within", Shape::Duration, "cron: how long a missed time is made up for.")
+                .default(duration_text(MISSED_WITHIN)),
+            Key::new("on", Shape::one_or_many(Shape::word::<FileChange>()), "file: what is told of the files.")
+                .default(FileChange::Created.word()),
+            Key::new("settle", Shape::Duration, "file: how long a file rests before it is taken for finished.")
+                .default(duration_text(SETTLE)),
         ],
-        later: &["auth", "overlap", "missed", "on", "batch", "filter", "order_by", "dedup", "cron", "file", "queue"],
+        later: &["auth", "batch", "filter", "order_by", "dedup", "queue"],
     }
 });

@@ -3,15 +3,21 @@
 use bus::config::{Problem, Reader, Wrong};
 
 /// The kinds of this version, and the keys that belong to that kind alone.
-const KINDS: [(Kind, &str, &[&str]); 2] =
-    [(Kind::Http, "http", &["mode", "timeout", "max_body", "log"]), (Kind::Event, "event", &[])];
+const KINDS: [(Kind, &str, &[&str]); 4] = [
+    (Kind::Http, "http", &["mode", "timeout", "max_body", "log"]),
+    (Kind::Cron, "cron", &["timezone", "overlap", "missed", "missed_within"]),
+    (Kind::File, "file", &["on", "settle"]),
+    (Kind::Event, "event", &[]),
+];
 
 /// Kinds that are known to come.
-const LATER: [&str; 3] = ["cron", "file", "queue"];
+const LATER: [&str; 1] = ["queue"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Http,
+    Cron,
+    File,
     Event,
 }
 
@@ -20,7 +26,7 @@ impl Kind {
     pub(super) fn is_later(reader: &Reader<'_>) -> bool {
         let Some(later) = LATER.into_iter().find(|kind| reader.has(kind)) else { return false };
         let text = format!("`{later}` triggers are not available in this version");
-        let advice = "this version has `http` and `event` triggers";
+        let advice = "this version has `http`, `cron`, `file` and `event` triggers";
         reader.problem(Problem::new(reader.key_span(later), text).advice(advice).label("not available"));
         true
     }
@@ -30,7 +36,8 @@ impl Kind {
         let mut named = KINDS.iter().filter(|(_, name, _)| reader.has(name));
         let Some((kind, name, _)) = named.next() else {
             let text = format!("{} does not say what it listens to", reader.title());
-            let advice = "add http = \"GET /path\" or event = { type = [\"…\"] }";
+            let advice =
+                "add http = \"GET /path\", cron = \"0 2 * * *\", file = \"inbox/*.csv\" or event = { type = [\"…\"] }";
             reader.problem(Problem::new(reader.at(), text).advice(advice).label("no kind"));
             return None;
         };
@@ -55,10 +62,11 @@ impl Kind {
     /// Refuses what belongs to the other kinds.
     pub(super) fn refuse_others(self, reader: &Reader<'_>) {
         let own = KINDS.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, name, _)| name);
+        let a = if own.starts_with(['e', 'h']) { "an" } else { "a" };
         for (_, name, keys) in KINDS.iter().filter(|(kind, ..)| *kind != self) {
             reader.refuse(name, &Wrong::of_key("names another kind"));
             for key in *keys {
-                let wrong = Wrong::of_key(format!("belongs to `{name}` triggers, and this is an `{own}` trigger"));
+                let wrong = Wrong::of_key(format!("belongs to `{name}` triggers, and this is {a} `{own}` trigger"));
                 reader.refuse(key, &wrong.advice(format!("take `{key}` out")).label("of another kind"));
             }
         }

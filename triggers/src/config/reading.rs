@@ -1,8 +1,13 @@
 //! Reads `[triggers.NAME]`.
 
+use std::path::Path;
+
 use bus::config::{Field, FromValue, Problem, Reader, Section, Shape, Size, Value, Wrong, parsed};
 
-use super::{EventTrigger, HttpTrigger, Mode, PayloadKey, TriggerConfig, TriggerKind, keys, kind::Kind};
+use super::{
+    EventTrigger, HttpTrigger, Mode, PayloadKey, TriggerConfig, TriggerKind, Zone, cron::read_cron, file::read_file,
+    keys, kind::Kind,
+};
 use crate::http::route::RoutePath;
 
 impl TriggerConfig {
@@ -10,8 +15,9 @@ impl TriggerConfig {
         &keys::TRIGGER
     }
 
-    /// Reads one trigger. None when its kind, its routes or its targets are missing or wrong.
-    pub fn read(reader: Reader<'_>) -> Option<Self> {
+    /// Reads one trigger; `base` is the folder relative paths begin at, `zone` that of the whole file. None when its
+    /// kind, what it listens to or its targets are missing or wrong.
+    pub fn read(reader: Reader<'_>, base: &Path, zone: Zone) -> Option<Self> {
         if Kind::is_later(&reader) {
             return None;
         }
@@ -20,6 +26,8 @@ impl TriggerConfig {
         let payload = reader.get_or("payload", PayloadKey::default());
         let trigger = match kind {
             Some(Kind::Http) => read_http(&reader).map(TriggerKind::Http),
+            Some(Kind::Cron) => read_cron(&reader, zone).map(TriggerKind::Cron),
+            Some(Kind::File) => read_file(&reader, payload, base).map(TriggerKind::File),
             Some(Kind::Event) => read_event(&reader).map(TriggerKind::Event),
             None => None,
         };

@@ -118,7 +118,7 @@ impl Table {
             .into_iter()
             .filter_map(|(name, config)| match &config.kind {
                 TriggerKind::Http(kind) => Some((name, config, kind)),
-                TriggerKind::Event(_) => None,
+                _ => None,
             })
             .collect();
         let collisions =

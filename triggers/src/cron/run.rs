@@ -1,0 +1,148 @@
+//! Waits for the slots and accepts their events.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::{
+    Event, EventId, Name,
+    event::{CronMeta, Meta},
+    sink::{AcceptError, Ledger, Mark},
+};
+use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::due::{Slot, due, nap, next};
+use crate::{
+    config::{CronTrigger, Overlap},
+    status::Live,
+};
+
+/// The key of what is remembered.
+const MARK: &str = "cron";
+/// Before trying again what the log did not take.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A cron trigger that runs.
+pub(crate) struct Cron<S> {
+    pub(crate) sink: S,
+    pub(crate) trigger: Name,
+    /// `/<namespace>/<trigger>`.
+    pub(crate) source: Arc<str>,
+    pub(crate) config: CronTrigger,
+    pub(crate) live: Live,
+}
+
+/// What is remembered across restarts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Memory {
+    /// The schedule it is about: another one begins anew, with no slot missed.
+    schedule: String,
+    /// When the schedule was first seen; rates count from here.
+    began: DateTime<Utc>,
+    /// The last slot that was decided.
+    done: DateTime<Utc>,
+}
+
+impl<S: Ledger> Cron<S> {
+    /// Runs until shut down.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut memory = None;
+        loop {
+            let nap = match self.turn(&mut memory).await {
+                Ok(nap) => nap,
+                Err(error) => {
+                    tracing::warn!(trigger = %self.trigger, %error, "the log did not take a cron slot; it is tried again");
+                    AGAIN
+                }
+            };
+            tokio::select! {
+                () = sleep(nap) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// Takes every slot that is due, and says how long to sleep.
+    async fn turn(&self, memory: &mut Option<Memory>) -> Result<Duration, AcceptError> {
+        let now = Utc::now();
+        let memory = match memory {
+            Some(memory) => memory,
+            None => memory.insert(self.remember(now).await?),
+        };
+        // A clock that was set back: slots that were taken are known by their ids.
+        memory.done = memory.done.min(now);
+        let due = due(&self.config, memory.began, memory.done, now);
+        if due.dropped > 0 {
+            tracing::info!(trigger = %self.trigger, slots = due.dropped, "cron slots were missed and are not made up for");
+        }
+        for slot in due.fire {
+            let done = Memory { done: slot.time, ..memory.clone() };
+            self.take(&slot, &done).await?;
+            *memory = done;
+        }
+        let next = next(&self.config, memory.began, memory.done.max(now)).map(|slot| slot.time);
+        self.live.next(next.map(|next| next.with_timezone(&self.config.zone.0).fixed_offset()));
+        Ok(nap(next, Utc::now()))
+    }
+
+    /// Accepts the event of a slot, unless the one before is still at work and may not be overtaken.
+    async fn take(&self, slot: &Slot, memory: &Memory) -> Result<(), AcceptError> {
+        let busy = self.config.overlap == Overlap::Skip && self.sink.has_open(&self.trigger).await?;
+        if busy {
+            tracing::info!(trigger = %self.trigger, slot = %id_of(slot), "a cron slot was skipped: the last one is not done");
+        }
+        let event = (!busy).then(|| self.event(slot));
+        match self.sink.accept_marked(event, vec![self.mark(memory)]).await {
+            Err(error @ AcceptError::Conflict { .. }) => {
+                tracing::error!(trigger = %self.trigger, %error, "a cron slot was taken by an event of somebody else");
+                self.sink.accept_marked(None, vec![self.mark(memory)]).await?;
+            }
+            other => _ = other?,
+        }
+        Ok(())
+    }
+
+    fn event(&self, slot: &Slot) -> Event {
+        let expression = self.config.expressions[slot.expression].as_str();
+        let mut event = Event::new(self.source.clone(), "cron.tick", "");
+        event.id = EventId::foreign(&id_of(slot));
+        event.time = slot.time;
+        event.subject = Some(expression.into());
+        event.trigger = Some(self.trigger.clone());
+        let zone = self.config.zone;
+        event.meta = Meta::Cron(Box::new(CronMeta {
+            slot: slot.time,
+            local: slot.time.with_timezone(&zone.0).to_rfc3339_opts(SecondsFormat::Secs, false),
+            zone: zone.to_string(),
+        }));
+        event
+    }
+
+    /// What was done before; a new beginning when there is nothing or it is about another schedule.
+    async fn remember(&self, now: DateTime<Utc>) -> Result<Memory, AcceptError> {
+        let schedule = self.schedule();
+        let known = self.sink.marks(&self.trigger).await?.remove(MARK);
+        let known: Option<Memory> = known.and_then(|text| serde_json::from_str(&text).ok());
+        if let Some(known) = known.filter(|known| known.schedule == schedule) {
+            return Ok(known);
+        }
+        let memory = Memory { schedule, began: now.trunc_subsecs(0), done: now };
+        self.sink.accept_marked(None, vec![self.mark(&memory)]).await?;
+        Ok(memory)
+    }
+
+    fn schedule(&self) -> String {
+        let expressions: Vec<&str> = self.config.expressions.iter().map(super::Expression::as_str).collect();
+        format!("{} {}", expressions.join(", "), self.config.zone)
+    }
+
+    fn mark(&self, memory: &Memory) -> Mark {
+        Mark { trigger: self.trigger.clone(), key: MARK.to_owned(), value: serde_json::to_string(memory).ok() }
+    }
+}
+
+/// The id of a slot's event: the instant it was planned for.
+fn id_of(slot: &Slot) -> String {
+    slot.time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
