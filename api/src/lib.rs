@@ -3,13 +3,13 @@
 //! A node listens on a Unix socket in its data folder that only its user can open; [`socket`] says where it is,
 //! [`control`] what it answers, [`client`] how it is asked. The answers are JSON, streams are one object per line.
 
-/// Where a node's socket is.
+// Where a node's socket is.
 pub mod socket;
-/// What it answers.
+// What it answers.
 pub mod control;
-/// The one table from errors to statuses.
+// The one table from errors to statuses.
 mod problem;
-/// How it is asked.
+// How it is asked.
 pub mod client;
 
 pub use client::{Client, ClientError};

@@ -8,63 +8,63 @@
 //!
 //! The modules, in the order an event meets them:
 
-/// How `fnbus.toml` is read, and the keys of the bus itself.
+// How `fnbus.toml` is read, and the keys of the bus itself.
 pub mod config;
-/// Names that cannot be wrong.
+// Names that cannot be wrong.
 pub mod name;
-/// Ids, all of them time-ordered UUIDs.
+// Ids, all of them time-ordered UUIDs.
 pub mod id;
-/// What happened: the event and its trigger's facts.
+// What happened: the event and its trigger's facts.
 pub mod event;
-/// Events as others write and read them: CloudEvents.
+// Events as others write and read them: CloudEvents.
 pub mod cloudevent;
 
-/// What triggers publish to, and what they are answered.
+// What triggers publish to, and what they are answered.
 pub mod sink;
-/// Where an event can go.
+// Where an event can go.
 pub mod target;
-/// What is bound right now: functions, triggers, rules.
+// What is bound right now: functions, triggers, rules.
 pub mod catalog;
-/// The SQLite event log: the truth.
+// The SQLite event log: the truth.
 pub mod log;
-/// What follows from an outcome, as pure decisions.
+// What follows from an outcome, as pure decisions.
 pub mod chain;
-/// Pipelines, as a pure machine.
+// Pipelines, as a pure machine.
 pub mod pipeline;
-/// Accept, begin, end: every decision about a delivery.
+// Accept, begin, end: every decision about a delivery.
 pub mod owner;
-/// What is on its way to workers, as a pure state machine.
+// What is on its way to workers, as a pure state machine.
 pub mod window;
 
-/// Every subject of fnbus.
+// Every subject of fnbus.
 pub mod subject;
-/// Our own header names.
+// Our own header names.
 pub mod headers;
-/// An event as a NATS message.
+// An event as a NATS message.
 pub mod wire;
-/// The NATS server, connection and stream.
+// The NATS server, connection and stream.
 pub mod nats;
-/// From the log to JetStream.
+// From the log to JetStream.
 pub mod relay;
-/// From the log to what is outside the bus.
+// From the log to what is outside the bus.
 pub mod sender;
-/// From JetStream to a worker.
+// From JetStream to a worker.
 pub mod deliver;
-/// Synchronous calls, both ends.
+// Synchronous calls, both ends.
 pub mod call;
 
-/// What a function gets.
+// What a function gets.
 pub mod payload;
-/// How an attempt ended.
+// How an attempt ended.
 pub mod outcome;
-/// Whether and when to try again.
+// Whether and when to try again.
 pub mod retry;
 
-/// What a node tells people of itself.
+// What a node tells people of itself.
 pub mod presence;
-/// All of it, started and stopped as one.
+// All of it, started and stopped as one.
 pub mod node;
-/// Child processes that do not outlive us.
+// Child processes that do not outlive us.
 pub mod child;
 
 pub use event::Event;

@@ -2,24 +2,24 @@
 //!
 //! stdout is data, stderr is talk. Exit codes: 0 good, 1 a problem was found or something failed, 2 wrong usage.
 
-/// The command line.
+// The command line.
 mod args;
-/// One file per command.
+// One file per command.
 mod command;
-/// `fnbus.toml`, whole.
+// `fnbus.toml`, whole.
 mod config;
-/// A running node: wired, reloaded, drained.
+// A running node: wired, reloaded, drained.
 mod up;
 
-/// The way from a command to the running node.
+// The way from a command to the running node.
 mod node;
-/// Which events a command means.
+// Which events a command means.
 mod selection;
-/// Data for people, on stdout.
+// Data for people, on stdout.
 mod show;
-/// Talk for people, on stderr.
+// Talk for people, on stderr.
 mod terminal;
-/// Why a command failed.
+// Why a command failed.
 mod failure;
 
 use std::process::ExitCode;

@@ -6,54 +6,54 @@
 //!
 //! The modules, in the order a call meets them:
 
-/// `[functions.NAME]` as configured.
+// `[functions.NAME]` as configured.
 pub mod config;
-/// Pull, lease, begin, render, invoke, end, ack.
+// Pull, lease, begin, render, invoke, end, ack.
 pub mod worker;
-/// The registry: which functions there are, and the way to each.
+// The registry: which functions there are, and the way to each.
 pub mod functions;
-/// The right to run one invocation.
+// The right to run one invocation.
 pub mod lease;
-/// The instances of one function.
+// The instances of one function.
 mod pool;
-/// When to hand out, start, wait or refuse: pure.
+// When to hand out, start, wait or refuse: pure.
 mod slots;
 
-/// What all instances of a node share.
+// What all instances of a node share.
 mod ground;
-/// A version that is ready to run invocations.
+// A version that is ready to run invocations.
 mod instance;
-/// From a version to a process that can be spoken to.
+// From a version to a process that can be spoken to.
 mod engine;
-/// Whether a file can be executed.
+// Whether a file can be executed.
 mod entry;
-/// A process, what is said with it and printed by it.
+// A process, what is said with it and printed by it.
 mod conversation;
-/// Processes, groups, limits and their ends.
+// Processes, groups, limits and their ends.
 mod process;
-/// What they print.
+// What they print.
 mod output;
-/// How they are spoken to.
+// How they are spoken to.
 mod dialogue;
-/// In frames on two pipes.
+// In frames on two pipes.
 mod frame;
-/// What went wrong, in Lambda's words.
+// What went wrong, in Lambda's words.
 mod fault;
 
-/// How Python functions are started.
+// How Python functions are started.
 mod python;
-/// How Node.js functions are started.
+// How Node.js functions are started.
 mod node;
-/// Programs that speak the Lambda Runtime API.
+// Programs that speak the Lambda Runtime API.
 mod provided;
-/// Programs that are started for each invocation.
+// Programs that are started for each invocation.
 mod command;
 
-/// Immutable copies of code.
+// Immutable copies of code.
 mod version;
-/// From code to a version that serves.
+// From code to a version that serves.
 mod deploy;
-/// Edits of code.
+// Edits of code.
 mod watch;
 
 pub use config::{EnvValue, FunctionConfig, Isolation, RuntimeKind};

@@ -6,29 +6,29 @@
 //!
 //! The binary runs itself for the floors, which are processes of their own like the parts of the real thing.
 
-/// The command line.
+// The command line.
 mod args;
-/// What a row has to work with.
+// What a row has to work with.
 mod bench;
-/// Child processes that end with us.
+// Child processes that end with us.
 mod child;
-/// What a process tree costs: CPU time, memory, and what others took meanwhile.
+// What a process tree costs: CPU time, memory, and what others took meanwhile.
 mod cost;
-/// The least that the same work can cost.
+// The least that the same work can cost.
 mod floor;
-/// Latencies, counted.
+// Latencies, counted.
 mod histogram;
-/// Requests over connections that are kept.
+// Requests over connections that are kept.
 mod load;
-/// A node that runs.
+// A node that runs.
 mod node;
-/// A row of the table and how it is judged.
+// A row of the table and how it is judged.
 mod row;
-/// The rows.
+// The rows.
 mod rows;
-/// Rounds: floor and value in turns.
+// Rounds: floor and value in turns.
 mod turns;
-/// The table for people, and the page.
+// The table for people, and the page.
 mod report;
 
 use std::process::ExitCode;

@@ -15,17 +15,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
 
-/// Waiting for a condition.
+// Waiting for a condition.
 mod eventually;
-/// A command that goes on and prints lines.
+// A command that goes on and prints lines.
 mod following;
-/// HTTP requests of a client.
+// HTTP requests of a client.
 mod http;
-/// A node that runs.
+// A node that runs.
 mod node;
-/// What runs of a project.
+// What runs of a project.
 mod process;
-/// A project folder: config and functions.
+// A project folder: config and functions.
 mod project;
 
 pub use eventually::{PATIENCE, eventually};

@@ -3,19 +3,19 @@
 //! A trigger makes an event of what happened, and gives it to a [`Sink`](bus::Sink): `accept` for what is delivered
 //! later, `call` for what is answered now. It knows nothing of functions, logs or brokers.
 
-/// `[http]` and `[triggers.NAME]`.
+// `[http]` and `[triggers.NAME]`.
 pub mod config;
-/// HTTP requests, answered by functions or taken as events.
+// HTTP requests, answered by functions or taken as events.
 pub mod http;
-/// Times of a schedule.
+// Times of a schedule.
 pub mod cron;
-/// Files that come, change and go.
+// Files that come, change and go.
 pub mod file;
-/// The triggers that run by themselves.
+// The triggers that run by themselves.
 mod running;
-/// What a running trigger tells of itself.
+// What a running trigger tells of itself.
 mod status;
-/// What a function gets of a trigger's event.
+// What a function gets of a trigger's event.
 pub mod payload;
 
 pub use running::Running;

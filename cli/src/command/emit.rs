@@ -17,7 +17,7 @@ pub(crate) struct Emit {
     /// Its data: JSON, text, @FILE or - for stdin
     #[arg(short = 'd', long = "payload", id = "payload", value_name = "DATA")]
     data: Option<Input>,
-    /// Its source; default /<namespace>
+    /// Its source; default the namespace
     #[arg(long)]
     source: Option<String>,
     /// Its id; the same source and id again is the same event

@@ -15,7 +15,7 @@ pub(crate) mod functions;
 pub(crate) mod triggers;
 pub(crate) mod node;
 pub(crate) mod completions;
-/// Data given on the command line.
+// Data given on the command line.
 mod input;
 
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! A running node: config, bus, functions, triggers and control plane, wired, reloaded and drained.
 //!
-//! * [`serve`]: the plan, from the bound port to the last signal;
+//! * [`mod@serve`]: the plan, from the bound port to the last signal;
 //! * [`catalog`]: the config as the bus, the gateway and the control plane see it;
 //! * [`reload`]: edits of the config file;
 //! * [`welcome`]: what is printed when it is ready.

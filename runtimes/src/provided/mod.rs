@@ -1,9 +1,9 @@
 //! Programs that bring their own runtime: they speak the Lambda Runtime API (`2018-06-01`) to a listener that is theirs
 //! alone, so an answer can never be another instance's.
 
-/// The HTTP side.
+// The HTTP side.
 mod http;
-/// Whose turn it is: pure.
+// Whose turn it is: pure.
 mod talk;
 
 use std::{

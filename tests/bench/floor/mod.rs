@@ -1,12 +1,12 @@
 //! The least that the same work can cost on this machine: the same libraries, in as many processes, without a bus.
 
-/// HTTP in front of NATS.
+// HTTP in front of NATS.
 mod http;
-/// A work queue, pulled and acknowledged.
+// A work queue, pulled and acknowledged.
 mod pull;
-/// Echoes over core NATS.
+// Echoes over core NATS.
 mod responder;
-/// A nats-server alone.
+// A nats-server alone.
 mod server;
 
 use std::{

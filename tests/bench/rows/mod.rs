@@ -1,18 +1,18 @@
 //! The rows. To add one: a file with `SPEC` and `measure`, and a line in [`ALL`].
 
-/// Warm synchronous calls of Python.
+// Warm synchronous calls of Python.
 mod p02;
-/// One call at a time.
+// One call at a time.
 mod p05;
-/// Accepting.
+// Accepting.
 mod p06;
-/// Working a backlog off.
+// Working a backlog off.
 mod p07;
-/// Doing nothing.
+// Doing nothing.
 mod p15;
-/// Starting.
+// Starting.
 mod p16;
-/// The small JSON that P2 and P5 send and expect.
+// The small JSON that P2 and P5 send and expect.
 mod small;
 
 use std::pin::Pin;

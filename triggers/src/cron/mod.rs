@@ -6,17 +6,17 @@
 //!
 //! The modules, from the text to the event:
 
-/// An expression as written in the config.
+// An expression as written in the config.
 pub mod expression;
-/// One field of it.
+// One field of it.
 mod field;
-/// Days that are named by their place in the month.
+// Days that are named by their place in the month.
 mod day;
-/// Minutes, hours and days of a calendar, and when they come next.
+// Minutes, hours and days of a calendar, and when they come next.
 mod calendar;
-/// Which slots are due, which were missed.
+// Which slots are due, which were missed.
 mod due;
-/// Waits for the slots and accepts their events.
+// Waits for the slots and accepts their events.
 mod run;
 #[cfg(test)]
 mod conformance;

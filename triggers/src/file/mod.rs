@@ -7,17 +7,17 @@
 //!
 //! The modules, from the pattern to the event:
 
-/// Which files a pattern means.
+// Which files a pattern means.
 pub mod pattern;
-/// What is in the folders now.
+// What is in the folders now.
 mod scan;
-/// What changed, and whether it is finished.
+// What changed, and whether it is finished.
 mod inventory;
-/// Hints that something changed.
+// Hints that something changed.
 mod watch;
-/// A change as an event.
+// A change as an event.
 mod event;
-/// Watches, looks, and accepts.
+// Watches, looks, and accepts.
 mod run;
 
 pub use pattern::Pattern;

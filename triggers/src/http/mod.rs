@@ -2,27 +2,27 @@
 //!
 //! The modules, in the order a request meets them:
 
-/// Reads bodies, up to a size and a time.
+// Reads bodies, up to a size and a time.
 mod body;
-/// `POST /events`: events of others.
+// `POST /events`: events of others.
 mod events;
-/// One request to one response.
+// One request to one response.
 mod exchange;
-/// Where requests begin and end in the bytes of a connection: the guard's knowledge.
+// Where requests begin and end in the bytes of a connection: the guard's knowledge.
 mod framing;
-/// Between socket and parser: refuses what parsers disagree about, before a parser sees it.
+// Between socket and parser: refuses what parsers disagree about, before a parser sees it.
 mod guard;
-/// Everything that is refused, and its status.
+// Everything that is refused, and its status.
 mod problem;
-/// A request as an event.
+// A request as an event.
 mod request;
-/// A function's outcome as a response.
+// A function's outcome as a response.
 mod response;
-/// A route as written in the config.
+// A route as written in the config.
 pub mod route;
-/// Listens, limits connections, drains.
+// Listens, limits connections, drains.
 pub mod server;
-/// Which trigger a request is for.
+// Which trigger a request is for.
 pub mod table;
 
 pub use server::{HttpServer, Limits};
