@@ -229,7 +229,9 @@ mod tests {
         /// What is told now; it is done with.
         fn told(&mut self, renames: bool) -> Vec<(String, What)> {
             let changes = self.inventory.ripe(SETTLE, renames, self.now);
-            changes.iter().for_each(|change| self.inventory.done(change));
+            for change in &changes {
+                self.inventory.done(change);
+            }
             self.inventory.tidy();
             changes.into_iter().map(|change| (change.path.display().to_string(), change.what)).collect()
         }

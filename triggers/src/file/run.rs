@@ -72,7 +72,7 @@ impl<S: Ledger> Files<S> {
             match self.begin().await {
                 Ok(inventory) => break inventory,
                 Err(error) => {
-                    tracing::warn!(trigger = %self.trigger, %error, "what is known of files could not be read")
+                    tracing::warn!(trigger = %self.trigger, %error, "what is known of files could not be read");
                 }
             }
             tokio::select! {
@@ -90,8 +90,9 @@ impl<S: Ledger> Files<S> {
             let ripe = inventory.next_ripe(self.config.settle).map(|at| blocked.map_or(at, |until| at.max(until)));
             tokio::select! {
                 hint = watch.hints.recv() => {
-                    let Some(hint) = hint else { continue };
-                    self.take_hints(&mut inventory, &mut watch, hint);
+                    if let Some(hint) = hint {
+                        take_hints(&mut inventory, &mut watch, hint);
+                    }
                 }
                 () = watch.everything.notified() => looked = None,
                 _ = folders.tick() => {
@@ -150,22 +151,6 @@ impl<S: Ledger> Files<S> {
         }
         self.sink.accept_marked(None, marks).await?;
         Ok(inventory)
-    }
-
-    fn take_hints(&self, inventory: &mut Inventory, watch: &mut Watch, first: (PathBuf, Sign)) {
-        let mut hint = Some(first);
-        // One look a path: the last hint says what it is now, and whether it is being written.
-        let mut paths = BTreeMap::new();
-        while let Some((path, sign)) = hint {
-            let known = paths.entry(path).or_insert(Sign::Seen);
-            *known = if sign == Sign::Seen { *known } else { sign };
-            hint = watch.hints.try_recv().ok();
-        }
-        for (path, sign) in paths.into_iter().filter(|(path, _)| path.to_str().is_some()) {
-            let linked = sign == Sign::Writing && scan::is_linked(&path);
-            inventory.observe(&path, scan::look(&path), if linked { Sign::Seen } else { sign }, Instant::now());
-        }
-        inventory.tidy();
     }
 
     /// Compares everything; says when that was and how long it took.
@@ -313,6 +298,23 @@ impl<S: Ledger> Files<S> {
     fn mark(&self, key: String, value: Option<String>) -> Mark {
         Mark { trigger: self.trigger.clone(), key, value }
     }
+}
+
+/// Looks where the hints say.
+fn take_hints(inventory: &mut Inventory, watch: &mut Watch, first: (PathBuf, Sign)) {
+    let mut hint = Some(first);
+    // One look a path: the last hint says what it is now, and whether it is being written.
+    let mut paths = BTreeMap::new();
+    while let Some((path, sign)) = hint {
+        let known = paths.entry(path).or_insert(Sign::Seen);
+        *known = if sign == Sign::Seen { *known } else { sign };
+        hint = watch.hints.try_recv().ok();
+    }
+    for (path, sign) in paths.into_iter().filter(|(path, _)| path.to_str().is_some()) {
+        let linked = sign == Sign::Writing && scan::is_linked(&path);
+        inventory.observe(&path, scan::look(&path), if linked { Sign::Seen } else { sign }, Instant::now());
+    }
+    inventory.tidy();
 }
 
 /// A folder for people.
