@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use crate::{event::Event, name::Name, payload::Format, retry::RetryPolicy, target::Target};
+use crate::{event::Event, name::Name, payload::Format, pipeline::Machine, retry::RetryPolicy, target::Target};
 
 /// One config, as far as the bus needs it.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     pub functions: HashMap<Name, Function>,
+    pub pipelines: HashMap<Name, Arc<Machine>>,
     /// Trigger -> what its events are delivered to.
     pub triggers: HashMap<Name, Binding>,
     /// Rules over events already on the bus, in the order of their triggers' names.
@@ -28,6 +29,20 @@ pub struct Function {
     pub timeout: Duration,
     /// Most invocations at once on this node; 0 holds its deliveries back.
     pub concurrency: u32,
+    pub chain: Chain,
+}
+
+/// What follows from a function's outcomes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// Gets the output of every success.
+    pub then: Vec<Target>,
+    /// One event for every element of an array in place of one for the whole output.
+    pub each: bool,
+    /// Gets the invocation record when an asynchronous delivery ended well.
+    pub on_success: Vec<Target>,
+    /// Gets the invocation record when an asynchronous delivery was given up.
+    pub on_failure: Vec<Target>,
 }
 
 /// Where a trigger's events go, and in which shape.
@@ -71,8 +86,15 @@ impl Catalog {
         matches
     }
 
-    pub fn class_of(&self, target: &Target) -> Option<&'static str> {
-        self.functions.get(target.name()).map(|function| function.class)
+    /// How a target's failed deliveries are repeated.
+    pub fn retry(&self, target: &Target) -> RetryPolicy {
+        target.name().and_then(|name| self.functions.get(name)).map(|function| function.retry).unwrap_or_default()
+    }
+
+    /// What follows from a target's outcomes; none for what is no function.
+    pub fn chain(&self, target: &Target) -> Option<(&Name, &Chain)> {
+        let (name, function) = self.functions.get_key_value(target.name()?)?;
+        Some((name, &function.chain))
     }
 }
 

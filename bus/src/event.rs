@@ -48,8 +48,18 @@ pub struct Event {
 impl Event {
     /// An event that happens now, with an id of ours.
     pub fn new(source: impl Into<Arc<str>>, kind: impl Into<Arc<str>>, data: impl Into<Bytes>) -> Self {
+        Self::with_id(EventId::new(), source, kind, data)
+    }
+
+    /// The same under an id that is known.
+    pub fn with_id(
+        id: EventId,
+        source: impl Into<Arc<str>>,
+        kind: impl Into<Arc<str>>,
+        data: impl Into<Bytes>,
+    ) -> Self {
         Self {
-            id: EventId::new(),
+            id,
             source: source.into(),
             kind: kind.into(),
             time: Utc::now().trunc_subsecs(6),

@@ -6,7 +6,14 @@
 //!   deciding them twice gives the same id;
 //! * deliveries and attempts: UUIDv8 that carries the log's row number, see [`RowId`].
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -80,8 +87,7 @@ impl Born {
     }
 
     pub fn at(time: DateTime<Utc>) -> Self {
-        let salt = u64::from(Uuid::new_v4_salt());
-        Self(((millis(time) << 12) | salt) as i64)
+        Self(((millis(time) << 12) | salt()) as i64)
     }
 
     pub fn time(self) -> DateTime<Utc> {
@@ -89,16 +95,11 @@ impl Born {
     }
 }
 
-/// Twelve random bits. A v7 UUID has 74 of them; this takes the last ones.
-trait Salt {
-    fn new_v4_salt() -> u16;
-}
-
-impl Salt for Uuid {
-    fn new_v4_salt() -> u16 {
-        let bytes = Uuid::now_v7().into_bytes();
-        u16::from_be_bytes([bytes[14], bytes[15]]) & 0x0fff
-    }
+/// Twelve bits that differ from one birth to the next, and from one process to the next.
+fn salt() -> u64 {
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(Uuid::now_v7().as_u64_pair().1));
+    // A step that is odd goes through all values; a large one keeps neighbours apart.
+    NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) >> 52
 }
 
 impl RowId {

@@ -27,6 +27,10 @@ pub mod target;
 pub mod catalog;
 /// The SQLite event log: the truth.
 pub mod log;
+/// What follows from an outcome, as pure decisions.
+pub mod chain;
+/// Pipelines, as a pure machine.
+pub mod pipeline;
 /// Accept, begin, end: every decision about a delivery.
 pub mod owner;
 /// What is on its way to workers, as a pure state machine.
@@ -42,6 +46,8 @@ pub mod wire;
 pub mod nats;
 /// From the log to JetStream.
 pub mod relay;
+/// From the log to what is outside the bus.
+pub mod sender;
 /// From JetStream to a worker.
 pub mod deliver;
 /// Synchronous calls, both ends.

@@ -26,10 +26,14 @@ use crate::{
     nats::{Address, ConnectError, Nats, OwnServer, ServerError, stream, stream::StreamError},
     owner::Owner,
     relay::Relay,
+    sender::{Sender, Webhooks},
     sink::{AcceptError, Accepted, Call, CallError, Ledger, LogMode, Mark, Reply, Sink},
     subject::Subjects,
     wire,
 };
+
+/// How long a synchronous call waits for a pipeline when its route does not say.
+const RUN_WAIT: Duration = Duration::from_secs(30);
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -42,6 +46,11 @@ pub struct Settings {
     /// The port of our own server; none: any free one.
     pub nats_port: Option<u16>,
     pub keep: Keep,
+    /// Whether accepted events are copied to whoever listens.
+    pub tap: bool,
+    /// The folder that relative paths of `file:` targets begin at.
+    pub base: PathBuf,
+    pub webhooks: Webhooks,
 }
 
 /// A data folder that is this process' alone, until it is dropped.
@@ -64,6 +73,7 @@ struct Inner {
     address: Address,
     caller: Caller,
     subjects: Arc<Subjects>,
+    tap: bool,
     /// Held as long as the bus lives: two buses never share a data folder.
     _folder: DataFolder,
 }
@@ -140,7 +150,7 @@ impl Bus {
         alone(&nats, &subjects).await?;
         stream::open(&nats, &subjects).await?;
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
-        let owner = Owner::new(log, node, catalog.clone());
+        let owner = Owner::new(log, node, settings.namespace.clone(), catalog.clone());
         let lost = owner.recover().await?;
         if lost > 0 {
             tracing::info!(attempts = lost, "attempts were open when the last run ended; they are made again");
@@ -154,11 +164,14 @@ impl Bus {
                 nats,
                 address,
                 subjects,
+                tap: settings.tap,
                 _folder: folder,
             }),
         };
         let relay = CancellationToken::new();
-        tasks.spawn(Relay::new(bus.owner().clone(), bus.nats().clone(), bus.inner.subjects.clone()).run(relay.clone()));
+        let sender = Sender::new(bus.owner().clone(), bus.nats().clone(), settings.base, settings.webhooks);
+        let carrier = Relay::new(bus.owner().clone(), bus.nats().clone(), bus.inner.subjects.clone(), sender);
+        tasks.spawn(carrier.run(relay.clone()));
         tasks.spawn(answer_presence(bus.clone(), relay.clone()));
         let keep = bus.clone();
         tasks.spawn(retention::run(bus.log().clone(), move || **keep.inner.keep.load(), relay.clone()));
@@ -195,9 +208,9 @@ impl Bus {
     }
 
     async fn take(&self, event: Event, marks: Vec<Mark>) -> Result<Accepted, AcceptError> {
-        let copy = event.clone();
+        let copy = self.inner.tap.then(|| event.clone());
         let accepted = self.owner().accept(event, marks).await?;
-        if !accepted.duplicate {
+        if let Some(copy) = copy.filter(|_| !accepted.duplicate) {
             self.tap(&copy).await;
         }
         Ok(accepted)
@@ -223,13 +236,28 @@ impl Bus {
             LogMode::Off => false,
         };
         if wanted {
-            self.log().calls().note(CallRecord {
-                event,
-                function: call.function.clone(),
-                format: call.format,
-                node: self.owner().node().clone(),
-                outcome: outcome.clone(),
-            });
+            self.log().calls().note(self.record(event, call, outcome));
+        }
+    }
+
+    fn record(&self, event: Event, call: &Call, outcome: &crate::Outcome) -> CallRecord {
+        CallRecord {
+            event,
+            function: call.function.clone(),
+            format: call.format,
+            node: self.owner().node().clone(),
+            outcome: outcome.clone(),
+        }
+    }
+
+    /// A synchronous call of a pipeline: accepted like any event, then waited for.
+    async fn run(&self, event: Event, call: Call) -> Result<Reply, CallError> {
+        let id = event.id.clone();
+        let unlogged = |error: AcceptError| CallError::Log { reason: error.to_string() };
+        let ended = self.owner().run(event, &call.function, call.format).await.map_err(unlogged)?;
+        match tokio::time::timeout(call.timeout.unwrap_or(RUN_WAIT), ended).await {
+            Ok(Ok(outcome)) => Ok(Reply { event: id, outcome }),
+            Ok(Err(_)) | Err(_) => Err(CallError::TimedOut { function: call.function }),
         }
     }
 }
@@ -240,12 +268,24 @@ impl Sink for Bus {
     }
 
     async fn call(&self, event: Event, call: Call) -> Result<Reply, CallError> {
-        let timeout = self.owner().catalog().functions.get(&call.function).map(|f| f.timeout);
-        let Some(timeout) = timeout else { return Err(CallError::NoNode { function: call.function }) };
+        let catalog = self.owner().catalog().clone();
+        if catalog.pipelines.contains_key(&call.function) {
+            return self.run(event, call).await;
+        }
+        let Some(function) = catalog.functions.get(&call.function) else {
+            return Err(CallError::NoNode { function: call.function });
+        };
+        let timeout = function.timeout;
         let wait = call.timeout.unwrap_or(timeout + OVERHEAD);
         let outcome = self.inner.caller.call(self.owner().node(), &event, &call, wait).await?;
         let id = event.id.clone();
-        self.note(event, &call, &outcome);
+        if outcome.fault.is_none() && !function.chain.then.is_empty() {
+            // The caller's answer waits for what follows: told yes, it is on disk.
+            let record = self.record(event, &call, &outcome);
+            self.owner().follow_call(record).await.map_err(|error| CallError::Log { reason: error.to_string() })?;
+        } else {
+            self.note(event, &call, &outcome);
+        }
         Ok(Reply { event: id, outcome })
     }
 }

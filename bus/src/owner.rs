@@ -2,36 +2,43 @@
 //! else. The log remembers ([`crate::log`]), the window allows ([`crate::window`]), the relay carries.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{
-    catalog::Catalog,
+    catalog::{Catalog, Match},
     event::Event,
     id::{Born, RowId},
     log::{
         Log, LogError, Status,
-        delivery::{self, Due, Ended, Placed},
+        calls::{self, CallRecord},
+        delivery::{self, Due, End, Ended, Placed, Rules},
         event::{self as rows, Inserted},
         mark,
         query::QueryError,
-        replay,
+        replay, run,
     },
     name::Name,
     outcome::Outcome,
-    retry::RetryPolicy,
+    payload::Format,
     sink::{AcceptError, Accepted, Mark},
+    target::Target,
     window::{Begin, Window},
 };
 
 /// Deliveries of one function on their way beyond its free slots: enough that a worker never waits for the next.
-const AHEAD: usize = 64;
+const AHEAD: usize = 256;
+/// Deliveries to one pipeline that are being made into runs at once.
+const RUNS: usize = 256;
+
+/// How long a begun attempt may go unwritten: for a crash in this time it has not begun, and is made again.
+const LINGER: Duration = Duration::from_millis(5);
 
 /// A handle to the decisions of this node; clones are cheap.
 #[derive(Clone)]
@@ -44,6 +51,11 @@ struct Inner {
     node: Arc<str>,
     catalog: Arc<ArcSwap<Catalog>>,
     window: Mutex<Window>,
+    namespace: Name,
+    /// Attempts that began and are not written yet.
+    begun: Mutex<BTreeSet<RowId>>,
+    /// Who waits for the end of a delivery: synchronous calls of pipelines.
+    waiting: Mutex<HashMap<i64, oneshot::Sender<Outcome>>>,
     /// Retries: when the next one is due, as far as is known.
     next_due: Mutex<Option<DateTime<Utc>>>,
     /// Wakes the relay.
@@ -53,19 +65,22 @@ struct Inner {
 /// A worker's wish to run a delivery it holds a message for.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    pub function: Name,
+    pub target: Target,
     pub delivery: RowId,
     pub publication: u32,
 }
 
 impl Owner {
-    pub fn new(log: Log, node: Arc<str>, catalog: Arc<ArcSwap<Catalog>>) -> Self {
+    pub fn new(log: Log, node: Arc<str>, namespace: Name, catalog: Arc<ArcSwap<Catalog>>) -> Self {
         let owner = Self {
             inner: Arc::new(Inner {
                 log,
                 node,
                 catalog,
+                namespace,
                 window: Mutex::default(),
+                begun: Mutex::default(),
+                waiting: Mutex::default(),
                 next_due: Mutex::default(),
                 wake: Notify::new(),
             }),
@@ -92,8 +107,8 @@ impl Owner {
         let (backlog, due) =
             self.log().read(|c| Ok::<_, LogError>((delivery::backlog(c)?, delivery::next_due(c)?))).await?;
         for (target, _) in &backlog {
-            if let Ok(function) = target.parse::<Name>() {
-                self.window().arrived(&function, 1);
+            if let Ok(target) = target.parse() {
+                self.window().arrived(&target, 1);
             }
         }
         *self.next_due_lock() = due;
@@ -104,8 +119,10 @@ impl Owner {
     /// The catalog has changed: functions may run more, less or nothing now.
     pub fn reconfigured(&self) {
         let limit = |concurrency: u32| if concurrency == 0 { 0 } else { concurrency as usize + AHEAD };
-        let limits: HashMap<Name, usize> =
-            self.catalog().functions.iter().map(|(name, f)| (name.clone(), limit(f.concurrency))).collect();
+        let catalog = self.catalog();
+        let functions = catalog.functions.iter().map(|(name, f)| (name.clone().into(), limit(f.concurrency)));
+        let pipelines = catalog.pipelines.keys().map(|name| (name.clone().into(), RUNS));
+        let limits: HashMap<Target, usize> = functions.chain(pipelines).collect();
         self.window().limits(&limits);
         self.wake();
     }
@@ -155,16 +172,36 @@ impl Owner {
                 answer = self.begin_unknown(claim).await?;
             }
             if let Begin::Run { attempt, .. } = answer {
-                let node = self.inner.node.clone();
-                self.log().post(move |tx| Ok(delivery::begin(tx, attempt, &node)?));
+                self.note_begun(attempt);
             }
             answers.push(answer);
         }
         Ok(answers)
     }
 
+    /// Notes that an attempt began. Most end within a moment, and are then written once, with their outcome; the
+    /// others are written after [`LINGER`].
+    fn note_begun(&self, attempt: RowId) {
+        let first = {
+            let mut begun = lock(&self.inner.begun);
+            begun.insert(attempt);
+            begun.len() == 1
+        };
+        if first {
+            let inner = self.inner.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(LINGER).await;
+                let begun = std::mem::take(&mut *lock(&inner.begun));
+                if !begun.is_empty() {
+                    let node = inner.node.clone();
+                    inner.log.post(move |tx| Ok(begun.iter().try_for_each(|a| delivery::begin(tx, *a, &node))?));
+                }
+            });
+        }
+    }
+
     fn begin_known(&self, claim: &Claim) -> Begin {
-        self.window().begin(&claim.function, claim.delivery, claim.publication, Born::now(), Instant::now())
+        self.window().begin(&claim.target, claim.delivery, claim.publication, Born::now(), Instant::now())
     }
 
     /// A message from before a restart, or from outside the window: the log says whether it is still wanted.
@@ -174,35 +211,97 @@ impl Owner {
         let Some(due) = due.filter(|due| due.id == claim.delivery && due.publication == claim.publication) else {
             return Ok(Begin::Stale);
         };
-        self.window().adopt(&claim.function, &due, Instant::now());
+        self.window().adopt(&claim.target, &due, Instant::now());
         Ok(self.begin_known(claim))
     }
 
     /// Records an outcome and everything that follows from it. Returns when it is on disk.
-    pub async fn end(&self, function: &Name, attempt: RowId, outcome: Outcome) -> Result<Ended, LogError> {
+    pub async fn end(&self, target: &Target, attempt: RowId, outcome: Outcome) -> Result<Ended, LogError> {
         let (row, _) = delivery::delivery_of(attempt.row());
-        if !self.window().is_current(function, row, attempt, Instant::now()) {
+        if !self.window().is_current(target, row, attempt, Instant::now()) {
             return Ok(Ended::Stale);
         }
-        let policy = self.policy(function);
-        let node = self.inner.node.clone();
-        let ended = self
-            .log()
-            .write(move |tx| Ok::<_, LogError>(delivery::end(tx, attempt, &node, &outcome, &policy, dice(attempt))?))
-            .await?;
-        self.window().ended(function, row);
+        lock(&self.inner.begun).remove(&attempt);
+        let inner = self.inner.clone();
+        let end = self.log().write(move |tx| {
+            let catalog = inner.catalog.load();
+            let by = Rules { catalog: &catalog, namespace: &inner.namespace };
+            Ok::<_, LogError>(delivery::end(tx, attempt, &inner.node, &outcome, &by, dice(attempt))?)
+        });
+        let End { ended, placed, run } = end.await?;
+        self.window().ended(target, row);
         if let Ended::RetryAt(at) = ended {
             let mut next = self.next_due_lock();
             *next = Some(next.map_or(at, |known| known.min(at)));
         }
-        self.wake();
+        if let Some((delivery, outcome)) = run {
+            self.answer(delivery, outcome);
+        }
+        self.placed(&placed);
         Ok(ended)
     }
 
+    /// Makes a pending delivery to a pipeline into a run.
+    pub(crate) async fn start_run(&self, pipeline: &Name, due: Due) -> Result<(), LogError> {
+        let machine = self.catalog().pipelines.get(pipeline).cloned();
+        let Some(machine) = machine else { return Ok(()) };
+        let (inner, name, row) = (self.inner.clone(), pipeline.clone(), due.row);
+        let started =
+            self.log().write(move |tx| Ok::<_, LogError>(run::start(tx, &due, &name, &machine, &inner.node)?));
+        let placed = started.await?;
+        self.window().ended(&pipeline.clone().into(), row);
+        self.placed(&placed.unwrap_or_default());
+        Ok(())
+    }
+
+    /// Accepts an event for a pipeline and gives the outcome of its run when it is there. When this returns the run
+    /// is on disk and goes on, whether anybody waits or not.
+    pub async fn run(
+        &self,
+        event: Event,
+        pipeline: &Name,
+        format: Format,
+    ) -> Result<oneshot::Receiver<Outcome>, AcceptError> {
+        let matched = Match { target: pipeline.clone().into(), trigger: event.trigger.clone(), format };
+        let placed = self.log().write(move |tx| -> Result<Vec<Placed>, AcceptError> {
+            match rows::insert(tx, &event)? {
+                Inserted::New(row) => Ok(delivery::place(tx, row, &[matched], Status::Pending)?),
+                Inserted::Duplicate => Ok(Vec::new()),
+            }
+        });
+        let placed = placed.await?;
+        let (answer, answered) = oneshot::channel();
+        if let Some(Placed { row, .. }) = placed.first() {
+            lock(&self.inner.waiting).insert(*row, answer);
+        }
+        self.placed(&placed);
+        Ok(answered)
+    }
+
+    fn answer(&self, delivery: i64, outcome: Outcome) {
+        if let Some(waiting) = lock(&self.inner.waiting).remove(&delivery) {
+            // A caller that went away does not want to know.
+            let _ = waiting.send(outcome);
+        }
+    }
+
+    /// Writes a synchronous call that ended well together with what follows from its output.
+    pub async fn follow_call(&self, call: CallRecord) -> Result<(), LogError> {
+        let inner = self.inner.clone();
+        let placed = self.log().write(move |tx| {
+            let catalog = inner.catalog.load();
+            let by = Rules { catalog: &catalog, namespace: &inner.namespace };
+            Ok::<_, LogError>(calls::insert_chained(tx, &call, &by)?)
+        });
+        let placed = placed.await?;
+        self.placed(&placed);
+        Ok(())
+    }
+
     /// The worker still runs these attempts.
-    pub fn renew(&self, function: &Name, attempt: RowId) {
+    pub fn renew(&self, target: &Target, attempt: RowId) {
         let (row, _) = delivery::delivery_of(attempt.row());
-        self.window().is_current(function, row, attempt, Instant::now());
+        self.window().is_current(target, row, attempt, Instant::now());
     }
 
     /// A worker cannot run this delivery now (its function was stopped or removed): it goes back to the log and is
@@ -210,7 +309,7 @@ impl Owner {
     pub async fn give_back(&self, claim: &Claim) -> Result<(), LogError> {
         let row = claim.delivery.row();
         self.log().write(move |tx| Ok::<_, LogError>(delivery::publish_anew(tx, &[row])?)).await?;
-        self.window().reload(&claim.function, row);
+        self.window().reload(&claim.target, row);
         self.wake();
         Ok(())
     }
@@ -221,12 +320,8 @@ impl Owner {
         self.log().read(move |c| Ok::<_, LogError>(delivery::data(c, row)?.map(bytes::Bytes::from))).await
     }
 
-    pub(crate) fn policy(&self, function: &Name) -> RetryPolicy {
-        self.catalog().functions.get(function).map(|f| f.retry).unwrap_or_default()
-    }
-
     pub(crate) fn window(&self) -> MutexGuard<'_, Window> {
-        self.inner.window.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.window)
     }
 
     pub(crate) fn next_due(&self) -> Option<DateTime<Utc>> {
@@ -257,8 +352,12 @@ impl Owner {
     }
 
     fn next_due_lock(&self) -> MutexGuard<'_, Option<DateTime<Utc>>> {
-        self.inner.next_due.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.next_due)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A number in 0..1 that differs from attempt to attempt.

@@ -112,7 +112,9 @@ pub fn render(event: &Event, format: Format) -> Payload {
             Payload { bytes: json.into(), form: Form::Json }
         }
         (Format::Body | Format::HttpV2 | Format::Scheduled | Format::S3 | Format::Sqs, _) => {
-            Payload { bytes: event.data.clone(), form: form_of(event.datacontenttype.as_deref()) }
+            // Nothing is no JSON, whatever its media type says: an event may well have no data.
+            let media_type = event.datacontenttype.as_deref().filter(|_| !event.data.is_empty());
+            Payload { bytes: event.data.clone(), form: form_of(media_type) }
         }
     }
 }
@@ -528,6 +530,13 @@ mod tests {
     fn an_event_without_http_facts_is_given_as_its_data() {
         let event = Event::new("/a", "b", "c");
         assert_eq!(render(&event, Format::HttpV2).bytes, "c");
+    }
+
+    #[test]
+    fn no_data_is_no_json_whatever_its_media_type() {
+        let mut event = Event::new("/shop", "ping", "");
+        event.datacontenttype = Some("application/json".into());
+        assert_eq!(render(&event, Format::Body).form, Form::Unknown);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use async_nats::jetstream::message::PublishMessage;
 use chrono::Utc;
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     headers,
@@ -25,13 +25,15 @@ use crate::{
     nats::{Nats, stream},
     outcome::{Ending, Outcome},
     owner::Owner,
+    sender::Sender,
     subject::Subjects,
+    target::Target,
     window::Fill,
     wire,
 };
 
 /// Rows loaded and published at once: one lane's turn.
-const CHUNK: usize = 64;
+const CHUNK: usize = 256;
 /// How often leases and silent messages are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How often the stream is compared with what it acknowledged.
@@ -46,11 +48,14 @@ pub struct Relay {
     owner: Owner,
     nats: Nats,
     subjects: Arc<Subjects>,
+    sender: Sender,
+    /// What is being sent outside.
+    sending: TaskTracker,
 }
 
 impl Relay {
-    pub fn new(owner: Owner, nats: Nats, subjects: Arc<Subjects>) -> Self {
-        Self { owner, nats, subjects }
+    pub fn new(owner: Owner, nats: Nats, subjects: Arc<Subjects>, sender: Sender) -> Self {
+        Self { owner, nats, subjects, sender, sending: TaskTracker::new() }
     }
 
     /// Runs until shut down. Trouble with NATS is waited out; trouble with the log is logged and tried again.
@@ -108,30 +113,50 @@ impl Relay {
                     rows.extend(delivery::pending_row(connection, *row)?);
                 }
                 if wanted.room > 0 {
-                    rows.extend(delivery::pending(connection, wanted.function.as_str(), wanted.after, wanted.room)?);
+                    let target = wanted.target.to_string();
+                    rows.extend(delivery::pending(connection, &target, wanted.after, wanted.room)?);
                 }
                 Ok::<_, LogError>(rows)
             })
             .await?;
         let due = self.owner.window().loaded(&fill, rows);
-        let Some(class) = self.owner.catalog().functions.get(&fill.function).map(|f| f.class) else { return Ok(()) };
-        let due = self.expire(&fill.function, due).await?;
-        self.publish(class, &fill.function, due).await;
+        let due = self.expire(&fill.target, due).await?;
+        match &fill.target {
+            Target::Named(name) => {
+                let class = self.owner.catalog().functions.get(name).map(|function| function.class);
+                match class {
+                    Some(class) => self.publish(class, name, due).await,
+                    None => self.start_runs(name, due).await?,
+                }
+            }
+            outside => {
+                for due in due {
+                    let (sender, target) = (self.sender.clone(), outside.clone());
+                    self.sending.spawn(async move { sender.send(&target, due).await });
+                }
+            }
+        }
         Ok(())
     }
 
+    async fn start_runs(&self, pipeline: &Name, due: Vec<Due>) -> Result<(), LogError> {
+        // Handed over together, so that they share commits.
+        let runs = due.into_iter().map(|due| self.owner.start_run(pipeline, due));
+        join_all(runs).await.into_iter().collect()
+    }
+
     /// Ends what became too old before it could begin; gives back the rest.
-    async fn expire(&self, function: &Name, due: Vec<Due>) -> Result<Vec<Due>, LogError> {
-        let oldest = Utc::now() - self.owner.policy(function).max_age;
+    async fn expire(&self, target: &Target, due: Vec<Due>) -> Result<Vec<Due>, LogError> {
+        let oldest = Utc::now() - self.owner.catalog().retry(target).max_age;
         let (old, fresh): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.id.born().time() < oldest);
         if !old.is_empty() {
             let rows: Vec<i64> = old.iter().map(|due| due.row).collect();
-            tracing::warn!(function.name = %function, deliveries = rows.len(), "deliveries expired before they could run");
+            tracing::warn!(target = %target, deliveries = rows.len(), "deliveries expired before they could run");
             let ended = rows.clone();
             self.owner.log().write(move |tx| Ok::<_, LogError>(delivery::expire(tx, &ended)?)).await?;
             let mut window = self.owner.window();
             for row in rows {
-                window.ended(function, row);
+                window.ended(target, row);
             }
         }
         Ok(fresh)
@@ -140,6 +165,7 @@ impl Relay {
     /// Publishes a chunk; the acknowledgements are awaited aside, so that the next chunk need not wait.
     async fn publish(&self, class: &str, function: &Name, due: Vec<Due>) {
         let subject = self.subjects.deliver(class, function);
+        let target = Target::from(function.clone());
         let mut sent = Vec::with_capacity(due.len());
         for due in due {
             let message = self.message(&due);
@@ -147,12 +173,11 @@ impl Relay {
                 Ok(ack) => sent.push((due.row, due.publication, ack)),
                 Err(error) => {
                     tracing::warn!(%error, "a delivery could not be published");
-                    self.owner.window().reload(function, due.row);
+                    self.owner.window().reload(&target, due.row);
                 }
             }
         }
         let relay = self.clone();
-        let function = function.clone();
         tokio::spawn(async move {
             let acks = join_all(sent.into_iter().map(async |(row, publication, ack)| (row, publication, ack.await)));
             let mut failed = false;
@@ -160,10 +185,10 @@ impl Relay {
                 let mut window = relay.owner.window();
                 match ack {
                     // A duplicate was stored before; should it be gone by now, the sweep will find out.
-                    Ok(ack) => window.published(&function, row, publication, ack.sequence, Instant::now()),
+                    Ok(ack) => window.published(&target, row, publication, ack.sequence, Instant::now()),
                     Err(error) => {
                         tracing::debug!(%error, "JetStream did not take a delivery");
-                        window.reload(&function, row);
+                        window.reload(&target, row);
                         failed = true;
                     }
                 }
@@ -197,10 +222,10 @@ impl Relay {
     async fn sweep(&self) {
         let now = Instant::now();
         let lost = self.owner.window().lost(now);
-        for (function, attempt) in lost {
-            tracing::warn!(function.name = %function, %attempt, "an attempt was lost: its worker was not heard of");
+        for (target, attempt) in lost {
+            tracing::warn!(%target, %attempt, "an attempt was lost: its worker was not heard of");
             let outcome = Outcome::failure(Ending::Lost, "Runtime.Lost", "the worker vanished before it could answer");
-            if let Err(error) = self.owner.end(&function, attempt, outcome).await {
+            if let Err(error) = self.owner.end(&target, attempt, outcome).await {
                 tracing::error!(%error, "a lost attempt could not be closed");
             }
         }
@@ -208,10 +233,10 @@ impl Relay {
             return;
         }
         let silent = self.owner.window().silent(now, SILENT);
-        for (function, row, sequence) in silent {
+        for (target, row, sequence) in silent {
             if !self.is_stored(sequence).await {
                 self.publish_anew(&[row]).await;
-                self.owner.window().reload(&function, row);
+                self.owner.window().reload(&target, row);
                 self.owner.wake();
             }
         }

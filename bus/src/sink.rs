@@ -105,6 +105,8 @@ pub enum CallError {
     TimedOut { function: Name },
     #[error("the bus has no connection to NATS: {reason}")]
     Disconnected { reason: Arc<str> },
+    #[error("what follows from the call could not be logged: {reason}")]
+    Log { reason: String },
     #[error("the request of {size} bytes is over what NATS carries ({max} bytes)")]
     TooLarge { size: usize, max: usize },
 }

@@ -1,15 +1,23 @@
 //! Where an event or output can go, in one grammar for triggers, destinations and pipeline steps:
 //! a function or pipeline by name, `nats:subject`, `https://…`, `file:path`.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::name::{InvalidName, Name};
 
-/// One destination. So far functions by name; the other forms are recognised and refused with a reason.
+/// One destination. Its text is its identity: in the log, in the config and on the command line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
-    /// A function (or, later, a pipeline) of this bus.
+    /// A function or pipeline of this bus.
     Named(Name),
+    /// `nats:subject`: published there.
+    Nats(Arc<str>),
+    /// `https://…` (or `http://…` where that is allowed): posted there.
+    Web(Arc<str>),
+    /// `file:path`: appended as a line.
+    File(Arc<str>),
 }
 
 /// Why a text is not a target.
@@ -17,14 +25,23 @@ pub enum Target {
 pub enum InvalidTarget {
     #[error(transparent)]
     Name(#[from] InvalidName),
-    #[error("`{scheme}` targets are not supported by this version; name a function")]
-    Scheme { scheme: &'static str },
+    #[error("`nats:` wants a subject: words of visible ASCII characters separated by single dots, no wildcards")]
+    Subject,
+    #[error("`{given}` is not a URL with a host")]
+    Url { given: String },
+    #[error("`file:` wants a path")]
+    Path,
+    #[error("`{scheme}:` is no kind of target; use a function's name, `nats:subject`, `https://…` or `file:path`")]
+    Scheme { scheme: String },
 }
 
 impl Target {
-    pub fn name(&self) -> &Name {
-        let Self::Named(name) = self;
-        name
+    /// The function or pipeline; none for a target outside.
+    pub fn name(&self) -> Option<&Name> {
+        match self {
+            Self::Named(name) => Some(name),
+            _ => None,
+        }
     }
 }
 
@@ -32,12 +49,36 @@ impl FromStr for Target {
     type Err = InvalidTarget;
 
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
-        for scheme in ["nats:", "https:", "http:", "file:"] {
-            if text.starts_with(scheme) {
-                return Err(InvalidTarget::Scheme { scheme });
-            }
+        match text.split_once(':') {
+            None => Ok(Self::Named(text.parse()?)),
+            Some(("nats", subject)) if is_subject(subject) => Ok(Self::Nats(subject.into())),
+            Some(("nats", _)) => Err(InvalidTarget::Subject),
+            Some(("https" | "http", _)) => match text.parse::<reqwest::Url>() {
+                Ok(url) if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(Self::Web(text.into())),
+                _ => Err(InvalidTarget::Url { given: text.to_owned() }),
+            },
+            Some(("file", "")) => Err(InvalidTarget::Path),
+            Some(("file", path)) => Ok(Self::File(path.into())),
+            Some((scheme, _)) => Err(InvalidTarget::Scheme { scheme: scheme.to_owned() }),
         }
-        Ok(Self::Named(text.parse()?))
+    }
+}
+
+/// Whether a text can be published to.
+fn is_subject(text: &str) -> bool {
+    text.split('.')
+        .all(|token| !token.is_empty() && token != "*" && token != ">" && token.bytes().all(|b| b.is_ascii_graphic()))
+}
+
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Target {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -49,8 +90,12 @@ impl From<Name> for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Named(name) = self;
-        name.fmt(f)
+        match self {
+            Self::Named(name) => name.fmt(f),
+            Self::Nats(subject) => write!(f, "nats:{subject}"),
+            Self::Web(url) => f.write_str(url),
+            Self::File(path) => write!(f, "file:{path}"),
+        }
     }
 }
 
@@ -59,9 +104,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_reads_back_and_an_unsupported_scheme_says_so() {
-        assert_eq!("price".parse::<Target>().map(|t| t.to_string()), Ok("price".to_owned()));
-        assert_eq!("nats:a.b".parse::<Target>(), Err(InvalidTarget::Scheme { scheme: "nats:" }));
-        assert!("no such".parse::<Target>().is_err());
+    fn a_target_reads_back_as_it_was_written() {
+        for text in ["price", "nats:orders.priced", "https://ops.example/hook?x=1", "file:out/failed.jsonl"] {
+            assert_eq!(text.parse::<Target>().map(|t| t.to_string()), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_no_target() {
+        for bad in ["no such", "nats:", "nats:a..b", "nats:a.>", "nats:a b", "https://", "file:", "ftp://x/y", ""] {
+            assert!(bad.parse::<Target>().is_err(), "{bad:?} was taken");
+        }
     }
 }

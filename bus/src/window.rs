@@ -17,21 +17,24 @@ use std::{
 use crate::{
     id::{Born, RowId},
     log::delivery::{Due, attempt_row},
-    name::Name,
+    target::Target,
 };
 
 /// A begun attempt that is not renewed for so long is lost.
 pub const LEASE: Duration = Duration::from_secs(20);
 
-/// The open deliveries of every function.
+/// Deliveries on their way to one target outside the bus.
+const OUTSIDE: usize = 16;
+
+/// The open deliveries of every target.
 #[derive(Debug, Default)]
 pub struct Window {
-    lanes: HashMap<Name, Lane>,
+    lanes: HashMap<Target, Lane>,
     /// The highest sequence JetStream acknowledged in this stream.
     pub acked: u64,
 }
 
-/// One function's deliveries.
+/// One target's deliveries.
 #[derive(Debug, Default)]
 struct Lane {
     /// How many may be open; 0 holds everything back.
@@ -63,7 +66,7 @@ enum State {
 /// What to load next of one lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fill {
-    pub function: Name,
+    pub target: Target,
     pub again: Vec<i64>,
     pub after: i64,
     /// How many rows above `after` at most; 0: none.
@@ -85,9 +88,9 @@ pub enum Begin {
 
 impl Window {
     /// Applies a config: lanes of functions it does not name are closed.
-    pub fn limits(&mut self, limits: &HashMap<Name, usize>) {
-        for (name, lane) in &mut self.lanes {
-            lane.limit = limits.get(name).copied().unwrap_or(0);
+    pub fn limits(&mut self, limits: &HashMap<Target, usize>) {
+        for (target, lane) in &mut self.lanes {
+            lane.limit = limits.get(target).copied().unwrap_or_else(|| unlisted(target));
         }
         for (name, limit) in limits {
             let lane = self.lanes.entry(name.clone()).or_default();
@@ -96,8 +99,8 @@ impl Window {
     }
 
     /// A pending row is in the log.
-    pub fn arrived(&mut self, function: &Name, row: i64) {
-        let lane = self.lanes.entry(function.clone()).or_default();
+    pub fn arrived(&mut self, target: &Target, row: i64) {
+        let lane = self.lane(target);
         if row > lane.after {
             lane.more = true;
         } else if !lane.open.contains_key(&row) {
@@ -115,7 +118,7 @@ impl Window {
             (wanted && due && room > 0).then(|| {
                 let again: Vec<i64> = lane.again.iter().copied().take(room).collect();
                 let room = if lane.more { room - again.len() } else { 0 };
-                Fill { function: name.clone(), again, after: lane.after, room }
+                Fill { target: name.clone(), again, after: lane.after, room }
             })
         });
         lanes.collect()
@@ -123,7 +126,7 @@ impl Window {
 
     /// Takes what was loaded for a fill, and says which of it is to be published.
     pub fn loaded(&mut self, fill: &Fill, rows: Vec<Due>) -> Vec<Due> {
-        let Some(lane) = self.lanes.get_mut(&fill.function) else { return Vec::new() };
+        let Some(lane) = self.lanes.get_mut(&fill.target) else { return Vec::new() };
         for row in &fill.again {
             lane.again.remove(row);
         }
@@ -143,8 +146,8 @@ impl Window {
     }
 
     /// Opens one delivery that a worker asked for and the log says is pending.
-    pub fn adopt(&mut self, function: &Name, due: &Due, now: Instant) {
-        let lane = self.lanes.entry(function.clone()).or_default();
+    pub fn adopt(&mut self, target: &Target, due: &Due, now: Instant) {
+        let lane = self.lane(target);
         lane.again.remove(&due.row);
         let open = lane.open.entry(due.row).or_insert_with(|| Open::of(due));
         if matches!(open.state, State::Publishing) {
@@ -153,9 +156,9 @@ impl Window {
     }
 
     /// JetStream has it.
-    pub fn published(&mut self, function: &Name, row: i64, publication: u32, sequence: u64, now: Instant) {
+    pub fn published(&mut self, target: &Target, row: i64, publication: u32, sequence: u64, now: Instant) {
         self.acked = self.acked.max(sequence);
-        if let Some(open) = self.open(function, row)
+        if let Some(open) = self.open(target, row)
             && open.publication == publication
             && matches!(open.state, State::Publishing)
         {
@@ -164,8 +167,8 @@ impl Window {
     }
 
     /// JetStream does not have it, or nobody knows: it is loaded and published again.
-    pub fn reload(&mut self, function: &Name, row: i64) {
-        if let Some(lane) = self.lanes.get_mut(function)
+    pub fn reload(&mut self, target: &Target, row: i64) {
+        if let Some(lane) = self.lanes.get_mut(target)
             && !matches!(lane.open.get(&row), Some(Open { state: State::Begun { .. }, .. }))
         {
             lane.open.remove(&row);
@@ -174,8 +177,8 @@ impl Window {
     }
 
     /// A worker holds the message and wants to run it.
-    pub fn begin(&mut self, function: &Name, delivery: RowId, publication: u32, born: Born, now: Instant) -> Begin {
-        let Some(open) = self.open(function, delivery.row()) else { return Begin::Unknown };
+    pub fn begin(&mut self, target: &Target, delivery: RowId, publication: u32, born: Born, now: Instant) -> Begin {
+        let Some(open) = self.open(target, delivery.row()) else { return Begin::Unknown };
         if open.id != delivery || open.publication != publication {
             return Begin::Stale;
         }
@@ -190,8 +193,8 @@ impl Window {
     }
 
     /// Whether this attempt is the current one. Its lease is renewed: the outcome is about to be written.
-    pub fn is_current(&mut self, function: &Name, delivery: i64, attempt: RowId, now: Instant) -> bool {
-        let Some(open) = self.open(function, delivery) else { return false };
+    pub fn is_current(&mut self, target: &Target, delivery: i64, attempt: RowId, now: Instant) -> bool {
+        let Some(open) = self.open(target, delivery) else { return false };
         match &mut open.state {
             State::Begun { attempt: current, lease } if *current == attempt => {
                 *lease = now + LEASE;
@@ -202,14 +205,14 @@ impl Window {
     }
 
     /// The delivery ended or waits for its retry: its place is free.
-    pub fn ended(&mut self, function: &Name, row: i64) {
-        if let Some(lane) = self.lanes.get_mut(function) {
+    pub fn ended(&mut self, target: &Target, row: i64) {
+        if let Some(lane) = self.lanes.get_mut(target) {
             lane.open.remove(&row);
         }
     }
 
     /// Begun attempts whose worker has not been heard of.
-    pub fn lost(&self, now: Instant) -> Vec<(Name, RowId)> {
+    pub fn lost(&self, now: Instant) -> Vec<(Target, RowId)> {
         self.each()
             .filter_map(|(name, _, open)| match open.state {
                 State::Begun { attempt, lease } if lease < now => Some((name.clone(), attempt)),
@@ -219,7 +222,7 @@ impl Window {
     }
 
     /// Published at least `age` ago and not begun since: the row and its sequence in the stream.
-    pub fn silent(&self, now: Instant, age: Duration) -> Vec<(Name, i64, u64)> {
+    pub fn silent(&self, now: Instant, age: Duration) -> Vec<(Target, i64, u64)> {
         self.each()
             .filter_map(|(name, row, open)| match open.state {
                 State::Published { sequence, at } if at + age <= now => Some((name.clone(), row, sequence)),
@@ -246,18 +249,22 @@ impl Window {
         rows
     }
 
-    /// Open deliveries of a function: published or running.
-    pub fn open_count(&self, function: &str) -> usize {
-        self.lanes.get(function).map_or(0, |lane| lane.open.len())
+    fn lane(&mut self, target: &Target) -> &mut Lane {
+        self.lanes.entry(target.clone()).or_insert_with(|| Lane { limit: unlisted(target), ..Lane::default() })
     }
 
-    fn open(&mut self, function: &Name, row: i64) -> Option<&mut Open> {
-        self.lanes.get_mut(function)?.open.get_mut(&row)
+    fn open(&mut self, target: &Target, row: i64) -> Option<&mut Open> {
+        self.lanes.get_mut(target)?.open.get_mut(&row)
     }
 
-    fn each(&self) -> impl Iterator<Item = (&Name, i64, &Open)> {
+    fn each(&self) -> impl Iterator<Item = (&Target, i64, &Open)> {
         self.lanes.iter().flat_map(|(name, lane)| lane.open.iter().map(move |(row, open)| (name, *row, open)))
     }
+}
+
+/// The limit of a target that no config lists: what is outside the bus needs no config.
+fn unlisted(target: &Target) -> usize {
+    if target.name().is_some() { 0 } else { OUTSIDE }
 }
 
 impl Open {
@@ -283,7 +290,7 @@ mod tests {
         }
     }
 
-    fn name() -> Name {
+    fn name() -> Target {
         "price".parse().unwrap()
     }
 
@@ -311,7 +318,7 @@ mod tests {
         window.ended(&name(), 1);
         assert_eq!(window.fills(100), []);
         window.ended(&name(), 2);
-        assert_eq!(window.fills(100), [Fill { function: name(), again: vec![], after: 4, room: 2 }]);
+        assert_eq!(window.fills(100), [Fill { target: name(), again: vec![], after: 4, room: 2 }]);
     }
 
     #[test]
@@ -327,7 +334,7 @@ mod tests {
         let mut window = window(10, 3);
         assert_eq!(window.fills(100), []);
         window.arrived(&name(), 4);
-        assert_eq!(window.fills(100), [Fill { function: name(), again: vec![], after: 3, room: 7 }]);
+        assert_eq!(window.fills(100), [Fill { target: name(), again: vec![], after: 3, room: 7 }]);
     }
 
     #[test]
@@ -355,7 +362,7 @@ mod tests {
         begin(&mut window, 1, 1);
         window.reload(&name(), 1);
         window.reload(&name(), 2);
-        assert_eq!(window.fills(100), [Fill { function: name(), again: vec![2], after: 2, room: 0 }]);
+        assert_eq!(window.fills(100), [Fill { target: name(), again: vec![2], after: 2, room: 0 }]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub fn encode(event: &Event) -> HeaderMap {
 
 /// The event in a message of ours.
 pub fn decode(map: &HeaderMap, body: Bytes) -> Result<Event, Malformed> {
-    let mut event = Event::new("", "", body);
+    let mut event = Event::with_id(EventId::Ours(Uuid::nil()), "", "", body);
     let mut id = None;
     let mut foreign = false;
     for (name, values) in map.iter() {

@@ -6,7 +6,7 @@ mod reading;
 
 use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
 
-use bus::{config::Word, retry::RetryPolicy};
+use bus::{catalog::Chain, config::Word, retry::RetryPolicy};
 
 pub use code::CodeError;
 
@@ -16,7 +16,8 @@ pub struct FunctionConfig {
     pub runtime: RuntimeKind,
     /// The folder with the code.
     pub code: PathBuf,
-    /// `module.function` for Python; default `app.handler`.
+    /// Where a call begins: `module.function` (Python), `file.export` (Node.js), a program (provided), or a program and
+    /// its arguments (command).
     pub handler: String,
     pub env: BTreeMap<String, EnvValue>,
     /// Default 30 s.
@@ -30,6 +31,8 @@ pub struct FunctionConfig {
     /// How long an instance beyond `warm` stays after its last invocation; default 10 min.
     pub keep_alive: Duration,
     pub retry: RetryPolicy,
+    /// What follows from its outcomes.
+    pub chain: Chain,
     pub isolation: Isolation,
 }
 
@@ -47,6 +50,7 @@ impl FunctionConfig {
             warm: 0,
             keep_alive: Duration::from_mins(10),
             retry: RetryPolicy::default(),
+            chain: Chain::default(),
             isolation: Isolation::default(),
         }
     }
@@ -56,29 +60,45 @@ impl FunctionConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RuntimeKind {
     Python,
+    Node,
+    /// A program that speaks the Lambda Runtime API.
+    Provided,
+    /// A program that is started for each invocation.
+    Command,
 }
 
 impl RuntimeKind {
-    pub const ALL: [Self; 1] = [Self::Python];
+    pub const ALL: [Self; 4] = [Self::Python, Self::Node, Self::Provided, Self::Command];
 
     /// The word in the config, and the class of workers that can run it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Python => "python",
+            Self::Node => "node",
+            Self::Provided => "provided",
+            Self::Command => "command",
         }
     }
 
-    /// The handler of a function that names none.
+    /// The handler of a function that names none. A command has to name its program.
     pub fn default_handler(self) -> &'static str {
         match self {
             Self::Python => "app.handler",
+            Self::Node => "index.handler",
+            Self::Provided => "bootstrap",
+            Self::Command => "",
         }
     }
 }
 
 impl Word for RuntimeKind {
-    const WORDS: &'static [(&'static str, Self)] = &[(Self::Python.as_str(), Self::Python)];
-    const LATER: &'static [&'static str] = &["node", "provided", "command", "wasm"];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        (Self::Python.as_str(), Self::Python),
+        (Self::Node.as_str(), Self::Node),
+        (Self::Provided.as_str(), Self::Provided),
+        (Self::Command.as_str(), Self::Command),
+    ];
+    const LATER: &'static [&'static str] = &["wasm"];
 }
 
 /// What keeps a function away from the rest of the machine.

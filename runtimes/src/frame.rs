@@ -6,28 +6,27 @@
 //! answer    u32 body length · u8 kind · body
 //! ```
 //! Numbers are little-endian. The body of a failure is its error object, that of `Ready` the nanoseconds it took to
-//! load the code.
+//! load the code. A process that is started before it is known what it will run (Node) is first told: a u32 length and
+//! a JSON object.
 
-use std::{io, time::Duration};
+use std::{io, io::IoSlice, time::Duration};
 
 use bus::{outcome::Ending, payload::Form};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::unix::pipe;
 use uuid::Uuid;
 
+use crate::{
+    dialogue::{Answer, Broken},
+    lease::Invocation,
+};
+
 const ANSWER_HEAD: usize = 5;
 /// Read at once when nothing is known of the answer's size.
 const CHUNK: usize = 8 * 1024;
 
 /// Everything of a request but its payload, which is written behind it from where it lies.
-pub(crate) fn request_head(
-    id: Uuid,
-    event: &str,
-    trace: Option<&str>,
-    left: Duration,
-    form: Form,
-    payload: usize,
-) -> Vec<u8> {
+fn request_head(id: Uuid, event: &str, trace: Option<&str>, left: Duration, form: Form, payload: usize) -> Vec<u8> {
     let trace = trace.unwrap_or_default();
     let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
     let mut head = Vec::with_capacity(53 + event.len() + trace.len());
@@ -48,7 +47,7 @@ pub(crate) fn request_head(
 
 /// What an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+enum Kind {
     /// The code is loaded; the first answer of an instance that works.
     Ready,
     /// The invocation, or the loading of the code, ended so.
@@ -63,6 +62,7 @@ impl Kind {
             b'O' => Self::Ended(Ending::Ok),
             b'E' => Self::Ended(Ending::Error),
             b'B' => Self::Ended(Ending::BadOutput),
+            b'C' => Self::Ended(Ending::Crash),
             b'M' => Self::Ended(Ending::Oom),
             b'L' => Self::Ended(Ending::TooLarge),
             _ => return None,
@@ -79,8 +79,98 @@ pub(crate) enum BadFrame {
     Garbage,
 }
 
+/// Both pipes of a process, and the request that is on its way.
+pub(crate) struct Frames {
+    requests: pipe::Sender,
+    answers: Answers,
+    head: Vec<u8>,
+    body: Bytes,
+    /// Bytes of head and body that lie in the pipe.
+    sent: usize,
+}
+
+impl Frames {
+    /// `limit` is the longest answer that is read.
+    pub(crate) fn new(requests: pipe::Sender, answers: pipe::Receiver, limit: usize) -> Self {
+        Self { requests, answers: Answers::new(answers, limit), head: Vec::new(), body: Bytes::new(), sent: 0 }
+    }
+
+    /// Tells a process what it is to load.
+    pub(crate) fn tell(&mut self, what: &serde_json::Value) -> Result<(), Broken> {
+        let text = what.to_string();
+        self.send((text.len() as u32).to_le_bytes().into(), text.into())
+    }
+
+    /// Begins an invocation.
+    pub(crate) fn ask(&mut self, invocation: &Invocation, left: Duration) -> Result<(), Broken> {
+        let payload = &invocation.payload;
+        let trace = invocation.trace.as_deref();
+        let (id, event) = (invocation.request_id, invocation.event_id.as_str());
+        let head = request_head(id, event, trace, left, payload.form, payload.bytes.len());
+        self.send(head, payload.bytes.clone())
+    }
+
+    fn send(&mut self, head: Vec<u8>, body: Bytes) -> Result<(), Broken> {
+        (self.head, self.body, self.sent) = (head, body, 0);
+        self.write()
+    }
+
+    /// Writes on and waits until something was read; the answer, when that was all of it. May be dropped at any time.
+    pub(crate) async fn hear(&mut self) -> Result<Option<Answer>, Broken> {
+        let unsent = self.sent < self.head.len() + self.body.len();
+        tokio::select! {
+            biased;
+            () = self.answers.fill(), if !self.answers.closed => {
+                Ok(self.answers.take().map_err(Broken::Frame)?.map(Answer::from))
+            }
+            _ = self.requests.writable(), if unsent => self.write().map(|()| None),
+            else => std::future::pending().await,
+        }
+    }
+
+    /// What lies in the pipe of a process that has ended. A process it left behind may hold the pipe open, so nothing
+    /// waits for its end.
+    pub(crate) fn last_words(&mut self) -> Option<Answer> {
+        self.answers.drain();
+        self.answers.take().ok().flatten().map(Answer::from)
+    }
+
+    /// Whether all that was written of the request still lies in the pipe: the process ended before it looked.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.sent > 0 && rustix::io::ioctl_fionread(&self.requests).is_ok_and(|unread| unread == self.sent as u64)
+    }
+
+    /// Writes as much as fits into the pipe now.
+    fn write(&mut self) -> Result<(), Broken> {
+        let length = self.head.len() + self.body.len();
+        while self.sent < length {
+            let head = &self.head[self.sent.min(self.head.len())..];
+            let rest = [IoSlice::new(head), IoSlice::new(&self.body[self.sent.saturating_sub(self.head.len())..])];
+            match self.requests.try_write_vectored(&rest) {
+                Ok(n) => self.sent += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) if self.sent == 0 => return Err(Broken::NotTaken),
+                // it ends, or has stopped to read: the end or the deadline is awaited
+                Err(_) => self.sent = length,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<(Kind, Bytes)> for Answer {
+    fn from((kind, body): (Kind, Bytes)) -> Self {
+        match kind {
+            Kind::Ready => {
+                Self::Ready(body.as_ref().try_into().ok().map(|nanos| Duration::from_nanos(u64::from_le_bytes(nanos))))
+            }
+            Kind::Ended(ending) => Self::Ended { ending, output: body, fault: None },
+        }
+    }
+}
+
 /// The reading end of the answers.
-pub(crate) struct Answers {
+struct Answers {
     pipe: pipe::Receiver,
     buffer: BytesMut,
     /// Longest body that is read.
@@ -89,22 +179,17 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    pub(crate) fn new(pipe: pipe::Receiver, limit: usize) -> Self {
+    fn new(pipe: pipe::Receiver, limit: usize) -> Self {
         Self { pipe, buffer: BytesMut::new(), limit, closed: false }
     }
 
     /// The next answer, if all of it has been read.
-    pub(crate) fn take(&mut self) -> Result<Option<(Kind, Bytes)>, BadFrame> {
+    fn take(&mut self) -> Result<Option<(Kind, Bytes)>, BadFrame> {
         take(&mut self.buffer, self.limit)
     }
 
-    /// Nobody can write to the pipe any more.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed
-    }
-
     /// Waits until something can be read, and reads it. May be dropped at any time.
-    pub(crate) async fn fill(&mut self) {
+    async fn fill(&mut self) {
         if self.pipe.readable().await.is_err() {
             self.closed = true;
         }
@@ -117,7 +202,7 @@ impl Answers {
     }
 
     /// Reads what is there without waiting and without asking the reactor, which may not have heard of it yet.
-    pub(crate) fn drain(&mut self) {
+    fn drain(&mut self) {
         let mut chunk = [0; CHUNK];
         while self.buffer.len() <= self.limit + ANSWER_HEAD {
             match rustix::io::read(&self.pipe, &mut chunk) {

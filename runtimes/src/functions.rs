@@ -101,7 +101,11 @@ impl Functions {
             map.insert(name, function);
         }
         let gone: Vec<_> = old.values().filter(|f| !map.contains_key(&f.name)).collect();
+        let on_node = map.values().any(|f| lock(&f.config).runtime == RuntimeKind::Node);
         self.registry.functions.store(Arc::new(map));
+        if !on_node {
+            ground.spares.end();
+        }
         for function in gone {
             function.pool.close();
             if let Some(watch) = watch {
@@ -153,7 +157,10 @@ impl Functions {
     /// Ends all instances: TERM, grace, KILL. Invocations that still run end as crashed: finish them before.
     pub async fn shutdown(&self, grace: Duration) {
         let functions = self.registry.functions.swap(Arc::default());
-        let groups: Vec<_> = functions.values().flat_map(|f| f.pool.stop()).collect();
+        let ground = &self.registry.ground;
+        ground.spares.end();
+        let mut groups: Vec<_> = functions.values().flat_map(|f| f.pool.stop()).collect();
+        groups.extend(ground.passing_groups());
         for group in &groups {
             group.signal(Signal::TERM);
         }

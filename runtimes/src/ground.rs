@@ -1,20 +1,24 @@
-//! What all instances of a node share: its settings, the interpreter, the folder for private files.
+//! What all instances of a node share: its settings, the interpreters, the folder for private files, the environment.
 
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, Weak},
 };
 
 use bus::{Name, presence::LogLine};
 use chrono::Utc;
+use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, broadcast};
 use uuid::Uuid;
 
 use crate::{
-    config::{EnvValue, RuntimeKind},
-    process::Launch,
-    python::Interpreter,
-    version::{Store, Version},
+    config::EnvValue,
+    lock,
+    node::{NoNode, NodeJs, Spares},
+    process::Group,
+    python::{Interpreter, NoPython},
+    version::{Store, Version, hex},
 };
 
 /// What the node says to its functions.
@@ -32,6 +36,10 @@ pub struct Settings {
     pub watch: bool,
     /// The Python to use; none: `FNBUS_PYTHON`, else `python3` on the path.
     pub python: Option<PathBuf>,
+    /// The Node.js to use; none: `FNBUS_NODE`, else `node` on the path.
+    pub node_js: Option<PathBuf>,
+    /// Processes of Node.js kept ready for functions of one memory size, as it is slow to start; 0: none.
+    pub spares: usize,
     /// Every line of every function goes here.
     pub logs: broadcast::Sender<LogLine>,
 }
@@ -46,6 +54,8 @@ impl Settings {
             region: "us-east-1".into(),
             watch: true,
             python: None,
+            node_js: None,
+            spares: 2,
             logs: broadcast::channel(1024).0,
         }
     }
@@ -55,7 +65,12 @@ impl Settings {
 pub(crate) struct Ground {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
+    /// Processes of Node.js that wait for a function.
+    pub(crate) spares: Spares,
     python: OnceCell<Interpreter>,
+    node: OnceCell<NodeJs>,
+    /// Processes that live for one invocation.
+    passing: Mutex<Vec<Weak<Group>>>,
     /// Private folders of this run; those of earlier ones are beside it.
     homes: PathBuf,
 }
@@ -64,7 +79,9 @@ pub(crate) struct Ground {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoLaunch {
     #[error(transparent)]
-    Python(#[from] crate::python::NoPython),
+    Python(#[from] NoPython),
+    #[error(transparent)]
+    Node(#[from] NoNode),
     #[error("the environment variable {name} is a secret from {from}, which {problem}; set it where fnbus is started")]
     Secret { name: String, from: String, problem: String },
     #[error("no private folder can be made at {path}: {source}", path = path.display())]
@@ -76,7 +93,15 @@ impl Ground {
         // a path below the data folder is handed to processes that run in another folder
         settings.data = std::path::absolute(&settings.data).unwrap_or(settings.data);
         let homes = settings.data.join("tmp").join(Uuid::now_v7().simple().to_string());
-        Self { store: Store::new(&settings.data), settings, python: OnceCell::new(), homes }
+        Self {
+            store: Store::new(&settings.data),
+            settings,
+            spares: Spares::default(),
+            python: OnceCell::new(),
+            node: OnceCell::new(),
+            passing: Mutex::default(),
+            homes,
+        }
     }
 
     /// Removes what earlier runs left: private folders, and versions that are used no more. Blocks.
@@ -89,58 +114,57 @@ impl Ground {
         }
     }
 
-    /// Everything that is needed to start an instance of a version.
-    pub(crate) async fn launch(&self, function: &Name, version: &Version) -> Result<Launch, NoLaunch> {
-        let python = match version.runtime {
-            RuntimeKind::Python => self.python().await?,
-        };
+    /// A private folder for a process.
+    pub(crate) fn home(&self) -> Result<PathBuf, NoLaunch> {
         let home = self.homes.join(Uuid::now_v7().simple().to_string());
         fs::create_dir_all(&home).map_err(|source| NoLaunch::Home { path: home.clone(), source })?;
-        let mut env = self.env(function, version, python, &home);
-        for (name, value) in &version.env {
-            env.push((name.clone(), resolve(name, value)?));
-        }
-        Ok(Launch {
-            program: python.path().to_owned(),
-            arguments: python.arguments(version, self.settings.payload_limit),
-            env,
-            folder: version.code.clone(),
-            home,
-            memory: u64::from(version.memory) << 20,
-        })
+        Ok(home)
     }
 
     /// Found once; looked for again as long as there is none.
-    async fn python(&self) -> Result<&Interpreter, crate::python::NoPython> {
+    pub(crate) async fn python(&self) -> Result<&Interpreter, NoPython> {
         let find = || async {
             let asked = self.settings.python.clone().or_else(|| env::var_os("FNBUS_PYTHON").map(PathBuf::from));
             let data = self.settings.data.clone();
             let found = tokio::task::spawn_blocking(move || Interpreter::find(asked.as_deref(), &data)).await;
             found.unwrap_or_else(|panic| {
                 let said = panic.to_string();
-                Err(crate::python::NoPython::Broken { asked: "python3".into(), said })
+                Err(NoPython::Broken { asked: "python3".into(), said })
             })
         };
         self.python.get_or_try_init(find).await
     }
 
-    /// The environment of an instance but for the function's own variables, in Lambda's names.
-    fn env(&self, function: &Name, version: &Version, python: &Interpreter, home: &Path) -> Vec<(String, String)> {
+    /// As [`Ground::python`].
+    pub(crate) async fn node(&self) -> Result<&NodeJs, NoNode> {
+        let find = || async {
+            let asked = self.settings.node_js.clone().or_else(|| env::var_os("FNBUS_NODE").map(PathBuf::from));
+            let data = self.settings.data.clone();
+            let found = tokio::task::spawn_blocking(move || NodeJs::find(asked.as_deref(), &data)).await;
+            found.unwrap_or_else(|panic| {
+                let said = panic.to_string();
+                Err(NoNode::Broken { asked: "node".into(), said })
+            })
+        };
+        self.node.get_or_try_init(find).await
+    }
+
+    /// The environment of a process, in Lambda's names, with the function's own variables. `engine` is what its
+    /// interpreter is called.
+    pub(crate) fn env(
+        &self,
+        function: &Name,
+        version: &Version,
+        home: &Path,
+        engine: Option<String>,
+    ) -> Result<Vec<(String, String)>, NoLaunch> {
         let region = &self.settings.region;
-        let home = home.display().to_string();
         let stream = format!("{}/[{}]{}", Utc::now().format("%Y/%m/%d"), version.id, Uuid::now_v7().simple());
-        let path = env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".into());
-        let pairs = [
-            ("PATH", path),
-            ("LANG", "C.UTF-8".into()),
-            ("TZ", ":UTC".into()),
-            ("HOME", home.clone()),
-            ("TMPDIR", home),
+        let ours = [
             ("LAMBDA_TASK_ROOT", version.code.display().to_string()),
             ("_HANDLER", version.handler.clone()),
             ("AWS_REGION", region.clone()),
             ("AWS_DEFAULT_REGION", region.clone()),
-            ("AWS_EXECUTION_ENV", python.execution_env()),
             ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".into()),
             ("AWS_LAMBDA_FUNCTION_NAME", function.to_string()),
             ("AWS_LAMBDA_FUNCTION_VERSION", version.id.to_string()),
@@ -148,7 +172,59 @@ impl Ground {
             ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{function}")),
             ("AWS_LAMBDA_LOG_STREAM_NAME", stream),
         ];
+        let mut env = Self::bare_env(home);
+        env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+        env.extend(engine.map(|engine| ("AWS_EXECUTION_ENV".to_owned(), engine)));
+        for (name, value) in &version.env {
+            env.push((name.clone(), resolve(name, value)?));
+        }
+        Ok(env)
+    }
+
+    /// The environment of a process of which nothing is known yet.
+    pub(crate) fn bare_env(home: &Path) -> Vec<(String, String)> {
+        let home = home.display().to_string();
+        let path = env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".into());
+        let pairs = [
+            ("PATH", path),
+            ("LANG", "C.UTF-8".into()),
+            ("TZ", ":UTC".into()),
+            ("HOME", home.clone()),
+            ("TMPDIR", home),
+        ];
         pairs.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    /// Keeps hold of a process that no pool knows, for a shutdown.
+    pub(crate) fn passing(&self, group: &Arc<Group>) {
+        let mut passing = lock(&self.passing);
+        passing.retain(|group| group.strong_count() > 0);
+        passing.push(Arc::downgrade(group));
+    }
+
+    /// The processes no pool knows.
+    pub(crate) fn passing_groups(&self) -> Vec<Arc<Group>> {
+        lock(&self.passing).iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Writes a shim to `<data>/runtimes/<language>-<hash>/` and gives the folder; by another name first, as others may
+/// start from it now. Blocks.
+pub(crate) fn install(data: &Path, language: &str, name: &str, shim: &str) -> Result<PathBuf, (PathBuf, io::Error)> {
+    let folder = data.join("runtimes").join(format!("{language}-{}", &hex(&Sha256::digest(shim))[..12]));
+    let file = folder.join(name);
+    let write = || {
+        fs::create_dir_all(&folder)?;
+        if fs::read(&file).is_ok_and(|there| there == shim.as_bytes()) {
+            return Ok(());
+        }
+        let temporary = folder.join(format!(".{}", Uuid::now_v7().simple()));
+        fs::write(&temporary, shim)?;
+        fs::rename(&temporary, &file)
+    };
+    match write() {
+        Ok(()) => Ok(folder),
+        Err(source) => Err((file, source)),
     }
 }
 

@@ -63,7 +63,7 @@ pub struct Lease {
 
 impl Lease {
     pub(crate) fn new(pool: Arc<Pool>, instance: Instance, cold: bool) -> Self {
-        let cold = cold.then_some(instance.birth);
+        let cold = (cold && instance.keeps()).then_some(instance.birth);
         Self { pool, instance: Some(instance), cold, queue: Duration::ZERO, running: false }
     }
 
@@ -110,16 +110,14 @@ impl Lease {
         let timeout = self.pool.timeout();
         self.running = true;
         let (started, begun) = (Utc::now(), Instant::now());
-        let Reply { ending, output, fault, log, healthy } = instance.invoke(invocation, timeout).await?;
-        let run = begun.elapsed();
-        instance.report(invocation, run, self.cold);
+        let Reply { ending, output, fault, log, healthy, birth } = instance.invoke(invocation, timeout).await?;
+        let run = begun.elapsed().saturating_sub(birth.map_or(Duration::ZERO, |b| b.start));
+        let born = birth.or(self.cold);
+        instance.finish(invocation, run, born);
         self.running = !healthy;
-        self.pool.counts.invoked(fault.as_ref());
-        let (start, birth) = match self.cold {
-            Some(birth) => (Start::Cold, birth),
-            None => (Start::Warm, Birth { start: Duration::ZERO, init: Duration::ZERO }),
-        };
-        let version = instance.version.id.clone();
+        self.pool.counts.invoked(fault.as_ref(), birth.is_some());
+        let birth = born.unwrap_or(Birth { kind: Start::Warm, start: Duration::ZERO, init: Duration::ZERO });
+        let (start, version) = (birth.kind, instance.version.id.clone());
         let times = Times { queue: self.queue, start: birth.start, init: birth.init, run };
         let request_id = Some(invocation.request_id);
         Ok(Outcome { ending, output, fault, log, request_id, version, start, started, times })

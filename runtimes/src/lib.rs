@@ -21,16 +21,33 @@ mod slots;
 
 /// What all instances of a node share.
 mod ground;
-/// A process with code loaded, and one conversation with it.
+/// A version that is ready to run invocations.
 mod instance;
+/// From a version to a process that can be spoken to.
+mod engine;
+/// Whether a file can be executed.
+mod entry;
+/// A process, what is said with it and printed by it.
+mod conversation;
 /// Processes, groups, limits and their ends.
 mod process;
 /// What they print.
 mod output;
-/// What they are asked and answer, on the wire.
+/// How they are spoken to.
+mod dialogue;
+/// In frames on two pipes.
 mod frame;
+/// What went wrong, in Lambda's words.
+mod fault;
+
 /// How Python functions are started.
 mod python;
+/// How Node.js functions are started.
+mod node;
+/// Programs that speak the Lambda Runtime API.
+mod provided;
+/// Programs that are started for each invocation.
+mod command;
 
 /// Immutable copies of code.
 mod version;

@@ -30,14 +30,15 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// Without `stdout` where it carries the result.
     pub(crate) fn new(
-        stdout: pipe::Receiver,
+        stdout: Option<pipe::Receiver>,
         stderr: pipe::Receiver,
         function: Name,
         logs: broadcast::Sender<LogLine>,
     ) -> Self {
         let lines = Lines::new(function, logs);
-        Self { stdout: Some(stdout), stderr: Some(stderr), lines, chunk: vec![0; CHUNK] }
+        Self { stdout, stderr: Some(stderr), lines, chunk: vec![0; CHUNK] }
     }
 
     /// Says whose output comes now.

@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use crate::{
-    config::FunctionConfig,
+    config::{FunctionConfig, RuntimeKind},
     deploy::Orders,
     ground::Ground,
     instance::Instance,
@@ -87,7 +87,9 @@ struct Limits {
 
 impl Limits {
     fn of(config: &FunctionConfig) -> Self {
-        let &FunctionConfig { concurrency, warm, keep_alive, timeout, .. } = config;
+        let &FunctionConfig { concurrency, keep_alive, timeout, .. } = config;
+        // where each invocation has a process of its own there is nothing to keep
+        let warm = if config.runtime == RuntimeKind::Command { 0 } else { config.warm };
         Self { concurrency, warm, keep_alive, timeout }
     }
 }
@@ -235,7 +237,7 @@ impl Pool {
         if from == From::Busy {
             state.backoff.worked();
         } else if !state.closed {
-            state.groups.push(instance.group().clone());
+            state.groups.extend(instance.group().cloned());
             self.wake.notify_one();
         }
         loop {
@@ -245,12 +247,15 @@ impl Pool {
                 return drop(instance);
             }
             let Some(waiter) = state.waiters.pop_front() else {
-                return state.idle.push(Idle { instance, since: Instant::now() });
+                if instance.keeps() {
+                    state.idle.push(Idle { instance, since: Instant::now() });
+                }
+                return;
             };
             state.busy += 1;
             // a lease that is not taken comes back to the pool: never under its lock
             drop(state);
-            let cold = from != From::Busy;
+            let cold = from != From::Busy && instance.keeps();
             match waiter.tell.send(Ok(Lease::new(self.clone(), instance, cold))) {
                 Ok(()) => return self.counts.handed_out(cold),
                 // who waited has just gone: the next

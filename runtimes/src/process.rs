@@ -4,6 +4,7 @@
 //! ([`Group::reap`]), and signals go out under the same lock.
 
 use std::{
+    ffi::OsString,
     fs,
     future::poll_fn,
     io,
@@ -11,7 +12,7 @@ use std::{
         fd::OwnedFd,
         unix::process::{CommandExt, ExitStatusExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, OnceLock, mpsc},
     task::{Context, Poll, ready},
@@ -30,29 +31,37 @@ use tokio::{
 
 use crate::lock;
 
-/// What an interpreter takes before any code of the function is loaded, added to the function's own memory.
-const BASE_MEMORY: u64 = 64 << 20;
-
 /// What to start.
 pub(crate) struct Launch {
     pub(crate) program: PathBuf,
-    pub(crate) arguments: Vec<PathBuf>,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) wires: Wires,
     /// All of it: nothing is inherited.
     pub(crate) env: Vec<(String, String)>,
     pub(crate) folder: PathBuf,
     /// Private folder of the process, removed after its end.
     pub(crate) home: PathBuf,
-    /// Bytes.
+    /// Bytes of data it may have.
     pub(crate) memory: u64,
+}
+
+/// Which descriptors a process gets beside stdout and stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wires {
+    /// None; nothing is on stdin.
+    Outputs,
+    /// Stdin.
+    Stdin,
+    /// 3, to be asked, and 4, to answer; nothing is on stdin.
+    Frames,
 }
 
 /// A started process and our ends of its pipes.
 pub(crate) struct Started {
     pub(crate) process: Process,
-    /// Its fd 3.
-    pub(crate) requests: pipe::Sender,
-    /// Its fd 4.
-    pub(crate) answers: pipe::Receiver,
+    pub(crate) stdin: Option<pipe::Sender>,
+    /// Its fds 3 and 4.
+    pub(crate) frames: Option<(pipe::Sender, pipe::Receiver)>,
     pub(crate) stdout: pipe::Receiver,
     pub(crate) stderr: pipe::Receiver,
 }
@@ -82,8 +91,6 @@ pub(crate) struct Group {
 
 /// Starts a process.
 pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
-    let (requests, fd3) = pipe::pipe()?;
-    let (fd4, answers) = pipe::pipe()?;
     let (fd1, stdout) = pipe::pipe()?;
     let (fd2, stderr) = pipe::pipe()?;
     let mut command = Command::new(&launch.program);
@@ -96,21 +103,33 @@ pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
         .stdout(fd1.into_blocking_fd()?)
         .stderr(fd2.into_blocking_fd()?)
         .process_group(0);
-    command
-        .fd_mappings(vec![
-            FdMapping { parent_fd: fd3.into_blocking_fd()?, child_fd: 3 },
-            FdMapping { parent_fd: fd4.into_blocking_fd()?, child_fd: 4 },
-        ])
-        .map_err(io::Error::other)?;
-    confine(&mut command, launch.memory + BASE_MEMORY);
+    let (mut stdin, mut frames) = (None, None);
+    match launch.wires {
+        Wires::Outputs => {}
+        Wires::Stdin => {
+            let (ours, fd0) = pipe::pipe()?;
+            command.stdin(fd0.into_blocking_fd()?);
+            stdin = Some(ours);
+        }
+        Wires::Frames => {
+            let ((asks, fd3), (fd4, replies)) = (pipe::pipe()?, pipe::pipe()?);
+            let mappings = vec![
+                FdMapping { parent_fd: fd3.into_blocking_fd()?, child_fd: 3 },
+                FdMapping { parent_fd: fd4.into_blocking_fd()?, child_fd: 4 },
+            ];
+            command.fd_mappings(mappings).map_err(io::Error::other)?;
+            frames = Some((asks, replies));
+        }
+    }
+    confine(&mut command, launch.memory, if launch.wires == Wires::Frames { 5 } else { 3 });
 
     let home = launch.home;
     let process = child::make(move || make(&mut command, home)).await?;
-    Ok(Started { process, requests, answers, stdout, stderr })
+    Ok(Started { process, stdin, frames, stdout, stderr })
 }
 
-/// What a child does to itself between fork and exec.
-fn confine(command: &mut Command, memory: u64) {
+/// What a child does to itself between fork and exec. `foreign` is the first descriptor that is not its own.
+fn confine(command: &mut Command, memory: u64, foreign: u32) {
     let mut die_with_parent = child::die_with_parent();
     let confine = move || {
         die_with_parent()?;
@@ -119,7 +138,7 @@ fn confine(command: &mut Command, memory: u64) {
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
         // SAFETY: marks descriptors close-on-exec, touches no memory. A failure (old kernels) leaves ours as they
         // were opened, which is close-on-exec too.
-        let _ = unsafe { libc::close_range(5, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+        let _ = unsafe { libc::close_range(foreign, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
         Ok(())
     };
     // SAFETY: runs in the forked child, where only async-signal-safe calls are allowed: it makes plain system calls
@@ -165,6 +184,11 @@ impl Process {
     pub(crate) fn group(&self) -> &Arc<Group> {
         &self.group
     }
+
+    /// Its private folder.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
 }
 
 impl Drop for Process {
@@ -176,7 +200,7 @@ impl Drop for Process {
 
 impl Group {
     /// The leader's process id.
-    pub(crate) fn id(&self) -> u32 {
+    fn id(&self) -> u32 {
         self.leader.as_raw_nonzero().get() as u32
     }
 
@@ -198,6 +222,16 @@ impl Group {
         // the reactor's word is kept as ready: a process ends once
         let _ = ready!(self.pidfd.poll_read_ready(context));
         Poll::Ready(())
+    }
+
+    /// Most memory the leader had at once, in bytes.
+    pub(crate) fn peak_memory(&self) -> Option<u64> {
+        if let Some(exit) = *lock(&self.exit) {
+            return Some(exit.peak);
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
     }
 
     /// Waits for the end of the leader.

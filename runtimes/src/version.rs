@@ -255,6 +255,7 @@ mod tests {
             warm: 0,
             keep_alive: Duration::from_secs(1),
             retry: bus::retry::RetryPolicy::default(),
+            chain: bus::catalog::Chain::default(),
             isolation: Isolation::Process,
         }
     }

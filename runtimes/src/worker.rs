@@ -130,8 +130,11 @@ impl Worker {
 
     async fn execute(&self, key: u64, delivered: &Delivered) -> Finished {
         let owner = self.bus.owner();
-        let claim =
-            Claim { function: delivered.function.clone(), delivery: delivered.id, publication: delivered.publication };
+        let claim = Claim {
+            target: delivered.function.clone().into(),
+            delivery: delivered.id,
+            publication: delivered.publication,
+        };
         let leased = tokio::select! {
             leased = self.functions.lease(&delivered.function, PATIENCE) => leased,
             () = self.draining.cancelled() => return Finished::NotNow,
@@ -168,7 +171,7 @@ impl Worker {
             );
         }
         loop {
-            match owner.end(&delivered.function, attempt, outcome.clone()).await {
+            match owner.end(&claim.target, attempt, outcome.clone()).await {
                 Ok(_) => return Finished::Settled,
                 Err(LogError::Closed) => return Finished::NotNow,
                 Err(error) => {
@@ -226,7 +229,7 @@ impl Worker {
                 lock(&self.held).values().map(|held| (held.delivered.clone(), held.attempt)).collect();
             for (delivered, attempt) in held {
                 if let Some(attempt) = attempt {
-                    self.bus.owner().renew(&delivered.function, attempt);
+                    self.bus.owner().renew(&delivered.function.clone().into(), attempt);
                 }
                 delivered.progress().await;
             }

@@ -11,10 +11,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) options: Options,
     #[command(subcommand)]
-    pub(crate) floor: Option<Floor>,
+    pub(crate) command: Option<Command>,
 }
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are switches of the command line")]
 pub(crate) struct Options {
     /// Rows to measure, for example P2 P7; all of them without any
     #[arg(value_name = "ROW")]
@@ -39,16 +40,21 @@ pub(crate) struct Options {
     pub(crate) keep: bool,
 }
 
-/// The parts a floor is made of, each a process.
+/// What the binary runs itself for.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    /// A part of a floor, as a process of its own
+    #[command(subcommand, hide = true)]
+    Floor(Floor),
+}
+
+/// The parts a floor is made of.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Floor {
     /// HTTP in front of NATS: POST /call waits for a reply, POST /publish for JetStream's acknowledgement
-    #[command(hide = true)]
-    FloorHttp { nats: String },
+    Http { nats: String },
     /// Answers what comes with what came
-    #[command(hide = true)]
-    FloorResponder { nats: String },
+    Responder { nats: String },
     /// Publishes messages into a work queue, and pulls and acknowledges them when told to
-    #[command(hide = true)]
-    FloorPull { nats: String, messages: usize },
+    Pull { nats: String, messages: usize },
 }

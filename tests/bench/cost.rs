@@ -120,6 +120,12 @@ fn tree_ticks(roots: &[u32]) -> Result<u64> {
     Ok(sum)
 }
 
+/// CPU time of one process without those below it; threads that have ended are within it.
+pub(crate) fn own_ms(process: u32) -> Result<f64> {
+    let stat = Stat::of(&process.to_string()).ok_or("a process that is measured has ended")?;
+    Ok(stat.own as f64 * TICK_MS)
+}
+
 pub(crate) fn name(process: u32) -> String {
     fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default().trim().to_owned()
 }

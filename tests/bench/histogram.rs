@@ -57,7 +57,7 @@ fn bucket(nanos: u64) -> usize {
 /// The middle of a bucket.
 fn value(bucket: usize) -> f64 {
     let (power, within) = (bucket >> STEPS, bucket & ((1 << STEPS) - 1));
-    ((1 << STEPS) as f64 + within as f64 + 0.5) * 2_f64.powi(power as i32)
+    (f64::from(1 << STEPS) + within as f64 + 0.5) * 2_f64.powi(power as i32)
 }
 
 #[cfg(test)]

@@ -35,7 +35,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::{args::Args, bench::Bench};
+use crate::{
+    args::{Args, Command},
+    bench::Bench,
+};
 
 /// Anything that keeps a row from being measured.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -43,8 +46,8 @@ type Result<T> = std::result::Result<T, Failure>;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let outcome = match args.floor {
-        Some(role) => floor::run(role),
+    let outcome = match args.command {
+        Some(Command::Floor(role)) => floor::run(role),
         None => measure(&args.options),
     };
     match outcome {

@@ -93,6 +93,8 @@ impl Node {
             }
             sleep(Duration::from_millis(1)).await;
         }
+        // it ends if it has not, and then it has said why
+        self.running.stop();
         Err(format!("fnbus did not start; it said:\n{}", self.said()).into())
     }
 
@@ -123,6 +125,24 @@ impl Node {
     pub(crate) fn instances(&self) -> Result<usize> {
         let below = cost::tree(self.id())?.into_iter().skip(1);
         Ok(below.filter(|id| !cost::name(*id).starts_with("nats-server")).count())
+    }
+
+    /// Waits until a load is answered as it should be (a function's first version may still be loading) and so many
+    /// instances are there.
+    pub(crate) async fn warm(&self, load: &Load, instances: usize) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let tried = Load { connections: 1, ..load.clone() }.fire(Until::Sent(1), Pace::Closed).await;
+            let there = self.instances()?;
+            match tried {
+                Ok(_) if there >= instances => return Ok(()),
+                Ok(_) if begun.elapsed() > PATIENCE => {
+                    return Err(format!("{there} instances are warm instead of {instances}").into());
+                }
+                Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+                _ => sleep(Duration::from_millis(20)).await,
+            }
+        }
     }
 
     /// Its log, to be read while it is written.

@@ -20,6 +20,7 @@ pub(crate) struct Turn {
     pub(crate) p99: f64,
     pub(crate) cpu_ms_per_unit: f64,
     pub(crate) cost: Cost,
+    pub(crate) count: u64,
 }
 
 /// All rounds of a row.
@@ -28,6 +29,8 @@ pub(crate) struct Turns {
     pub(crate) floor: Vec<Turn>,
     pub(crate) value: Vec<Turn>,
     pub(crate) noise: Noise,
+    /// Answers of the value's side, those of rounds that do not count included.
+    pub(crate) calls: u64,
 }
 
 /// One side: a load, and the processes that answer it.
@@ -52,6 +55,7 @@ impl Turn {
             p99: fired.latencies.quantile(0.99),
             cpu_ms_per_unit: cost.cpu_ms / fired.latencies.count().max(1) as f64,
             cost,
+            count: fired.latencies.count(),
         }
     }
 }
@@ -62,13 +66,13 @@ impl Turns {
         let until = Until::After(bench.round());
         let bar = bench.progress(id, bench.rounds());
         bar.set_message("warming up");
-        for side in [&floor, &value] {
-            side.turn(Until::After(bench.round() / 2), pace).await?;
-        }
-        let mut turns = Self::default();
+        floor.turn(Until::After(bench.round() / 2), pace).await?;
+        let warm = value.turn(Until::After(bench.round() / 2), pace).await?;
+        let mut turns = Self { calls: warm.count, ..Self::default() };
         let mut again = 0;
         while turns.value.len() < bench.rounds() {
             let pair = (floor.turn(until, pace).await?, value.turn(until, pace).await?);
+            turns.calls += pair.1.count;
             if pair.0.cost.steal_percent.max(pair.1.cost.steal_percent) > STEAL && again < AGAIN {
                 again += 1;
                 continue;

@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -51,6 +52,18 @@ impl Project {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
         self
+    }
+
+    /// A file that can be executed.
+    pub fn program(self, path: &str, text: &str) -> Self {
+        let project = self.file(path, text);
+        project.mode(path, 0o755);
+        project
+    }
+
+    /// Changes who may do what with a file.
+    pub fn mode(&self, path: &str, mode: u32) {
+        fs::set_permissions(self.folder.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
     }
 
     /// More of `fnbus.toml`. It begins with an `[http]` table that listens on any free port.

@@ -1,5 +1,7 @@
 //! What the commands show and do.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::{Node, Output, Project, eventually};
 use serde_json::{Value, json};
 

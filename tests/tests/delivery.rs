@@ -1,5 +1,7 @@
 //! The delivery contract while everything stands: retries, dead letters, expiry, duplicates, and what is held back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::{Node, Project, eventually};
 use hyper::Request;
 use serde_json::{Value, json};

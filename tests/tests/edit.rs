@@ -1,5 +1,7 @@
 //! Edits of a function's code while it serves.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::{Node, Project, eventually};
 use serde_json::Value;
 

@@ -124,6 +124,12 @@ async fn files_from_before_the_first_start_are_not_new() {
     node.write("inbox/old.txt", "1");
     let edited = node.project().toml().replace("'inbox/*.csv'", "['inbox/*.csv', 'inbox/*.txt']");
     node.reconfigure(&edited).await;
+    eventually("it watches for both", || async {
+        let trigger = node.json(&["triggers", "--json"]).await.remove(0);
+        let watching = trigger["state"].as_str().is_some_and(|state| state.starts_with("watching"));
+        (watching && trigger["on"].to_string().contains("*.txt")).then_some(())
+    })
+    .await;
     node.write("inbox/new.txt", "1");
     assert_eq!(told_are(&node, 2).await[1], of("created", "inbox/new.txt"));
 }

@@ -1,5 +1,7 @@
 //! Requests, synchronous and not: what a function gets of them, and what its caller gets back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
 use bytes::Bytes;
 use fnbus_tests::{Node, Project, eventually};
 use hyper::Request;
@@ -238,7 +240,7 @@ async fn whoever_listens_on_nats_gets_a_copy_of_what_a_trigger_took() {
     use futures_util::StreamExt;
     let node = Project::new()
         .function("f", ECHO)
-        .config("[triggers.orders]\nhttp = 'POST /orders'\nmode = 'async'\nto = 'f'\n")
+        .config("[triggers.orders]\nhttp = 'POST /orders'\nmode = 'async'\nto = 'f'\n[bus]\ntap = true\n")
         .start()
         .await;
     let conf = node.read(".fnbus/nats/server.conf");

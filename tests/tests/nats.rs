@@ -1,5 +1,7 @@
 //! NATS is transport, the log is the truth: NATS may be killed, and what it stores may be lost.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::{Node, Project};
 
 const GATED: &str = "import os, time\ndef handler(event, context):\n    \

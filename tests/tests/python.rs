@@ -1,5 +1,7 @@
 //! Functions in Python: what they print, how many run, what they may take, and what they see of the machine.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::{Node, Project, eventually};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -153,4 +155,16 @@ async fn a_function_sees_its_own_environment_and_secrets_and_nothing_else() {
     assert_eq!((&seen["OF_THE_NODE"], &seen["THE_SECRET"]), (&Value::Null, &Value::Null));
     assert!(!node.said().contains("from the environment"), "a secret is not printed");
     node.says("isolation = \"process\"").await;
+}
+
+#[tokio::test]
+async fn an_event_without_data_is_empty_text_for_its_function() {
+    let node = Project::new()
+        .function("f", "def handler(event, context): return [event]\n")
+        .config("[triggers.pings]\nevent = { type = 'ping' }\nto = 'f'\n")
+        .start()
+        .await;
+    let id = node.json(&["emit", "ping", "--json"]).await[0]["id"].as_str().unwrap().to_owned();
+    let event = node.event_is(&id, "done").await;
+    assert_eq!(event["deliveries"][0]["attempts"][0]["output"], r#"[""]"#);
 }

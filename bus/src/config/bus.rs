@@ -19,13 +19,22 @@ pub struct BusConfig {
     pub nats: Option<NatsUrl>,
     /// The port of our own NATS server; none: one that is free.
     pub nats_port: Option<u16>,
+    /// Publish a copy of every accepted event to `<namespace>.event.<trigger>`.
+    pub tap: bool,
     /// Refuse to start where the kernel cannot enforce what `isolation` asks for.
     pub require_isolation: bool,
 }
 
 impl Default for BusConfig {
     fn default() -> Self {
-        Self { namespace: Name::fnbus(), data: ".fnbus".into(), nats: None, nats_port: None, require_isolation: false }
+        Self {
+            namespace: Name::fnbus(),
+            data: ".fnbus".into(),
+            nats: None,
+            nats_port: None,
+            tap: false,
+            require_isolation: false,
+        }
     }
 }
 
@@ -40,6 +49,8 @@ static SECTION: LazyLock<Section> = LazyLock::new(|| {
                 .default(default.data.display().to_string()),
             Key::new("nats", Shape::NatsUrl, "The NATS server to join, or --nats; without it fnbus starts its own."),
             Key::new("nats_port", Shape::Integer(1..=65535), "The port of fnbus' own NATS server; else a free one."),
+            Key::new("tap", Shape::Bool, "Publish a copy of each accepted event to <namespace>.event.<trigger>.")
+                .default(default.tap),
             Key::new("require_isolation", Shape::Bool, "Refuse to start where the kernel cannot enforce `isolation`.")
                 .default(default.require_isolation),
         ],
@@ -60,6 +71,7 @@ impl BusConfig {
             data: base.join(reader.get_or("data", default.data)),
             nats: reader.get("nats"),
             nats_port: reader.get("nats_port"),
+            tap: reader.get_or("tap", default.tap),
             require_isolation: reader.get_or("require_isolation", default.require_isolation),
         };
         if config.nats.is_some() {

@@ -46,6 +46,23 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// The elements of a list, each to be read as `shape`; none when it is no list.
+    pub fn elements(&self, shape: &'a Shape) -> Option<Vec<Field<'a>>> {
+        let Value::Array(list) = self.value() else {
+            self.wrong(&Wrong::not_a("a list", self.value()));
+            return None;
+        };
+        let element = |(index, value): (usize, &'a Spanned<Value<'a>>)| Field {
+            name: self.name,
+            name_span: value.span(),
+            value,
+            shape,
+            path: format!("{}[{index}]", self.path),
+            problems: self.problems,
+        };
+        Some(list.iter().enumerate().map(element).collect())
+    }
+
     /// The keys of a table whose names are the user's, in the order of the file.
     pub fn fields(&self) -> Vec<Field<'a>> {
         let Some(table) = self.table() else { return Vec::new() };

@@ -12,9 +12,11 @@ mod field;
 mod log;
 mod problem;
 mod reader;
+mod retry;
 mod schema;
 mod section;
 mod values;
+mod webhooks;
 
 pub use bus::BusConfig;
 pub use field::Field;

@@ -91,6 +91,16 @@ impl<'a> Reader<'a> {
         Some(list)
     }
 
+    /// The key with its place; that it is missing is a problem.
+    pub fn require_field(&self, key: &str) -> Option<Field<'a>> {
+        self.require(key)
+    }
+
+    /// One value or a list of them; empty when it is not there or any is wrong.
+    pub fn list<T: FromValue>(&self, key: &str) -> Vec<T> {
+        self.field(key).and_then(|field| field.list()).unwrap_or_default()
+    }
+
     fn require(&self, key: &str) -> Option<Field<'a>> {
         let field = self.field(key);
         if field.is_none() {

@@ -13,7 +13,12 @@ use chrono::Utc;
 use rusqlite::params;
 use tokio::sync::Notify;
 
-use super::{LogError, Status, Tx, delivery, event, writer::Writer};
+use super::{
+    LogError, Status, Tx,
+    delivery::{self, Current, Placed, Rules},
+    event, follow,
+    writer::Writer,
+};
 use crate::{event::Event, id::Born, name::Name, outcome::Outcome, payload::Format};
 
 /// Calls waiting at most.
@@ -42,6 +47,8 @@ pub struct CallLog {
 struct Book {
     writer: Writer,
     waiting: Mutex<Vec<CallRecord>>,
+    /// Held while calls are written, so that a flush also waits for what another one took before it.
+    writing: tokio::sync::Mutex<()>,
     full: Notify,
     dropped: AtomicU64,
 }
@@ -49,7 +56,13 @@ struct Book {
 impl CallLog {
     pub(super) fn new(writer: Writer) -> Self {
         Self {
-            book: Arc::new(Book { writer, waiting: Mutex::default(), full: Notify::new(), dropped: AtomicU64::new(0) }),
+            book: Arc::new(Book {
+                writer,
+                waiting: Mutex::default(),
+                writing: tokio::sync::Mutex::default(),
+                full: Notify::new(),
+                dropped: AtomicU64::new(0),
+            }),
         }
     }
 
@@ -82,15 +95,18 @@ impl CallLog {
         self.book.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes what is waiting; returns when it can be read.
+    /// Writes what is waiting; returns when everything noted before can be read.
     pub async fn flush(&self) {
+        let _writing = self.book.writing.lock().await;
         let calls = std::mem::take(&mut *self.book.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         if calls.is_empty() {
             return;
         }
         let count = calls.len() as u64;
-        let written =
-            self.book.writer.write(move |tx| Ok::<_, LogError>(calls.iter().try_for_each(|c| insert(tx, c))?));
+        let written = self
+            .book
+            .writer
+            .write(move |tx| Ok::<_, LogError>(calls.iter().try_for_each(|c| insert(tx, c).map(|_| ()))?));
         if let Err(error) = written.await {
             self.book.dropped.fetch_add(count, Ordering::Relaxed);
             tracing::warn!(%error, calls = count, "synchronous calls could not be logged");
@@ -98,7 +114,17 @@ impl CallLog {
     }
 }
 
-fn insert(tx: &Tx<'_>, call: &CallRecord) -> rusqlite::Result<()> {
+/// Writes a call that ended well, and what follows from its output.
+pub(crate) fn insert_chained(tx: &Tx<'_>, call: &CallRecord, by: &Rules<'_>) -> rusqlite::Result<Vec<Placed>> {
+    let row = insert(tx, call)?;
+    match Current::read(tx, row)? {
+        Some(current) => follow::place_outputs(tx, &call.event, &current, &call.outcome, by),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Writes a call; its delivery's row.
+fn insert(tx: &Tx<'_>, call: &CallRecord) -> rusqlite::Result<i64> {
     let event = event::insert_row(tx, &call.event, event::hash(&call.event.data))?;
     let status = if call.outcome.fault.is_none() { Status::Done } else { Status::Dead };
     let ended = Utc::now().timestamp_micros();
@@ -116,6 +142,7 @@ fn insert(tx: &Tx<'_>, call: &CallRecord) -> rusqlite::Result<()> {
         (status == Status::Dead).then_some("synchronous"),
         ended,
     ])?;
-    let row = delivery::attempt_row(tx.last_insert_rowid(), 1);
-    delivery::insert_closed(tx, row, &call.node, &call.outcome)
+    let row = tx.last_insert_rowid();
+    delivery::insert_closed(tx, delivery::attempt_row(row, 1), &call.node, &call.outcome)?;
+    Ok(row)
 }

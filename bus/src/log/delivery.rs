@@ -4,17 +4,18 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{DeadReason, Status, Tx, event, event::time};
+use super::{DeadReason, Status, Tx, event, event::time, follow, run};
 use crate::{
-    catalog::Match,
+    catalog::{Catalog, Match},
     event::Event,
     id::{Born, RowId},
     name::Name,
     outcome::{Disposition, Ending, Outcome, Start},
     payload::Format,
-    retry::{Next, RetryPolicy},
+    retry::Next,
+    target::{InvalidTarget, Target},
 };
 
 /// Attempts of one delivery are numbered in twelve bits; the last number is never reached, see [`LOST_LIMIT`].
@@ -40,10 +41,26 @@ pub struct Due {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     pub row: i64,
-    pub target: Name,
+    pub target: Target,
 }
 
-/// What an `end` led to.
+/// What an `end` led to, and everything that follows from it.
+#[derive(Debug)]
+pub struct End {
+    pub ended: Ended,
+    /// Deliveries that follow.
+    pub placed: Vec<Placed>,
+    /// The pipeline's delivery that ended with this one, and how.
+    pub run: Option<(i64, Outcome)>,
+}
+
+impl From<Ended> for End {
+    fn from(ended: Ended) -> Self {
+        Self { ended, placed: Vec::new(), run: None }
+    }
+}
+
+/// What became of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// The delivery ended with this status.
@@ -79,7 +96,7 @@ pub(crate) fn place(tx: &Tx<'_>, event: i64, matches: &[Match], status: Status) 
                 format_number(m.format),
                 status
             ])?;
-            Ok(Placed { row: tx.last_insert_rowid(), target: m.target.name().clone() })
+            Ok(Placed { row: tx.last_insert_rowid(), target: m.target.clone() })
         })
         .collect()
 }
@@ -139,37 +156,36 @@ pub(crate) fn begin(tx: &Tx<'_>, attempt: RowId, node: &str) -> rusqlite::Result
     Ok(())
 }
 
-/// Records an outcome and what follows from it. `policy` is the function's as of now, `dice` spreads the retries.
+/// Records an outcome and everything that follows from it, by the config as it is now; `dice` spreads the retries.
 pub(crate) fn end(
     tx: &Tx<'_>,
     attempt: RowId,
     node: &str,
     outcome: &Outcome,
-    policy: &RetryPolicy,
+    by: &Rules<'_>,
     dice: f64,
-) -> rusqlite::Result<Ended> {
+) -> rusqlite::Result<End> {
     let (delivery, n) = delivery_of(attempt.row());
-    // A `begin` that is still on its way must not be overtaken.
-    begin(tx, attempt, node)?;
-    let current: Option<(u32, Status, i64)> = tx
-        .prepare_cached("SELECT attempts, status, born FROM delivery WHERE seq = ?1")?
-        .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    let Some((attempts, Status::Running, born)) = current else { return Ok(Ended::Stale) };
-    if attempts != n || !close_attempt(tx, attempt, outcome)? {
-        return Ok(Ended::Stale);
+    let Some(mut current) = Current::read(tx, delivery)? else { return Ok(Ended::Stale.into()) };
+    if current.status == Status::Pending && current.attempts + 1 == n {
+        // It ended before its beginning was written: both are written now.
+        insert_attempt(tx, attempt, node, outcome)?;
+        current.attempts = n;
+    } else if current.status != Status::Running || current.attempts != n || !close_attempt(tx, attempt, outcome)? {
+        return Ok(Ended::Stale.into());
     }
     let now = Utc::now();
     if outcome.ending.disposition() == Disposition::Done {
-        finish(tx, delivery, Status::Done, None, now)?;
-        return Ok(Ended::Final(Status::Done));
+        finish_attempt(tx, delivery, n, Status::Done, None, now)?;
+        return Ok(follow::ended(tx, &current, outcome, by, None)?.of(Ended::Final(Status::Done)));
     }
     let next = if outcome.ending == Ending::Lost {
         // Nobody knows whether it ran: tried again at once, and not held against the function's own attempts.
         if lost(tx, delivery)? >= LOST_LIMIT { Err(DeadReason::Quarantined) } else { Ok(Duration::ZERO) }
     } else {
         let failures = n - lost(tx, delivery)?.min(n - 1);
-        let age = (now - Born(born).time()).to_std().unwrap_or_default();
+        let age = (now - current.id.born().time()).to_std().unwrap_or_default();
+        let policy = run::retry(tx, &current)?.unwrap_or_else(|| by.catalog.retry(&current.target));
         match policy.after(failures, age, dice) {
             Next::After(wait) => Ok(wait),
             Next::Exhausted => Err(DeadReason::AttemptsExhausted),
@@ -180,16 +196,72 @@ pub(crate) fn end(
         Ok(wait) => {
             let retry_at = now + wait;
             tx.prepare_cached(
-                "UPDATE delivery SET status = 3, retry_at = ?2, publication = publication + 1 WHERE seq = ?1",
+                "UPDATE delivery SET status = 3, retry_at = ?2, publication = publication + 1, attempts = ?3 \
+                 WHERE seq = ?1",
             )?
-            .execute(params![delivery, retry_at.timestamp_micros()])?;
-            Ok(Ended::RetryAt(retry_at))
+            .execute(params![delivery, retry_at.timestamp_micros(), n])?;
+            Ok(Ended::RetryAt(retry_at).into())
         }
         Err(reason) => {
-            finish(tx, delivery, Status::Dead, Some(reason), now)?;
-            Ok(Ended::Final(Status::Dead))
+            finish_attempt(tx, delivery, n, Status::Dead, Some(reason), now)?;
+            Ok(follow::ended(tx, &current, outcome, by, Some(reason))?.of(Ended::Final(Status::Dead)))
         }
     }
+}
+
+/// What decides on what follows: the config as it is now.
+pub(crate) struct Rules<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) namespace: &'a Name,
+}
+
+impl Rules<'_> {
+    /// The source of what follows from a function.
+    pub(crate) fn source(&self, function: &Name) -> String {
+        format!("/{}/{function}", self.namespace)
+    }
+}
+
+/// A delivery as it stands when its attempt ends.
+pub(crate) struct Current {
+    pub(crate) id: RowId,
+    pub(crate) event: i64,
+    pub(crate) target: Target,
+    pub(crate) status: Status,
+    pub(crate) attempts: u32,
+    /// The run it is a step of, and the step's path.
+    pub(crate) run: Option<(i64, String)>,
+    /// A replay that lets nothing follow.
+    pub(crate) hold: bool,
+}
+
+impl Current {
+    pub(crate) fn read(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<Option<Self>> {
+        tx.prepare_cached(
+            "SELECT d.born, d.event, d.target, d.status, d.attempts, d.run, d.step, coalesce(r.hold, 0) \
+             FROM delivery d LEFT JOIN replay r ON r.seq = d.replay WHERE d.seq = ?1",
+        )?
+        .query_row([delivery], |row| {
+            let run: Option<i64> = row.get(5)?;
+            let step: Option<String> = row.get(6)?;
+            Ok(Self {
+                id: RowId::new(Born(row.get(0)?), delivery),
+                event: row.get(1)?,
+                target: read_target(row, 2)?,
+                status: row.get(3)?,
+                attempts: row.get(4)?,
+                run: run.zip(step),
+                hold: row.get(7)?,
+            })
+        })
+        .optional()
+    }
+}
+
+fn read_target(row: &Row<'_>, at: usize) -> rusqlite::Result<Target> {
+    row.get::<_, String>(at)?.parse().map_err(|error: InvalidTarget| {
+        rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, error.into())
+    })
 }
 
 fn lost(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<u32> {
@@ -199,32 +271,73 @@ fn lost(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<u32> {
 
 /// Writes the outcome into its open attempt; false when the attempt is not open or not this one.
 fn close_attempt(tx: &Tx<'_>, attempt: RowId, outcome: &Outcome) -> rusqlite::Result<bool> {
+    const CLOSE: &str = "UPDATE attempt SET invocation = :invocation, version = :version, started = :started, \
+        queue_us = :queue, start_us = :start, init_us = :init, run_us = :run, cold = :cold, outcome = :outcome, \
+        output = :output, error = :error, log = :log, ended = :ended \
+        WHERE id = :id AND born = :born AND outcome IS NULL";
+    write_outcome(tx, CLOSE, attempt, None, outcome).map(|changed| changed == 1)
+}
+
+/// Writes an attempt that is over already.
+fn insert_attempt(tx: &Tx<'_>, attempt: RowId, node: &str, outcome: &Outcome) -> rusqlite::Result<()> {
+    const INSERT: &str = "INSERT INTO attempt (id, born, node, invocation, version, started, queue_us, start_us, \
+        init_us, run_us, cold, outcome, output, error, log, ended) VALUES (:id, :born, :node, :invocation, :version, \
+        :started, :queue, :start, :init, :run, :cold, :outcome, :output, :error, :log, :ended)";
+    write_outcome(tx, INSERT, attempt, Some(node), outcome).map(|_| ())
+}
+
+fn write_outcome(
+    tx: &Tx<'_>,
+    sql: &str,
+    attempt: RowId,
+    node: Option<&str>,
+    outcome: &Outcome,
+) -> rusqlite::Result<usize> {
     let error = outcome.fault.as_ref().and_then(|fault| serde_json::to_string(fault).ok());
     let times = outcome.times;
-    let changed = tx
-        .prepare_cached(
-            "UPDATE attempt SET invocation = :invocation, version = :version, started = :started, queue_us = :queue, start_us = :start, \
-             init_us = :init, run_us = :run, cold = :cold, outcome = :outcome, output = :output, error = :error, \
-             log = :log, ended = :ended WHERE id = :id AND born = :born AND outcome IS NULL",
-        )?
-        .execute(named_params! {
-            ":id": attempt.row(),
-            ":born": attempt.born().0,
-            ":invocation": outcome.request_id,
-            ":version": outcome.version,
-            ":started": outcome.started.timestamp_micros(),
-            ":queue": times.queue.as_micros() as i64,
-            ":start": times.start.as_micros() as i64,
-            ":init": times.init.as_micros() as i64,
-            ":run": times.run.as_micros() as i64,
-            ":cold": start_number(outcome.start),
-            ":outcome": outcome.ending.as_str(),
-            ":output": &outcome.output[..],
-            ":error": error,
-            ":log": (!outcome.log.is_empty()).then_some(&outcome.log),
-            ":ended": Utc::now().timestamp_micros(),
-        })?;
-    Ok(changed == 1)
+    let mut statement = tx.prepare_cached(sql)?;
+    if let Some(node) = node {
+        let index = statement.parameter_index(":node")?.unwrap_or_default();
+        statement.raw_bind_parameter(index, node)?;
+    }
+    let values: [(&str, &dyn rusqlite::ToSql); 15] = [
+        (":id", &attempt.row()),
+        (":born", &attempt.born().0),
+        (":invocation", &outcome.request_id),
+        (":version", &outcome.version),
+        (":started", &outcome.started.timestamp_micros()),
+        (":queue", &(times.queue.as_micros() as i64)),
+        (":start", &(times.start.as_micros() as i64)),
+        (":init", &(times.init.as_micros() as i64)),
+        (":run", &(times.run.as_micros() as i64)),
+        (":cold", &start_number(outcome.start)),
+        (":outcome", &outcome.ending.as_str()),
+        (":output", &&outcome.output[..]),
+        (":error", &error),
+        (":log", &(!outcome.log.is_empty()).then_some(&outcome.log)),
+        (":ended", &Utc::now().timestamp_micros()),
+    ];
+    for (name, value) in values {
+        let index = statement.parameter_index(name)?.unwrap_or_default();
+        statement.raw_bind_parameter(index, value)?;
+    }
+    statement.raw_execute()
+}
+
+/// Ends a delivery with the attempt that ended it.
+fn finish_attempt(
+    tx: &Tx<'_>,
+    delivery: i64,
+    n: u32,
+    status: Status,
+    reason: Option<DeadReason>,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE delivery SET status = ?2, reason = ?3, ended = ?4, retry_at = NULL, attempts = ?5 WHERE seq = ?1",
+    )?
+    .execute(params![delivery, status, reason.map(DeadReason::as_str), now.timestamp_micros(), n])?;
+    Ok(())
 }
 
 pub(crate) fn finish(
@@ -286,7 +399,11 @@ const ON_THEIR_WAY: i64 = 4096;
 /// After a start: what was running when the node ended is closed as lost and tried again.
 pub(crate) fn recover(tx: &Tx<'_>) -> rusqlite::Result<usize> {
     let open: Vec<(i64, u32)> = tx
-        .prepare_cached("SELECT seq, attempts FROM delivery WHERE status IN (0, 1, 2) AND status = 2")?
+        .prepare_cached(
+            // A pipeline's delivery is running as long as its run is: its steps are deliveries of their own.
+            "SELECT seq, attempts FROM delivery d WHERE status IN (0, 1, 2) AND status = 2 \
+             AND NOT EXISTS (SELECT 1 FROM run WHERE run.delivery = d.seq AND run.status = 2)",
+        )?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let now = Utc::now();
@@ -353,16 +470,21 @@ pub(crate) fn read_start(number: i64) -> Start {
     }
 }
 
+/// Closes the open attempt of a delivery, whichever it is.
+pub(crate) fn close_open(tx: &Tx<'_>, delivery: i64, outcome: &Outcome) -> rusqlite::Result<()> {
+    let open: Option<(i64, i64)> = tx
+        .prepare_cached("SELECT id, born FROM attempt WHERE id BETWEEN ?1 AND ?2 AND outcome IS NULL")?
+        .query_row([attempt_row(delivery, 0), attempt_row(delivery + 1, 0) - 1], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((row, born)) = open {
+        close_attempt(tx, RowId::new(Born(born), row), outcome)?;
+    }
+    Ok(())
+}
+
 /// Writes an attempt that is over already.
 pub(crate) fn insert_closed(tx: &Tx<'_>, row: i64, node: &str, outcome: &Outcome) -> rusqlite::Result<()> {
-    let attempt = RowId::new(Born::now(), row);
-    tx.prepare_cached("INSERT INTO attempt (id, born, node) VALUES (?1, ?2, ?3)")?.execute(params![
-        row,
-        attempt.born().0,
-        node
-    ])?;
-    close_attempt(tx, attempt, outcome)?;
-    Ok(())
+    insert_attempt(tx, RowId::new(Born::now(), row), node, outcome)
 }
 
 /// The body of a delivery's event.

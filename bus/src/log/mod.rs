@@ -13,6 +13,8 @@
 pub mod calls;
 pub mod delivery;
 pub mod event;
+mod follow;
+pub(crate) mod run;
 pub mod query;
 pub(crate) mod mark;
 mod reader;

@@ -356,8 +356,8 @@ fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<Atte
     rows.collect()
 }
 
-/// What makes a delivery a dead letter: given up or expired, not a caller's to repeat, and not delivered again since.
-pub(crate) const IS_DEAD_LETTER: &str = "d.status IN (11, 12) AND d.publication > 0 AND NOT EXISTS (SELECT 1 FROM delivery \
+/// What makes a delivery a dead letter: given up or expired, no step (its pipeline's delivery is the letter), not a caller's to repeat, and not delivered again since.
+pub(crate) const IS_DEAD_LETTER: &str = "d.status IN (11, 12) AND d.publication > 0 AND d.run IS NULL AND NOT EXISTS (SELECT 1 FROM delivery \
      later WHERE later.event = d.event AND later.target = d.target AND later.generation > d.generation)";
 
 /// What makes a delivery the one that counts: it was not delivered again since.

@@ -78,6 +78,10 @@ pub enum DeadReason {
     AttemptsExhausted,
     /// The next attempt would have been later than `max_age`.
     TooOld,
+    /// The chain it is part of came back to itself too often.
+    HopLimit,
+    /// A step of the pipeline was given up.
+    StepFailed,
     /// It was older than `max_age` before an attempt could begin.
     Expired,
     /// Workers kept vanishing while they ran it: it may be what ends them.
@@ -89,6 +93,8 @@ impl DeadReason {
         match self {
             Self::AttemptsExhausted => "attempts_exhausted",
             Self::TooOld => "too_old",
+            Self::HopLimit => "hop_limit",
+            Self::StepFailed => "step_failed",
             Self::Expired => "expired",
             Self::Quarantined => "quarantined",
         }

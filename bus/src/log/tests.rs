@@ -7,7 +7,7 @@ use chrono::{Duration as Span, Utc};
 use super::{
     Log, LogError, Status,
     calls::CallRecord,
-    delivery::{self, Due, Ended},
+    delivery::{self, Due, Ended, Rules},
     event::{self, Inserted},
     query::{self, Selection},
     replay::{self, Request},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Event, EventId, Name, Outcome,
-    catalog::Match,
+    catalog::{Catalog, Chain, Function, Match},
     id::{Born, RowId},
     outcome::Ending,
     payload::Format,
@@ -66,7 +66,22 @@ async fn attempt(log: &Log, due: &Due, outcome: Outcome, policy: RetryPolicy) ->
 }
 
 async fn end(log: &Log, attempt: RowId, outcome: Outcome, policy: RetryPolicy) -> Ended {
-    log.write(move |tx| Ok::<_, LogError>(delivery::end(tx, attempt, "node", &outcome, &policy, 0.5)?)).await.unwrap()
+    end_by(log, attempt, outcome, catalog(policy, &["f", "done", "dead", "open"])).await
+}
+
+async fn end_by(log: &Log, attempt: RowId, outcome: Outcome, catalog: Catalog) -> Ended {
+    let ended = log.write(move |tx| {
+        let by = Rules { catalog: &catalog, namespace: &name("shop") };
+        Ok::<_, LogError>(delivery::end(tx, attempt, "node", &outcome, &by, 0.5)?.ended)
+    });
+    ended.await.unwrap()
+}
+
+fn catalog(retry: RetryPolicy, functions: &[&str]) -> Catalog {
+    let function =
+        Function { class: "python", retry, timeout: Duration::from_secs(1), concurrency: 1, chain: Chain::default() };
+    let functions = functions.iter().map(|function_name| (name(function_name), function.clone()));
+    Catalog { functions: functions.collect(), ..Catalog::default() }
 }
 
 async fn show(log: &Log, id: &str) -> query::EventDetail {
@@ -200,6 +215,28 @@ async fn a_replay_is_resolved_when_it_is_made_and_a_redriven_letter_is_no_dead_l
     assert_eq!(again.replay, Some(created.name));
     assert_eq!(again.event.id.to_string(), id);
     assert_eq!(show(&log, &id).await.deliveries[1].generation, 1);
+}
+
+#[tokio::test]
+async fn a_flush_returns_when_calls_that_another_one_took_can_be_read_too() {
+    use futures_util::FutureExt;
+    let (_folder, log) = log();
+    let event = Event::new("/s", "t", "{}");
+    let id = event.id.to_string();
+    log.calls().note(CallRecord { event, function: name("f"), format: Format::Body, node: "n".into(), outcome: ok() });
+    // The writer is held up, so the first flush has taken the call and not written it.
+    let (go_on, held) = std::sync::mpsc::channel::<()>();
+    log.post(move |_| {
+        let _ = held.recv();
+        Ok(())
+    });
+    let mut first = Box::pin(log.calls().flush());
+    assert!(first.as_mut().now_or_never().is_none());
+    let mut second = Box::pin(log.calls().flush());
+    assert!(second.as_mut().now_or_never().is_none(), "what the first one took cannot be read yet");
+    drop(go_on);
+    tokio::join!(first, second);
+    assert!(log.read(move |c| query::show(c, &id)).await.is_ok());
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::{io::Write, process::ExitCode};
 use anstream::stdout;
 use api::control::Invoked;
 use base64::{Engine, prelude::BASE64_STANDARD};
+use clap::builder::NonEmptyStringValueParser;
 
 use super::input::Input;
 use crate::{args::Global, failure::Failure, show, terminal};
@@ -12,6 +13,7 @@ use crate::{args::Global, failure::Failure, show, terminal};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Invoke {
     /// The function
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// What it gets: JSON, @FILE or - for stdin
     #[arg(short = 'd', long = "payload", id = "payload", default_value = "{}", value_name = "DATA")]

@@ -10,6 +10,7 @@ use bus::{
     event::Meta,
     log::query::{AttemptDetail, DeliveryDetail, EventDetail},
 };
+use clap::builder::NonEmptyStringValueParser;
 
 use crate::{args::Global, failure::Failure, show};
 
@@ -19,6 +20,7 @@ const SECRET_HEADERS: [&str; 4] = ["authorization", "proxy-authorization", "cook
 #[derive(Debug, clap::Args)]
 pub(crate) struct Show {
     /// The event's id, as `fnbus events` and a 202 answer give it
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     id: String,
     /// One JSON object
     #[arg(long)]

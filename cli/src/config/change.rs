@@ -29,6 +29,7 @@ impl Config {
                 ("[bus] data", bus.data.display().to_string()),
                 ("[bus] nats", bus.nats.as_ref().map_or("its own server".to_owned(), ToString::to_string)),
                 ("[bus] nats_port", bus.nats_port.map_or("a free one".to_owned(), |port| port.to_string())),
+                ("[bus] tap", bus.tap.to_string()),
                 ("[bus] require_isolation", bus.require_isolation.to_string()),
                 ("[http] listen", config.http.listen.to_string()),
             ]

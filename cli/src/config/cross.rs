@@ -4,8 +4,8 @@
 //! does not make every trigger that names it wrong.
 
 use bus::{
-    Target,
-    config::{Problem, Problems, closest},
+    Name, Target,
+    config::{Problem, Problems, Span, closest},
     subject::Subjects,
 };
 use runtimes::config::{CodeError, FunctionConfig};
@@ -16,21 +16,13 @@ use super::{Config, place::Places, routes::check_routes};
 
 pub(super) fn check(config: &Config, file: &DeTable<'_>, problems: &Problems) {
     let places = Places(file);
-    check_pipelines(places, problems);
+    check_pipelines(config, places, problems);
     check_names(places, problems);
     check_targets(places, problems);
     check_routes(config, places, problems);
     check_queues(config, places, problems);
     for (name, function) in &config.functions {
         check_code(name.as_str(), function, places, problems);
-    }
-}
-
-/// They are read and not yet run: one problem for all of them.
-fn check_pipelines(places: Places<'_>, problems: &Problems) {
-    if let Some((_, span)) = places.names(&["pipelines"]).into_iter().next() {
-        let problem = Problem::new(span, "pipelines cannot be run by this version");
-        problems.record(problem.label("not available").advice("take [pipelines] out, and name functions as targets"));
     }
 }
 
@@ -45,22 +37,18 @@ fn check_names(places: Places<'_>, problems: &Problems) {
     }
 }
 
-/// Every function or pipeline that is named exists.
+/// Every function or pipeline that is named exists: in triggers, and in what follows from functions.
 fn check_targets(places: Places<'_>, problems: &Problems) {
     let known: Vec<_> = ["functions", "pipelines"].iter().flat_map(|table| places.names(&[table])).collect();
     let known: Vec<_> = known.iter().map(|(name, _)| *name).collect();
-    for (trigger, _) in places.names(&["triggers"]) {
-        for (target, span) in places.strings(&["triggers", trigger, "to"]) {
-            let Ok(Target::Named(name)) = target.parse() else { continue };
-            if known.contains(&name.as_str()) {
-                continue;
-            }
-            let problem = Problem::new(span, format!("there is no function `{name}`")).label("unknown target");
-            problems.record(match closest(name.as_str(), known.iter().copied()) {
-                Some(meant) => problem.advice(format!("did you mean `{meant}`?")),
-                None if known.is_empty() => problem.advice(format!("add [functions.{name}]")),
-                None => problem.advice(format!("add [functions.{name}], or name one of {}", known.join(", "))),
-            });
+    let triggers = places.names(&["triggers"]).into_iter().map(|(name, _)| ["triggers", name, "to"]);
+    let chains = places
+        .names(&["functions"])
+        .into_iter()
+        .flat_map(|(name, _)| ["then", "on_success", "on_failure"].map(|key| ["functions", name, key]));
+    for path in triggers.chain(chains) {
+        for (target, span) in places.strings(&path) {
+            check_target(target, span, &known, problems);
         }
     }
 }
@@ -77,11 +65,56 @@ fn check_queues(config: &Config, places: Places<'_>, problems: &Problems) {
     }
 }
 
+fn check_target(target: &str, span: Span, known: &[&str], problems: &Problems) {
+    let Ok(Target::Named(name)) = target.parse() else { return };
+    if known.contains(&name.as_str()) {
+        return;
+    }
+    let problem = Problem::new(span, format!("there is no function `{name}`")).label("unknown target");
+    problems.record(match closest(name.as_str(), known.iter().copied()) {
+        Some(meant) => problem.advice(format!("did you mean `{meant}`?")),
+        None if known.is_empty() => problem.advice(format!("add [functions.{name}]")),
+        None => problem.advice(format!("add [functions.{name}], or name one of {}", known.join(", "))),
+    });
+}
+
+/// Every step exists, and no pipeline comes back to itself: it would never end.
+fn check_pipelines(config: &Config, places: Places<'_>, problems: &Problems) {
+    let known: Vec<_> = ["functions", "pipelines"].iter().flat_map(|table| places.names(&[table])).collect();
+    let known: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+    for (name, pipeline) in &config.pipelines {
+        let at = places.value(&["pipelines", name.as_str(), "steps"]).unwrap_or(0..0);
+        for target in pipeline.machine.targets() {
+            check_target(&target.to_string(), at.clone(), &known, problems);
+        }
+        if calls(config, name, name, &mut Vec::new()) {
+            let problem = Problem::new(at, format!("the pipeline `{name}` calls itself and would never end"));
+            problems.record(problem.label("a circle").advice("take the step out that leads back to it"));
+        }
+    }
+}
+
+/// Whether a run of `from` comes to `wanted` again.
+fn calls<'a>(config: &'a Config, from: &Name, wanted: &Name, seen: &mut Vec<&'a Name>) -> bool {
+    let Some(pipeline) = config.pipelines.get(from) else { return false };
+    pipeline.machine.targets().into_iter().filter_map(Target::name).any(|step| {
+        if step == wanted {
+            return true;
+        }
+        if seen.contains(&step) {
+            return false;
+        }
+        seen.push(step);
+        calls(config, step, wanted, seen)
+    })
+}
+
 /// The folder and the handler's file exist.
 fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problems: &Problems) {
     let Err(error) = function.check_code() else { return };
     let (key, advice) = match &error {
         CodeError::NoHandler { .. } => ("handler", format!("add the file, or set `handler` in [functions.{name}]")),
+        CodeError::NotExecutable { file } => ("handler", format!("run: chmod +x {}", file.display())),
         CodeError::NoFolder { .. } => ("code", format!("make the folder, or set `code` in [functions.{name}]")),
         _ => ("code", "name the folder that the file is in".to_owned()),
     };
@@ -94,7 +127,9 @@ fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problem
         CodeError::NoHandler { tried } => {
             format!("the handler of `{name}` is missing: there is no {} in `{code}`", tried.join(" or "))
         }
+        CodeError::NotExecutable { .. } => format!("the handler of `{name}` is not executable"),
         other => format!("`{name}`: {other}"),
     };
-    problems.record(Problem::new(span, message).label("not found").advice(advice));
+    let label = if matches!(error, CodeError::NotExecutable { .. }) { "cannot be run" } else { "not found" };
+    problems.record(Problem::new(span, message).label(label).advice(advice));
 }

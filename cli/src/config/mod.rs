@@ -22,6 +22,7 @@ use std::{
 use bus::{
     Name,
     config::{BusConfig, Field, LogConfig, Problem, Problems, Reader, Wrong},
+    sender::Webhooks,
 };
 use miette::Diagnostic;
 use runtimes::config::FunctionConfig;
@@ -44,6 +45,9 @@ pub(crate) struct Config {
     pub(crate) bus: BusConfig,
     pub(crate) log: LogConfig,
     pub(crate) http: HttpConfig,
+    pub(crate) webhooks: Webhooks,
+    /// The folder relative paths begin at.
+    pub(crate) base: PathBuf,
     pub(crate) functions: BTreeMap<Name, FunctionConfig>,
     pub(crate) triggers: BTreeMap<Name, TriggerConfig>,
     /// Functions and pipelines share one namespace.
@@ -110,6 +114,8 @@ impl Config {
             bus: BusConfig::read(file.table("bus"), base),
             log: LogConfig::read(file.table("log")),
             http: HttpConfig::read(file.table("http")),
+            webhooks: Webhooks::read(file.table("webhooks")),
+            base: base.to_owned(),
             functions: named(&file, "functions", |name, reader| FunctionConfig::read(name, reader, base)),
             triggers: named(&file, "triggers", |_, reader| TriggerConfig::read(reader, base, timezone)),
             pipelines: named(&file, "pipelines", |_, reader| PipelineConfig::read(reader)),
@@ -142,7 +148,9 @@ pub(crate) fn data_folder(path: &Path) -> Result<PathBuf, ConfigError> {
             let text = fs::read_to_string(path).unwrap_or_default();
             let (table, _) = DeTable::parse_recoverable(&text);
             let bus = table.get_ref().get("bus").and_then(|bus| bus.get_ref().as_table());
-            let data = bus.and_then(|bus| bus.get("data")?.get_ref().as_str()).map(PathBuf::from);
+            let data = bus.and_then(|bus| bus.get("data")?.get_ref().as_str());
+            // in the middle of an edit there is nothing behind the key
+            let data = data.filter(|data| !data.is_empty()).map(PathBuf::from);
             let file = absolute(path);
             Ok(file.parent().unwrap_or(&file).join(data.unwrap_or(BusConfig::default().data)))
         }

@@ -21,10 +21,12 @@ pub(super) fn catalog(config: &Config) -> Catalog {
             retry: function.retry,
             timeout: function.timeout,
             concurrency: function.concurrency,
+            chain: function.chain.clone(),
         };
         (name.clone(), function)
     });
-    let mut catalog = Catalog { functions: functions.collect(), ..Catalog::default() };
+    let pipelines = config.pipelines.iter().map(|(name, pipeline)| (name.clone(), Arc::new(pipeline.machine.clone())));
+    let mut catalog = Catalog { functions: functions.collect(), pipelines: pipelines.collect(), ..Catalog::default() };
     for (name, trigger) in &config.triggers {
         let binding = binding(trigger);
         match &trigger.kind {

@@ -147,6 +147,9 @@ fn settings(config: &Config) -> Settings {
         nats: config.bus.nats.as_ref().map(|url| url.as_str().to_owned()),
         nats_port: config.bus.nats_port,
         keep: Keep { age: config.log.keep, bytes: config.log.max_size },
+        tap: config.bus.tap,
+        base: config.base.clone(),
+        webhooks: config.webhooks,
     }
 }
 

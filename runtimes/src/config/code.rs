@@ -1,8 +1,9 @@
 //! Whether a function's code is where its config says.
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
 use super::{FunctionConfig, RuntimeKind};
+use crate::{command, entry};
 
 /// Why a function has no code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +16,9 @@ pub enum CodeError {
     /// None of these files is in the code folder.
     #[error("there is no {} in the code folder", tried.join(" and no "))]
     NoHandler { tried: Vec<String> },
+    /// This file is in the code folder and cannot be executed.
+    #[error("{} is not executable", file.display())]
+    NotExecutable { file: PathBuf },
 }
 
 impl FunctionConfig {
@@ -27,6 +31,9 @@ impl FunctionConfig {
             return Err(CodeError::NotAFolder { path: self.code.clone() });
         }
         let tried = self.handler_files();
+        if matches!(self.runtime, RuntimeKind::Provided | RuntimeKind::Command) {
+            return self.check_program(tried);
+        }
         if tried.iter().any(|file| self.code.join(file).is_file()) {
             Ok(())
         } else {
@@ -42,6 +49,31 @@ impl FunctionConfig {
                 let path = module.replace('.', "/");
                 vec![format!("{path}.py"), format!("{path}/__init__.py")]
             }
+            RuntimeKind::Node => {
+                let (folder, file) = self.handler.rsplit_once('/').unwrap_or((".", &self.handler));
+                let file = file.split('.').next().unwrap_or_default();
+                let path = if folder == "." { file.to_owned() } else { format!("{folder}/{file}") };
+                ["js", "mjs", "cjs"].map(|extension| format!("{path}.{extension}")).into()
+            }
+            RuntimeKind::Provided => vec![self.handler.clone()],
+            RuntimeKind::Command => command::words(&self.handler).unwrap_or_default().into_iter().take(1).collect(),
+        }
+    }
+
+    /// A program is a file that can be executed; a command's may also be on `PATH`.
+    fn check_program(&self, tried: Vec<String>) -> Result<(), CodeError> {
+        let Some(name) = tried.first() else { return Ok(()) };
+        let file = self.code.join(name);
+        let path = env::var_os("PATH").unwrap_or_default();
+        if entry::is_executable(&file) {
+            Ok(())
+        } else if file.is_file() {
+            Err(CodeError::NotExecutable { file })
+        } else if self.runtime == RuntimeKind::Command && !name.contains('/') && command::on_path(name, &path).is_some()
+        {
+            Ok(())
+        } else {
+            Err(CodeError::NoHandler { tried })
         }
     }
 }
@@ -53,13 +85,17 @@ mod tests {
     use super::*;
 
     fn function(handler: &str, files: &[&str]) -> (tempfile::TempDir, FunctionConfig) {
+        function_of(RuntimeKind::Python, handler, files)
+    }
+
+    fn function_of(runtime: RuntimeKind, handler: &str, files: &[&str]) -> (tempfile::TempDir, FunctionConfig) {
         let folder = tempfile::tempdir().unwrap();
         for file in files {
             let path = folder.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
-        let mut config = FunctionConfig::new(RuntimeKind::Python, folder.path().to_owned());
+        let mut config = FunctionConfig::new(runtime, folder.path().to_owned());
         handler.clone_into(&mut config.handler);
         (folder, config)
     }
@@ -88,5 +124,30 @@ mod tests {
         assert!(matches!(config.check_code(), Err(CodeError::NoFolder { .. })));
         config.code = folder.path().join("app.py");
         assert!(matches!(config.check_code(), Err(CodeError::NotAFolder { .. })));
+    }
+
+    #[test]
+    fn a_node_handler_is_in_a_script_or_a_module() {
+        for (handler, file) in
+            [("index.handler", "index.js"), ("index.handler", "index.mjs"), ("src/app.run.it", "src/app.cjs")]
+        {
+            let (_folder, config) = function_of(RuntimeKind::Node, handler, &[file]);
+            assert_eq!(config.check_code(), Ok(()), "{handler} in {file}");
+        }
+        let (_folder, config) = function_of(RuntimeKind::Node, "index.handler", &["app.js"]);
+        let said = config.check_code().unwrap_err().to_string();
+        assert_eq!(said, "there is no index.js and no index.mjs and no index.cjs in the code folder");
+    }
+
+    #[test]
+    fn a_program_must_be_executable_and_a_command_may_be_on_the_path() {
+        let (_folder, config) = function_of(RuntimeKind::Provided, "bootstrap", &["bootstrap"]);
+        assert!(matches!(config.check_code(), Err(CodeError::NotExecutable { .. })));
+        let (_folder, config) = function_of(RuntimeKind::Provided, "sh", &[]);
+        assert!(matches!(config.check_code(), Err(CodeError::NoHandler { .. })));
+        let (_folder, config) = function_of(RuntimeKind::Command, "sh -c 'exit 3'", &[]);
+        assert_eq!(config.check_code(), Ok(()));
+        let (_folder, config) = function_of(RuntimeKind::Command, "./sh", &[]);
+        assert!(matches!(config.check_code(), Err(CodeError::NoHandler { .. })));
     }
 }

@@ -7,11 +7,13 @@ use std::{
 
 use bus::{
     Name,
+    catalog::Chain,
     config::{Field, Problem, Reader, Section, Wrong},
     retry::RetryPolicy,
 };
 
 use super::{EnvValue, FunctionConfig, RuntimeKind, keys};
+use crate::command;
 
 impl FunctionConfig {
     pub fn section() -> &'static Section {
@@ -25,14 +27,20 @@ impl FunctionConfig {
         let code = reader.get_or("code", PathBuf::from(name.as_str()));
         let default = Self::new(runtime.unwrap_or(RuntimeKind::Python), base.join(code));
         let config = Self {
-            handler: read_handler(&reader).unwrap_or(default.handler),
+            handler: read_handler(&reader, default.runtime).unwrap_or(default.handler),
             env: read_env(&reader, base),
             timeout: reader.get_or("timeout", default.timeout),
             memory: reader.get_or("memory", default.memory),
             concurrency: reader.get_or("concurrency", default.concurrency),
             warm: reader.get_or("warm", default.warm),
             keep_alive: reader.get_or("keep_alive", default.keep_alive),
-            retry: read_retry(reader.table("retry"), &default.retry),
+            retry: RetryPolicy::read(reader.table("retry"), &default.retry),
+            chain: Chain {
+                then: reader.list("then"),
+                each: reader.get_or("each", false),
+                on_success: reader.list("on_success"),
+                on_failure: reader.list("on_failure"),
+            },
             isolation: reader.get_or("isolation", default.isolation),
             ..default
         };
@@ -41,40 +49,58 @@ impl FunctionConfig {
             let text = format!("is {}, more than `concurrency` allows ({})", config.warm, config.concurrency);
             reader.refuse("warm", &Wrong::of_key(text).advice("lower `warm` or raise `concurrency`").label("too many"));
         }
+        if config.runtime == RuntimeKind::Command && config.warm > 0 {
+            let wrong = Wrong::of_key("has no effect on a command, which is started for each invocation");
+            reader.refuse("warm", &wrong.advice("take it out").label("nothing to keep"));
+        }
         reader.finish();
         runtime.map(|_| config)
     }
 }
 
-fn read_handler(reader: &Reader<'_>) -> Option<String> {
+/// None where there is none, and where it is wrong.
+fn read_handler(reader: &Reader<'_>, runtime: RuntimeKind) -> Option<String> {
+    if runtime == RuntimeKind::Command && !reader.has("handler") {
+        let problem = Problem::new(reader.at(), format!("{} has no `handler`", reader.title()));
+        reader.problem(problem.label("which program?").advice("name it: handler = \"./report.sh --daily\""));
+    }
     let field = reader.field("handler")?;
     let handler: String = field.read()?;
-    let good = handler.rsplit_once('.').is_some_and(|(module, function)| {
-        is_identifier(function) && module.split(['.', '/']).all(|part| !part.is_empty() && !part.contains('\0'))
-    });
+    let parts = |path: &str, between: &[char]| path.split(between).all(|part| !part.is_empty());
+    let (good, label, advice) = match runtime {
+        RuntimeKind::Python => (
+            handler
+                .rsplit_once('.')
+                .is_some_and(|(module, function)| is_identifier(function) && parts(module, &['.', '/'])),
+            "not module.function",
+            "write the module and the function in it: \"app.handler\" is `handler` in app.py",
+        ),
+        RuntimeKind::Node => (
+            handler
+                .rsplit('/')
+                .next()
+                .and_then(|last| last.split_once('.'))
+                .is_some_and(|(file, export)| !file.is_empty() && parts(export, &['.']))
+                && !handler.split('/').any(|part| part == ".."),
+            "not file.export",
+            "write the file and what it exports: \"index.handler\" is `handler` of index.js, index.mjs or index.cjs",
+        ),
+        RuntimeKind::Provided => (
+            !handler.is_empty() && !handler.starts_with('/') && !handler.split('/').any(|part| part == ".."),
+            "not a file in the code folder",
+            "name an executable file in the code folder, such as \"bootstrap\"",
+        ),
+        RuntimeKind::Command => (
+            command::words(&handler).is_some(),
+            "not a command line",
+            "write a program and its arguments, such as \"./report.sh --daily\", and close every quote",
+        ),
+    };
+    let good = good && !handler.contains('\0');
     if !good {
-        let wrong = Wrong::sentence(format!("`{handler}` is not a handler")).label("not module.function");
-        field.wrong(&wrong.advice("write the module and the function in it: \"app.handler\" is `handler` in app.py"));
+        field.wrong(&Wrong::sentence(format!("`{handler}` is not a handler")).label(label).advice(advice));
     }
     good.then_some(handler)
-}
-
-fn read_retry(reader: Reader<'_>, default: &RetryPolicy) -> RetryPolicy {
-    let retry = RetryPolicy {
-        attempts: reader.get_or("attempts", default.attempts),
-        wait: reader.get_or("wait", default.wait),
-        max_wait: reader.get_or("max_wait", default.max_wait),
-        max_age: reader.get_or("max_age", default.max_age),
-    };
-    if retry.wait > retry.max_wait {
-        let problem = Problem::new(
-            reader.field("wait").map_or(reader.at(), |f| f.span()),
-            format!("the first wait in {} is longer than its `max_wait`", reader.title()),
-        );
-        reader.problem(problem.advice("lower `wait` or raise `max_wait`").label("too long"));
-    }
-    reader.finish();
-    retry
 }
 
 fn read_env(reader: &Reader<'_>, base: &Path) -> BTreeMap<String, EnvValue> {

@@ -19,8 +19,10 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    pub(crate) fn invoked(&self, fault: Option<&Fault>) {
+    /// `started`: a process was started for this invocation alone.
+    pub(crate) fn invoked(&self, fault: Option<&Fault>, started: bool) {
         self.invocations.fetch_add(1, Ordering::Relaxed);
+        self.handed_out(started);
         if let Some(fault) = fault {
             self.failed(fault);
         }

@@ -1,15 +1,15 @@
 //! Python functions: which interpreter runs them and how it is started. The shim speaks [`crate::frame`].
 
 use std::{
-    fs, io,
+    ffi::OsString,
+    io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
-use crate::version::{Version, hex};
+use crate::{ground, version::Version};
 
 const SHIM: &str = include_str!("fnbus_runtime.py");
 
@@ -65,7 +65,8 @@ impl Interpreter {
             let said = format!("it is version {}.{}", found.version.0, found.version.1);
             return Err(NoPython::Broken { asked: name, said });
         }
-        found.shim = install(data)?;
+        let shim = ground::install(data, "python", "fnbus_runtime.py", SHIM);
+        found.shim = shim.map_err(|(path, source)| NoPython::Shim { path, source })?;
         Ok(found)
     }
 
@@ -80,32 +81,13 @@ impl Interpreter {
 
     /// Isolated (`-I`: no user folders, no `PYTHON…`), without `site` (`-S`: a third of the start), and as an
     /// imported module, so that its compiled form is kept.
-    pub(crate) fn arguments(&self, version: &Version, payload_limit: usize) -> Vec<PathBuf> {
+    pub(crate) fn arguments(&self, version: &Version, payload_limit: usize) -> Vec<OsString> {
         let boot =
             format!("import sys; sys.path.insert(0, {:?}); import fnbus_runtime as r; r.main()", self.shim.display());
-        let mut arguments: Vec<PathBuf> = ["-I", "-S", "-c", &boot].map(PathBuf::from).into();
-        arguments.push(version.code.clone());
-        arguments.push(version.source.clone());
-        arguments.push(PathBuf::from(&version.handler));
-        arguments.push(PathBuf::from(payload_limit.to_string()));
-        arguments.extend(self.site.iter().cloned());
+        let mut arguments: Vec<OsString> = ["-I", "-S", "-c", &boot].map(OsString::from).into();
+        arguments.extend([version.code.clone().into(), version.source.clone().into()]);
+        arguments.extend([OsString::from(&version.handler), payload_limit.to_string().into()]);
+        arguments.extend(self.site.iter().cloned().map(OsString::from));
         arguments
     }
-}
-
-/// Writes the shim to `<data>/runtimes/python-<hash>/`; by another name first, as others may start from it now.
-fn install(data: &Path) -> Result<PathBuf, NoPython> {
-    let folder = data.join("runtimes").join(format!("python-{}", &hex(&Sha256::digest(SHIM))[..12]));
-    let file = folder.join("fnbus_runtime.py");
-    let write = || {
-        fs::create_dir_all(&folder)?;
-        if fs::read(&file).is_ok_and(|there| there == SHIM.as_bytes()) {
-            return Ok(());
-        }
-        let temporary = folder.join(format!(".{}", uuid::Uuid::now_v7().simple()));
-        fs::write(&temporary, SHIM)?;
-        fs::rename(&temporary, &file)
-    };
-    write().map_err(|source| NoPython::Shim { path: file.clone(), source })?;
-    Ok(folder)
 }

@@ -1,8 +1,9 @@
-//! A node's functions in a temporary folder, with real Python.
+//! A node's functions in a temporary folder, with real processes.
 
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -45,12 +46,35 @@ impl Node {
         self.function_with(code, |_| {})
     }
 
-    pub(crate) fn function_with(mut self, code: &str, change: impl FnOnce(&mut FunctionConfig)) -> Self {
+    pub(crate) fn function_with(self, code: &str, change: impl FnOnce(&mut FunctionConfig)) -> Self {
         self.write("app.py", code);
+        self.configured(RuntimeKind::Python, change)
+    }
+
+    /// A function `f` of any runtime, whose code is in this file, which can be executed.
+    pub(crate) fn of(self, runtime: RuntimeKind, file: &str, code: &str) -> Self {
+        self.of_with(runtime, file, code, |_| {})
+    }
+
+    pub(crate) fn of_with(
+        self,
+        runtime: RuntimeKind,
+        file: &str,
+        code: &str,
+        change: impl FnOnce(&mut FunctionConfig),
+    ) -> Self {
+        self.write(file, code);
+        fs::set_permissions(self.code().join(file), fs::Permissions::from_mode(0o755)).unwrap();
+        self.configured(runtime, change)
+    }
+
+    /// A function `f` with the code that was written.
+    pub(crate) fn configured(mut self, runtime: RuntimeKind, change: impl FnOnce(&mut FunctionConfig)) -> Self {
+        fs::create_dir_all(self.code()).unwrap();
         let mut config = FunctionConfig {
-            runtime: RuntimeKind::Python,
+            runtime,
             code: self.code(),
-            handler: "app.handler".into(),
+            handler: runtime.default_handler().into(),
             env: BTreeMap::new(),
             timeout: LONG,
             memory: 256,
@@ -58,6 +82,7 @@ impl Node {
             warm: 0,
             keep_alive: Duration::from_mins(10),
             retry: RetryPolicy::default(),
+            chain: bus::catalog::Chain::default(),
             isolation: Isolation::Process,
         };
         change(&mut config);

@@ -1,9 +1,14 @@
-//! Functions as a worker uses them: real processes, real Python, temporary folders.
+//! Functions as a worker uses them: real processes, real interpreters, temporary folders.
 
-#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests fails as a test does")]
 
+mod client;
+mod command;
+mod conformance;
 mod edits;
 mod harness;
+mod node;
 mod outcomes;
 mod pool;
+mod provided;
 mod rate;

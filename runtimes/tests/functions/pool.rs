@@ -55,6 +55,19 @@ async fn who_waits_too_long_is_told_that_all_are_busy_and_a_released_one_goes_to
 }
 
 #[tokio::test]
+async fn a_start_is_waited_for_though_it_takes_longer_than_the_wait_for_a_busy_one() {
+    let code = "import time\ntime.sleep(0.3)\ndef handler(event, context):\n    return 1\n";
+    let node = Node::new().function_with(code, |f| f.concurrency = 2);
+    let soon = Duration::from_millis(20);
+    let first = node.functions.lease(&name(), soon).await.expect("the first version is waited for");
+    let second = node.functions.lease(&name(), soon).await.expect("another instance is waited for");
+    assert!(second.is_cold());
+    let third = node.functions.lease(&name(), soon).await;
+    assert!(matches!(third, Err(LeaseError::Busy)), "no third may start");
+    drop((first, second));
+}
+
+#[tokio::test]
 async fn unknown_and_stopped_functions_are_told_apart() {
     let mut node = Node::new().function(PID);
     assert!(matches!(node.functions.lease(&"g".parse().unwrap(), LONG).await, Err(LeaseError::Unknown(_))));

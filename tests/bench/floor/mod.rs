@@ -28,9 +28,9 @@ pub(crate) fn run(role: Floor) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match role {
-            Floor::FloorHttp { nats } => http::serve(&nats).await,
-            Floor::FloorResponder { nats } => responder::answer(&nats).await,
-            Floor::FloorPull { nats, messages } => pull::pull(&nats, messages).await,
+            Floor::Http { nats } => http::serve(&nats).await,
+            Floor::Responder { nats } => responder::answer(&nats).await,
+            Floor::Pull { nats, messages } => pull::pull(&nats, messages).await,
         }
     })?;
     Ok(ExitCode::SUCCESS)
@@ -64,7 +64,7 @@ pub(crate) struct Part {
 impl Part {
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("floor").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut running = Running::start(&mut command)?;
         let stdout = running.child().stdout.take().ok_or("a part without stdout")?;
         Ok(Self { running, says: BufReader::new(stdout).lines() })
@@ -97,9 +97,9 @@ pub(crate) struct Front {
 impl Front {
     pub(crate) async fn start(bench: &Bench) -> Result<Self> {
         let server = Server::start(bench).await?;
-        let mut responder = Part::start(&["floor-responder", &server.url])?;
+        let mut responder = Part::start(&["responder", &server.url])?;
         responder.hear()?;
-        let mut http = Part::start(&["floor-http", &server.url])?;
+        let mut http = Part::start(&["http", &server.url])?;
         let address = http.hear()?.parse()?;
         Ok(Self { http, responder, server, address })
     }

@@ -70,7 +70,7 @@ pub(super) fn body() -> Vec<u8> {
 
 async fn floor(bench: &Bench, messages: usize) -> Result<Turn> {
     let server = Server::start(bench).await?;
-    let mut part = Part::start(&["floor-pull", &server.url, &messages.to_string()])?;
+    let mut part = Part::start(&["pull", &server.url, &messages.to_string()])?;
     part.hear()?;
     let meter = Meter::start(&[part.id(), server.id()])?;
     part.go()?;
@@ -79,7 +79,14 @@ async fn floor(bench: &Bench, messages: usize) -> Result<Turn> {
 }
 
 fn turn(units: usize, seconds: f64, cost: crate::cost::Cost) -> Turn {
-    Turn { per_second: units as f64 / seconds, p50: 0.0, p99: 0.0, cpu_ms_per_unit: cost.cpu_ms / units as f64, cost }
+    Turn {
+        per_second: units as f64 / seconds,
+        p50: 0.0,
+        p99: 0.0,
+        cpu_ms_per_unit: cost.cpu_ms / units as f64,
+        cost,
+        count: units as u64,
+    }
 }
 
 fn config(concurrency: usize) -> String {

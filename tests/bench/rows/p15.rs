@@ -46,7 +46,9 @@ async fn measure(bench: &Bench) -> Result<Row> {
     let (node, _) = Project::new(bench, &[("idle", code)], CONFIG)?.start().await?;
     // it has worked before it rests
     let expected = Expected { status: 200, body: Body::Is(r#"{"ok":true}"#.into()) };
-    node.load(8, "/call", b"{}", expected).fire(Until::Sent(1000), Pace::Closed).await?;
+    let load = node.load(8, "/call", b"{}", expected);
+    node.warm(&load, 1).await?;
+    load.fire(Until::Sent(1000), Pace::Closed).await?;
     node.accept(1000, "/later", b"{}").await?;
 
     let time = bench.pick(20, 3);
@@ -60,13 +62,13 @@ async fn measure(bench: &Bench) -> Result<Row> {
     let instances = node.instances()?;
     bar.set_message("at rest");
     let alone = Meter::start(&[node.id()])?;
-    let before = own_ticks(&node)?;
+    let before = cost::own_ms(node.id())?;
     for _ in 0..time {
         sleep(Duration::from_secs(1)).await;
         bar.inc(1);
     }
     bar.finish();
-    let own = own_ticks(&node)? - before;
+    let own = cost::own_ms(node.id())? - before;
     let cost = alone.stop()?;
     let (pss, rss) = cost::memory(node.id())?;
     let share = |cpu_ms: f64| cpu_ms / 10.0 / cost.seconds;
@@ -90,15 +92,4 @@ async fn measure(bench: &Bench) -> Result<Row> {
             available_parallelism()?
         ),
     })
-}
-
-/// CPU time of fnbus itself in ms, finer than the kernel's ticks: nothing much happens.
-fn own_ticks(node: &crate::node::Node) -> Result<f64> {
-    let mut nanos = 0.0;
-    for thread in std::fs::read_dir(format!("/proc/{}/task", node.id()))? {
-        // a thread that ends meanwhile had little to say
-        let Ok(text) = std::fs::read_to_string(thread?.path().join("schedstat")) else { continue };
-        nanos += text.split(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or_default();
-    }
-    Ok(nanos / 1e6)
 }

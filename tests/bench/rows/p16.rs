@@ -41,7 +41,7 @@ async fn measure(bench: &Bench) -> Result<Row> {
     let mut long = node.stop();
     fill(&long.log(), events)?;
 
-    let meter = Meter::start(&[])?;
+    let meter = Meter::start(&[std::process::id()])?;
     let (mut floor, mut empty, mut full) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         floor.push(milliseconds(Server::start(bench).await?.took));
@@ -57,8 +57,6 @@ async fn measure(bench: &Bench) -> Result<Row> {
     bar.finish();
     let mut noise = Noise::default();
     noise.worse(&meter.stop()?);
-    // what fnbus starts is not in the meter's tree
-    noise.others_percent = 0.0;
     let floor = median(floor);
     let figure = |what, value, target| Figure { what, value, unit: "ms", floor: Some(floor), ratio: None, target };
     let (empty, full) = (median(empty), median(full));

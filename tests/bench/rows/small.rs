@@ -29,6 +29,7 @@ pub(super) async fn node(bench: &Bench, connections: usize) -> Result<(Node, Loa
     let (node, _) = Project::new(bench, &[("small", CODE)], &config)?.start().await?;
     let expected = format!(r#"{{"item":"apple","total":9,"note":"{}"}}"#, note());
     let load = node.load(connections, "/call", &request(), answer(expected.into()));
+    node.warm(&load, warm).await?;
     Ok((node, load))
 }
 

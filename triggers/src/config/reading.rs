@@ -41,9 +41,17 @@ impl TriggerConfig {
         config
     }
 
-    /// The answer of a synchronous request comes from one function.
+    /// The answer of a synchronous request comes from one function or pipeline.
     fn check_synchronous(&self, reader: &Reader<'_>) {
         let TriggerKind::Http(HttpTrigger { mode: Mode::Sync, .. }) = self.kind else { return };
+        if let [target] = &self.to[..]
+            && target.name().is_none()
+        {
+            let text = format!("{} is synchronous and `{target}` gives no answer", reader.title());
+            let advice = "name the function that answers, or set mode = \"async\"";
+            let at = reader.field("to").map_or(reader.at(), |f| f.span());
+            reader.problem(Problem::new(at, text).advice(advice).label("no answer"));
+        }
         if self.to.len() != 1 {
             let text = format!("{} is synchronous and has {} targets", reader.title(), self.to.len());
             let advice = "name the one function that answers, or set mode = \"async\"";

@@ -186,7 +186,7 @@ fn bind(namespace: &Name, http: &HttpConfig, name: &Name, config: &TriggerConfig
         source: format!("/{namespace}/{name}").into(),
         mode: kind.mode,
         function: match kind.mode {
-            Mode::Sync => config.to.first().map(|target| target.name().clone()),
+            Mode::Sync => config.to.first().and_then(|target| target.name()).cloned(),
             Mode::Async => None,
         },
         format: config.payload.format(&config.kind),

@@ -84,6 +84,7 @@ CREATE TABLE run (
     started     INTEGER NOT NULL,
     ended       INTEGER
 );
+CREATE INDEX run_delivery ON run (delivery);
 
 -- A named job that delivers a fixed set of events again.
 CREATE TABLE replay (

@@ -1,0 +1,188 @@
+//! What follows from an outcome: pure. The same delivery and outcome give the same events with the same ids, however
+//! often they are decided.
+
+use bytes::Bytes;
+use chrono::{SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    event::{Event, MAX_HOP, Meta},
+    id::{EventId, RowId},
+    name::Name,
+    outcome::Outcome,
+    pipeline::as_json,
+};
+
+/// `type` of the event that carries a function's output.
+pub const OUTPUT: &str = "function.output";
+/// `type` of the events that carry an invocation record.
+pub const SUCCESS: &str = "function.success";
+pub const FAILURE: &str = "function.failure";
+
+/// Positions of what follows from one delivery; outputs count up from 0.
+const RECORD: u32 = u32::MAX;
+
+/// The chain has become too long: it is taken for a loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HopLimit;
+
+/// Whether anything may still follow from an event.
+pub fn hops_left(parent: &Event) -> Result<(), HopLimit> {
+    if parent.hop >= MAX_HOP { Err(HopLimit) } else { Ok(()) }
+}
+
+/// The events that carry an output: one, or with `each` one for every element of an array. An output that is no
+/// array has itself as its only element.
+pub fn outputs(parent: &Event, delivery: RowId, source: &str, output: &Bytes, each: bool) -> Vec<Event> {
+    let elements = each.then(|| serde_json::from_slice::<Vec<Box<RawValue>>>(output).ok()).flatten();
+    match elements {
+        Some(elements) => elements
+            .iter()
+            .zip(0..)
+            .map(|(element, n)| follower(parent, delivery, n, source, OUTPUT, element.get().to_owned().into()))
+            .collect(),
+        None => vec![follower(parent, delivery, 0, source, OUTPUT, output.clone())],
+    }
+}
+
+/// The event that carries the input of a run's next steps.
+pub fn step(parent: &Event, delivery: RowId, source: &str, input: Bytes) -> Event {
+    follower(parent, delivery, 0, source, "pipeline.step", input)
+}
+
+/// The event that carries an invocation record, in the shape AWS Lambda gives its destinations.
+pub fn record(parent: &Event, delivery: RowId, function: &Name, source: &str, outcome: &Outcome, ended: &End) -> Event {
+    let condition = ended.condition;
+    let record = Record {
+        version: "1.0",
+        timestamp: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+        request_context: Context {
+            request_id: delivery.to_string(),
+            function_arn: format!("arn:aws:lambda:us-east-1:000000000000:function:{function}"),
+            condition,
+            approximate_invoke_count: ended.attempts,
+        },
+        request_payload: as_json(&parent.data),
+        response_context: ResponseContext {
+            status_code: 200,
+            executed_version: &outcome.version,
+            function_error: outcome.fault.as_ref().map(|_| "Unhandled"),
+        },
+        response_payload: as_json(&outcome.output),
+    };
+    let data = serde_json::to_vec(&record).unwrap_or_default().into();
+    let kind = if outcome.fault.is_none() { SUCCESS } else { FAILURE };
+    follower(parent, delivery, RECORD, source, kind, data)
+}
+
+/// How a delivery came to its end.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// `Success`, `RetriesExhausted` or `EventAgeExceeded`.
+    pub condition: &'static str,
+    pub attempts: u32,
+}
+
+fn follower(parent: &Event, delivery: RowId, position: u32, source: &str, kind: &str, data: Bytes) -> Event {
+    let json = serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok();
+    let mut event = Event::with_id(EventId::following(parent.time, delivery, position), source, kind, data);
+    event.datacontenttype = json.then(|| "application/json".into());
+    event.correlation = Some(parent.correlation.clone().unwrap_or_else(|| parent.id.clone()));
+    event.causation = Some(parent.id.clone());
+    event.hop = parent.hop.saturating_add(1);
+    event.subject.clone_from(&parent.subject);
+    event.meta = Meta::None;
+    if let Some(trace) = parent.extensions.get("traceparent") {
+        event.extensions.insert("traceparent".to_owned(), trace.clone());
+    }
+    event
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Record<'a> {
+    version: &'static str,
+    timestamp: String,
+    request_context: Context,
+    request_payload: Box<RawValue>,
+    response_context: ResponseContext<'a>,
+    response_payload: Box<RawValue>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Context {
+    request_id: String,
+    function_arn: String,
+    condition: &'static str,
+    approximate_invoke_count: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResponseContext<'a> {
+    status_code: u16,
+    executed_version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_error: Option<&'static str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{id::Born, outcome::Ending};
+
+    fn parent() -> Event {
+        let mut event = Event::new("/shop/orders", "http.request", r#"{"n":1.10}"#);
+        event.correlation = Some(EventId::foreign("order-7"));
+        event.hop = 2;
+        event
+    }
+
+    fn delivery() -> RowId {
+        RowId::new(Born(1 << 12), 7)
+    }
+
+    #[test]
+    fn an_output_follows_from_its_parent_with_the_same_id_each_time() {
+        let (parent, output) = (parent(), Bytes::from("[1,2.50]"));
+        let one = outputs(&parent, delivery(), "/shop/price", &output, false);
+        let again = outputs(&parent, delivery(), "/shop/price", &output, false);
+        assert_eq!((one.len(), &one[0].id, &one[0].data), (1, &again[0].id, &output));
+        assert_eq!((one[0].hop, &one[0].causation), (3, &Some(parent.id.clone())));
+        assert_eq!(one[0].correlation, parent.correlation);
+    }
+
+    #[test]
+    fn with_each_every_element_is_an_event_of_its_own_to_the_letter() {
+        let many = outputs(&parent(), delivery(), "/shop/price", &"[1.10, {\"a\" : 2}]".into(), true);
+        assert_eq!(many.iter().map(|e| &e.data[..]).collect::<Vec<_>>(), [&b"1.10"[..], b"{\"a\" : 2}"]);
+        assert_ne!(many[0].id, many[1].id);
+        assert_eq!(outputs(&parent(), delivery(), "/s", &"7".into(), true).len(), 1);
+        assert!(outputs(&parent(), delivery(), "/s", &"[]".into(), true).is_empty());
+    }
+
+    #[test]
+    fn a_chain_ends_at_the_hop_limit() {
+        let mut event = parent();
+        assert_eq!(hops_left(&event), Ok(()));
+        event.hop = MAX_HOP;
+        assert_eq!(hops_left(&event), Err(HopLimit));
+    }
+
+    #[test]
+    fn a_record_has_the_shape_of_an_invocation_record_with_payloads_to_the_letter() {
+        let outcome = Outcome::failure(Ending::Error, "ValueError", "no");
+        let function = "price".parse().unwrap();
+        let end = End { condition: "RetriesExhausted", attempts: 3 };
+        let event = record(&parent(), delivery(), &function, "/shop/price", &outcome, &end);
+        assert_eq!(&*event.kind, FAILURE);
+        assert!(std::str::from_utf8(&event.data).unwrap().contains(r#""requestPayload":{"n":1.10}"#));
+        let json: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
+        assert_eq!(json["requestContext"]["condition"], "RetriesExhausted");
+        assert_eq!(json["requestContext"]["approximateInvokeCount"], 3);
+        assert_eq!(json["responseContext"]["functionError"], "Unhandled");
+        assert_eq!(json["responsePayload"]["errorType"], "ValueError");
+    }
+}

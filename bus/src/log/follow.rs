@@ -1,0 +1,105 @@
+//! What follows from the end of a delivery, written in the commit that ends it.
+
+use super::{
+    DeadReason, Status, Tx,
+    delivery::{self, Current, End, Ended, Placed, Rules},
+    event::{self as rows, Inserted},
+    run,
+};
+use crate::{
+    Event, Outcome,
+    catalog::Match,
+    chain::{self, HopLimit},
+    payload::Format,
+    sink::AcceptError,
+    target::Target,
+};
+
+/// What followed.
+#[derive(Debug, Default)]
+pub(crate) struct Following {
+    pub(crate) placed: Vec<Placed>,
+    /// The pipeline's delivery that ended with this, and how.
+    pub(crate) run: Option<(i64, Outcome)>,
+}
+
+impl Following {
+    pub(crate) fn of(self, ended: Ended) -> End {
+        End { ended, placed: self.placed, run: self.run }
+    }
+}
+
+/// The delivery has just ended: well, or given up with a reason.
+pub(crate) fn ended(
+    tx: &Tx<'_>,
+    current: &Current,
+    outcome: &Outcome,
+    by: &Rules<'_>,
+    dead: Option<DeadReason>,
+) -> rusqlite::Result<Following> {
+    if let Some((run, step)) = &current.run {
+        return run::step_ended(tx, *run, step, current, outcome, by, dead);
+    }
+    if current.hold {
+        return Ok(Following::default());
+    }
+    let Some((function, chain)) = by.catalog.chain(&current.target) else { return Ok(Following::default()) };
+    let records = if dead.is_none() { &chain.on_success } else { &chain.on_failure };
+    let outputs = dead.is_none() && !chain.then.is_empty();
+    if !outputs && records.is_empty() {
+        return Ok(Following::default());
+    }
+    let Some(parent) = rows::get(tx, current.event)? else { return Ok(Following::default()) };
+    let mut placed = Vec::new();
+    if outputs {
+        placed.extend(place_outputs(tx, &parent, current, outcome, by)?);
+    }
+    if !records.is_empty() {
+        let condition = match dead {
+            None => "Success",
+            Some(DeadReason::TooOld | DeadReason::Expired) => "EventAgeExceeded",
+            Some(_) => "RetriesExhausted",
+        };
+        let end = chain::End { condition, attempts: current.attempts };
+        let event = chain::record(&parent, current.id, function, &by.source(function), outcome, &end);
+        placed.extend(place(tx, &parent, &event, records, by)?);
+    }
+    Ok(Following { placed, run: None })
+}
+
+/// What follows from the output of a success: of a delivery, or of a synchronous call that was just written.
+pub(crate) fn place_outputs(
+    tx: &Tx<'_>,
+    parent: &Event,
+    current: &Current,
+    outcome: &Outcome,
+    by: &Rules<'_>,
+) -> rusqlite::Result<Vec<Placed>> {
+    let Some((function, chain)) = by.catalog.chain(&current.target) else { return Ok(Vec::new()) };
+    let mut placed = Vec::new();
+    for event in chain::outputs(parent, current.id, &by.source(function), &outcome.output, chain.each) {
+        placed.extend(place(tx, parent, &event, &chain.then, by)?);
+    }
+    Ok(placed)
+}
+
+/// Writes a following event for these targets and for every rule it matches. Past the hop limit its deliveries are
+/// born dead, so that a loop ends where it can be seen.
+fn place(tx: &Tx<'_>, parent: &Event, event: &Event, to: &[Target], by: &Rules<'_>) -> rusqlite::Result<Vec<Placed>> {
+    let own = to.iter().map(|target| Match { target: target.clone(), trigger: None, format: Format::Body });
+    let matches: Vec<Match> = own.chain(by.catalog.matches(event)).collect();
+    let row = match rows::insert(tx, event) {
+        Ok(Inserted::New(row)) => row,
+        Ok(Inserted::Duplicate) | Err(AcceptError::Conflict { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(rusqlite::Error::ToSqlConversionFailure(error.into())),
+    };
+    let placed = delivery::place(tx, row, &matches, Status::Pending)?;
+    if chain::hops_left(parent) == Err(HopLimit) {
+        tracing::warn!(event.id = %event.id, "a chain of events reached the hop limit and is ended as a loop");
+        for dead in &placed {
+            delivery::finish(tx, dead.row, Status::Dead, Some(DeadReason::HopLimit), chrono::Utc::now())?;
+        }
+        return Ok(Vec::new());
+    }
+    Ok(placed)
+}

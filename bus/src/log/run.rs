@@ -1,0 +1,186 @@
+//! Runs of pipelines. A step's outcome, the run's new state and the next deliveries are one commit, so a run survives
+//! any crash and goes on at its step. Control states run here, in the writer; a step on a function is an ordinary
+//! delivery that remembers its run.
+
+use chrono::Utc;
+use rusqlite::{OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DeadReason, Status, Tx,
+    delivery::{self, Current, Due, Placed, Rules},
+    event::{self as rows, Inserted},
+    follow::Following,
+};
+use crate::{
+    Event, Name, Outcome,
+    catalog::Match,
+    chain,
+    id::{Born, RowId},
+    outcome::{Ending, Fault, error_object},
+    payload::Format,
+    pipeline::{Begin, Joins, Machine, Next, State},
+    retry::RetryPolicy,
+};
+
+/// A run between two of its steps, as it lies in the log: with the machine it began with.
+#[derive(Serialize, Deserialize)]
+struct Memory {
+    machine: Machine,
+    #[serde(default)]
+    joins: Joins,
+}
+
+/// A run that is not over.
+struct Open {
+    memory: Memory,
+    pipeline: String,
+    /// The delivery to the pipeline.
+    delivery: i64,
+    started: i64,
+}
+
+/// Begins a run for a pending delivery to a pipeline. None: the delivery is not pending any more.
+pub(crate) fn start(
+    tx: &Tx<'_>,
+    due: &Due,
+    pipeline: &Name,
+    machine: &Machine,
+    node: &str,
+) -> rusqlite::Result<Option<Vec<Placed>>> {
+    let n = due.attempts + 1;
+    delivery::begin(tx, RowId::new(Born::now(), delivery::attempt_row(due.row, n)), node)?;
+    let Some(current) = Current::read(tx, due.row)? else { return Ok(None) };
+    if current.status != Status::Running || current.attempts != n {
+        return Ok(None);
+    }
+    let memory = Memory { machine: machine.clone(), joins: Joins::default() };
+    tx.prepare_cached(
+        "INSERT INTO run (born, pipeline, event, delivery, status, state, started) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        Born::now().0,
+        pipeline.as_str(),
+        current.event,
+        due.row,
+        Status::Running,
+        written(&memory)?,
+        Utc::now().timestamp_micros()
+    ])?;
+    let run = tx.last_insert_rowid();
+    let steps = machine.begin();
+    steps.iter().map(|step| place_step(tx, run, current.event, step, due.format)).collect::<Result<_, _>>().map(Some)
+}
+
+/// The retry policy of the step, when it has one of its own.
+pub(crate) fn retry(tx: &Tx<'_>, current: &Current) -> rusqlite::Result<Option<RetryPolicy>> {
+    let Some((run, step)) = &current.run else { return Ok(None) };
+    let Some(Open { memory, .. }) = read(tx, *run)? else { return Ok(None) };
+    Ok(match memory.machine.task(step) {
+        Some(State::Task { retry, .. }) => *retry,
+        _ => None,
+    })
+}
+
+/// A step's delivery has ended. A run that is over already only keeps the record of it.
+pub(crate) fn step_ended(
+    tx: &Tx<'_>,
+    run: i64,
+    step: &str,
+    current: &Current,
+    outcome: &Outcome,
+    by: &Rules<'_>,
+    dead: Option<DeadReason>,
+) -> rusqlite::Result<Following> {
+    let Some(mut open) = read(tx, run)? else { return Ok(Following::default()) };
+    if dead.is_some() {
+        let outcome = failed(step, outcome);
+        return finished(tx, run, &open, outcome, Some(DeadReason::StepFailed));
+    }
+    let Memory { machine, joins } = &mut open.memory;
+    let placed = match machine.done(joins, step, outcome.output.clone()) {
+        Next::Begin(steps) => {
+            let Some(parent) = rows::get(tx, current.event)? else { return Ok(Following::default()) };
+            let source = format!("/{}/{}", by.namespace, open.pipeline);
+            // One event carries the input of all the steps that begin together.
+            let input = steps.first().and_then(|step| step.input.clone()).unwrap_or_default();
+            let event = insert(tx, &chain::step(&parent, current.id, &source, input))?;
+            let place = |step| place_step(tx, run, event, step, Format::Body);
+            steps.iter().map(place).collect::<Result<Vec<_>, _>>()?
+        }
+        Next::Wait => Vec::new(),
+        Next::Finished(output) => {
+            let outcome = Outcome { output, ..outcome.clone() };
+            return finished(tx, run, &open, outcome, None);
+        }
+        Next::Astray => return Ok(Following::default()),
+    };
+    tx.prepare_cached("UPDATE run SET state = ?2 WHERE seq = ?1")?.execute(params![run, written(&open.memory)?])?;
+    Ok(Following { placed, run: None })
+}
+
+/// Ends the run and its pipeline's delivery. What is still open of it is recorded when it ends, and ignored.
+fn finished(
+    tx: &Tx<'_>,
+    run: i64,
+    open: &Open,
+    mut outcome: Outcome,
+    dead: Option<DeadReason>,
+) -> rusqlite::Result<Following> {
+    let status = if dead.is_none() { Status::Done } else { Status::Dead };
+    let now = Utc::now();
+    tx.prepare_cached("UPDATE run SET status = ?2, ended = ?3 WHERE seq = ?1")?.execute(params![
+        run,
+        status,
+        now.timestamp_micros()
+    ])?;
+    outcome.started = rows::time(open.started);
+    outcome.times.run = (now - outcome.started).to_std().unwrap_or_default();
+    outcome.log = String::new();
+    outcome.request_id = None;
+    delivery::close_open(tx, open.delivery, &outcome)?;
+    delivery::finish(tx, open.delivery, status, dead, now)?;
+    Ok(Following { placed: Vec::new(), run: Some((open.delivery, outcome)) })
+}
+
+/// The outcome of a run whose step was given up.
+fn failed(step: &str, outcome: &Outcome) -> Outcome {
+    let (kind, message) = match &outcome.fault {
+        Some(fault) => (fault.kind.clone(), fault.message.clone()),
+        None => ("Runtime.Unknown".to_owned(), "it was given up".to_owned()),
+    };
+    let fault = Fault { kind, message: format!("step `{step}` failed: {message}") };
+    Outcome { ending: Ending::Error, output: error_object(&fault), fault: Some(fault), ..outcome.clone() }
+}
+
+fn place_step(tx: &Tx<'_>, run: i64, event: i64, step: &Begin, format: Format) -> rusqlite::Result<Placed> {
+    let matched = Match { target: step.target.clone(), trigger: None, format };
+    let placed = delivery::place(tx, event, &[matched], Status::Pending)?.remove(0);
+    tx.prepare_cached("UPDATE delivery SET run = ?2, step = ?3 WHERE seq = ?1")?
+        .execute(params![placed.row, run, step.path])?;
+    Ok(placed)
+}
+
+fn insert(tx: &Tx<'_>, event: &Event) -> rusqlite::Result<i64> {
+    match rows::insert(tx, event) {
+        Ok(Inserted::New(row)) => Ok(row),
+        Ok(Inserted::Duplicate) => Err(rusqlite::Error::QueryReturnedNoRows),
+        Err(error) => Err(rusqlite::Error::ToSqlConversionFailure(error.into())),
+    }
+}
+
+fn read(tx: &Tx<'_>, run: i64) -> rusqlite::Result<Option<Open>> {
+    let found: Option<(String, String, i64, i64)> = tx
+        .prepare_cached("SELECT state, pipeline, delivery, started FROM run WHERE seq = ?1 AND status = 2")?
+        .query_row([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .optional()?;
+    let Some((state, pipeline, delivery, started)) = found else { return Ok(None) };
+    let memory = serde_json::from_str(&state)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into()))?;
+    Ok(Some(Open { memory, pipeline, delivery, started }))
+}
+
+fn written(memory: &Memory) -> rusqlite::Result<String> {
+    serde_json::to_string(memory).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}

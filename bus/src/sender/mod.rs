@@ -1,0 +1,103 @@
+//! From the log to what is outside the bus: `nats:`, `https:` and `file:` targets, executed here by the owner with the
+//! same attempts, retries and dead letters as functions. Each gets the delivery's id with it, the same at each
+//! attempt, so that a receiver can tell a repetition.
+
+mod file;
+mod nats;
+mod web;
+
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use chrono::Utc;
+
+use crate::{
+    Outcome,
+    log::delivery::Due,
+    nats::Nats,
+    outcome::{Ending, Start, Times},
+    owner::{Claim, Owner},
+    target::Target,
+    window::Begin,
+};
+
+pub use web::Webhooks;
+
+/// Sends deliveries outside. Clones share it.
+#[derive(Clone)]
+pub struct Sender {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    owner: Owner,
+    nats: nats::Publisher,
+    web: web::Poster,
+    files: file::Files,
+}
+
+/// What a target answered, or why it did not take it.
+type Sent = Result<Bytes, Refused>;
+
+/// Why a target did not take a delivery.
+#[derive(Debug)]
+struct Refused {
+    kind: &'static str,
+    message: String,
+}
+
+impl Sender {
+    /// `base` is the folder relative paths begin at.
+    pub fn new(owner: Owner, nats: Nats, base: PathBuf, webhooks: Webhooks) -> Self {
+        let inner = Inner {
+            owner,
+            nats: nats::Publisher::new(nats),
+            web: web::Poster::new(webhooks),
+            files: file::Files::new(base),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// One attempt, from its beginning to the record of its end.
+    pub async fn send(&self, target: &Target, due: Due) {
+        let owner = &self.inner.owner;
+        let claim = Claim { target: target.clone(), delivery: due.id, publication: due.publication };
+        let begun = owner.begin(std::slice::from_ref(&claim)).await;
+        let Ok([Begin::Run { attempt, .. }]) = begun.as_deref() else { return };
+        let (started, clock) = (Utc::now(), Instant::now());
+        let sent = match target {
+            Target::Nats(subject) => self.inner.nats.publish(subject, &due).await,
+            Target::Web(url) => self.inner.web.post(url, &due).await,
+            Target::File(path) => self.inner.files.append(path, &due).await,
+            Target::Named(name) => Err(Refused::new("Target.Unknown", format!("`{name}` is not outside the bus"))),
+        };
+        let mut outcome = match sent {
+            Ok(answer) => Outcome {
+                ending: Ending::Ok,
+                output: answer,
+                fault: None,
+                log: String::new(),
+                request_id: None,
+                version: "".into(),
+                start: Start::Warm,
+                started,
+                times: Times::default(),
+            },
+            Err(Refused { kind, message }) => {
+                tracing::warn!(%target, event.id = %due.event.id, "{target} did not take a delivery: {message}");
+                Outcome::failure(Ending::Error, kind, message)
+            }
+        };
+        outcome.started = started;
+        outcome.times.run = clock.elapsed();
+        if let Err(error) = owner.end(target, *attempt, outcome).await {
+            tracing::error!(%error, %target, "the end of a delivery could not be recorded");
+        }
+    }
+}
+
+impl Refused {
+    fn new(kind: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}

@@ -1,0 +1,124 @@
+//! A process and what is said with it and printed by it.
+//!
+//! Nobody else drives its pipes: whoever runs the invocation asks, reads what is printed and waits for the answer, the
+//! end of the process or the deadline, all in one place ([`Conversation::exchange`]). Dropped, it kills the process
+//! with its whole group.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::outcome::{Ending, Fault};
+use rustix::process::Signal;
+use tokio::time;
+
+use crate::{
+    dialogue::{Answer, Broken, Dialogue},
+    fault::{crash, fault, too_large},
+    frame::BadFrame,
+    output::Output,
+    process::{Group, Process},
+};
+
+/// Between TERM and KILL of a function that ran over its timeout.
+const GRACE: Duration = Duration::from_millis(500);
+
+pub(crate) struct Conversation {
+    pub(crate) process: Process,
+    pub(crate) dialogue: Dialogue,
+    pub(crate) output: Output,
+}
+
+/// Why there is no answer.
+pub(crate) enum Silence {
+    /// The process had ended before it read anything of the request.
+    NotTaken,
+    Exited,
+    TimedOut,
+    Unusable(BadFrame),
+}
+
+impl From<Broken> for Silence {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::NotTaken => Self::NotTaken,
+            Broken::Frame(bad) => Self::Unusable(bad),
+        }
+    }
+}
+
+impl Conversation {
+    pub(crate) fn group(&self) -> &Arc<Group> {
+        self.process.group()
+    }
+
+    /// Waits for the answer to what was asked, taking what is printed meanwhile.
+    pub(crate) async fn exchange(&mut self, deadline: time::Instant) -> Result<Answer, Silence> {
+        let deadline = time::sleep_until(deadline);
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                biased;
+                heard = self.dialogue.hear() => {
+                    if let Some(answer) = heard? {
+                        return Ok(answer);
+                    }
+                }
+                () = &mut deadline => return Err(Silence::TimedOut),
+                () = self.process.group().gone() => {
+                    return match self.dialogue.last_words(self.process.group()) {
+                        Some(answer) => Ok(answer),
+                        None if self.dialogue.is_unread() => Err(Silence::NotTaken),
+                        None => Err(Silence::Exited),
+                    };
+                }
+                () = self.output.fill() => {}
+            }
+        }
+    }
+
+    /// What was printed until now, and has not been taken: what came before an answer is in the pipes.
+    pub(crate) fn log(&mut self) -> String {
+        self.output.drain();
+        self.output.take()
+    }
+
+    /// Ends the process, which cannot be used any more, and says why. `limit` is what it took too long for, `memory`
+    /// what it may use, in bytes.
+    pub(crate) async fn end(
+        &mut self,
+        silence: Silence,
+        limit: Duration,
+        memory: u64,
+        payload_limit: usize,
+    ) -> (Ending, Fault) {
+        let group = self.process.group().clone();
+        let ended = match silence {
+            Silence::TimedOut => {
+                group.signal(Signal::TERM);
+                self.end_within(GRACE).await;
+                let message = format!("Task timed out after {:.2} seconds", limit.as_secs_f64());
+                (Ending::Timeout, fault("Sandbox.Timedout", message))
+            }
+            Silence::Unusable(BadFrame::TooLong(size)) => (Ending::TooLarge, too_large(size, payload_limit)),
+            Silence::Unusable(BadFrame::Garbage) => {
+                (Ending::Crash, fault("Runtime.BadFrame", BadFrame::Garbage.to_string()))
+            }
+            Silence::Exited | Silence::NotTaken => crash(group.reap(), memory),
+        };
+        group.signal(Signal::KILL);
+        ended
+    }
+
+    /// Waits for the end of the process, still taking what it prints, which may be what it waits for.
+    async fn end_within(&mut self, grace: Duration) {
+        let group = self.process.group().clone();
+        let over = time::sleep(grace);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = group.gone() => return,
+                () = &mut over => return,
+                () = self.output.fill() => {}
+            }
+        }
+    }
+}

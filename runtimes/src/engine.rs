@@ -1,0 +1,186 @@
+//! From a version to a process that can be spoken to: the one place that knows how each runtime is started.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bus::{Name, outcome::Start};
+
+use crate::{
+    command::{Once, Program},
+    config::RuntimeKind,
+    conversation::Conversation,
+    dialogue::Dialogue,
+    entry::{self, NoEntry},
+    frame::Frames,
+    ground::{Ground, NoLaunch},
+    lease::Invocation,
+    node::NodeJs,
+    output::Output,
+    process::{self, Launch, Started, Wires},
+    provided::{Api, trace_id},
+    version::Version,
+};
+
+/// What an interpreter takes before any code of the function is loaded, added to the function's own memory.
+pub(crate) const BASE_MEMORY: u64 = 64 << 20;
+/// Error objects may be this long, whatever the limit of outputs is.
+const ERROR_LIMIT: usize = 1 << 20;
+
+/// Why there is no process.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoStart {
+    #[error(transparent)]
+    Launch(#[from] NoLaunch),
+    #[error(transparent)]
+    Entry(#[from] NoEntry),
+    #[error("{program} cannot be started: {source}", program = program.display())]
+    Process { program: PathBuf, source: std::io::Error },
+    #[error("no port of this machine can be listened on: {0}")]
+    Listen(std::io::Error),
+    #[error("a process was started without pipes; report this")]
+    NoFrames,
+}
+
+impl NoStart {
+    /// As `errorType` says it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Launch(_) => "Runtime.InvalidConfiguration",
+            Self::Entry(_) => "Runtime.InvalidEntrypoint",
+            Self::Process { .. } | Self::Listen(_) | Self::NoFrames => "Runtime.StartError",
+        }
+    }
+}
+
+/// How a version is run.
+pub(crate) enum Engine {
+    /// By a process that stays; it has not said yet that it is ready.
+    Kept(Box<Conversation>, Start),
+    /// By a process for each invocation.
+    Each(Program),
+}
+
+/// Starts what is there before any invocation is.
+pub(crate) async fn start(ground: &Arc<Ground>, function: &Name, version: &Version) -> Result<Engine, NoStart> {
+    let kept = |conversation| Engine::Kept(Box::new(conversation), Start::Cold);
+    match version.runtime {
+        RuntimeKind::Python => python(ground, function, version).await.map(kept),
+        RuntimeKind::Node => {
+            let (conversation, start) = node(ground, function, version).await?;
+            Ok(Engine::Kept(Box::new(conversation), start))
+        }
+        RuntimeKind::Provided => provided(ground, function, version).await.map(kept),
+        RuntimeKind::Command => Ok(Engine::Each(Program::find(version)?)),
+    }
+}
+
+async fn python(ground: &Ground, function: &Name, version: &Version) -> Result<Conversation, NoStart> {
+    let python = ground.python().await.map_err(NoLaunch::from)?;
+    let home = ground.home()?;
+    let started = launch(Launch {
+        program: python.path().to_owned(),
+        arguments: python.arguments(version, ground.settings.payload_limit),
+        wires: Wires::Frames,
+        env: ground.env(function, version, &home, Some(python.execution_env()))?,
+        folder: version.code.clone(),
+        home,
+        memory: memory(version),
+    });
+    let mut started = started.await?;
+    let frames = frames(ground, &mut started)?;
+    Ok(converse(ground, function, started, Dialogue::Frames(frames)))
+}
+
+async fn node(ground: &Arc<Ground>, function: &Name, version: &Version) -> Result<(Conversation, Start), NoStart> {
+    let node = ground.node().await.map_err(NoLaunch::from)?;
+    let (mut started, start) = if let Some(spare) = ground.spares.take(version) {
+        (spare, Start::Partial)
+    } else {
+        let home = ground.home()?;
+        let env = ground.env(function, version, &home, Some(node.execution_env()))?;
+        (launch(node.launch(version.memory, env, home)).await?, Start::Cold)
+    };
+    let env = ground.env(function, version, started.process.home(), Some(node.execution_env()))?;
+    let mut frames = frames(ground, &mut started)?;
+    // a process that has just ended shows at the first look
+    let _ = frames.tell(&NodeJs::load(version, &env, ground.settings.payload_limit));
+    Ok((converse(ground, function, started, Dialogue::Frames(frames)), start))
+}
+
+async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result<Conversation, NoStart> {
+    let program = version.code.join(&version.handler);
+    entry::check(&program, &version.source.join(&version.handler))?;
+    let arn = format!("arn:aws:lambda:{}:000000000000:function:{function}", ground.settings.region);
+    let api = Api::open(arn, ground.settings.payload_limit).await.map_err(NoStart::Listen)?;
+    let home = ground.home()?;
+    let mut env = ground.env(function, version, &home, None)?;
+    env.push(("AWS_LAMBDA_RUNTIME_API".into(), api.address().to_string()));
+    let started = launch(Launch {
+        program,
+        arguments: Vec::new(),
+        wires: Wires::Outputs,
+        env,
+        folder: version.code.clone(),
+        home,
+        memory: memory(version),
+    });
+    Ok(converse(ground, function, started.await?, Dialogue::Api(api)))
+}
+
+/// Starts a command for one invocation.
+pub(crate) async fn command(
+    ground: &Ground,
+    function: &Name,
+    version: &Version,
+    program: &Program,
+    invocation: &Invocation,
+    timeout: Duration,
+) -> Result<Conversation, NoStart> {
+    let home = ground.home()?;
+    let mut env = ground.env(function, version, &home, None)?;
+    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + timeout;
+    env.push(("AWS_LAMBDA_REQUEST_ID".into(), invocation.request_id.to_string()));
+    env.push(("AWS_LAMBDA_DEADLINE_MS".into(), deadline.as_millis().to_string()));
+    env.push(("FNBUS_EVENT_ID".into(), invocation.event_id.replace('\0', "")));
+    if let Some(trace) = &invocation.trace {
+        env.push(("TRACEPARENT".into(), trace.replace('\0', "")));
+        env.push(("_X_AMZN_TRACE_ID".into(), trace_id(trace, invocation.request_id).replace('\0', "")));
+    }
+    let started = launch(Launch {
+        program: program.path.clone(),
+        arguments: program.arguments.clone(),
+        wires: Wires::Stdin,
+        env,
+        folder: version.code.clone(),
+        home,
+        memory: memory(version),
+    });
+    let Started { process, stdin, stdout, stderr, .. } = started.await?;
+    ground.passing(process.group());
+    let once = Once::new(stdin, stdout, invocation.payload.bytes.clone(), ground.settings.payload_limit);
+    let output = Output::new(None, stderr, function.clone(), ground.settings.logs.clone());
+    Ok(Conversation { process, dialogue: Dialogue::Once(once), output })
+}
+
+fn memory(version: &Version) -> u64 {
+    (u64::from(version.memory) << 20) + BASE_MEMORY
+}
+
+async fn launch(launch: Launch) -> Result<Started, NoStart> {
+    let program = launch.program.clone();
+    process::start(launch).await.map_err(|source| NoStart::Process { program, source })
+}
+
+fn frames(ground: &Ground, started: &mut Started) -> Result<Frames, NoStart> {
+    let (requests, answers) = started.frames.take().ok_or(NoStart::NoFrames)?;
+    Ok(Frames::new(requests, answers, ground.settings.payload_limit.max(ERROR_LIMIT)))
+}
+
+fn converse(ground: &Ground, function: &Name, started: Started, dialogue: Dialogue) -> Conversation {
+    let Started { process, stdout, stderr, .. } = started;
+    let output = Output::new(Some(stdout), stderr, function.clone(), ground.settings.logs.clone());
+    Conversation { process, dialogue, output }
+}

@@ -1,0 +1,392 @@
+"use strict";
+// Runs one Node.js function for fnbus: requests come in on fd 3, answers go out on fd 4, one at a time.
+//
+// The frames are described in frame.rs. Only the standard library. A process is started before it is known what it will
+// run: the first thing it reads says that. While it is idle it waits in a read that blocks everything, so nothing of a
+// handler goes on between two invocations, as on AWS.
+
+const fs = require("node:fs");
+const path = require("node:path");
+const { pathToFileURL } = require("node:url");
+
+const REQUESTS = 3;
+const ANSWERS = 4;
+// payload length, milliseconds left, event id length, trace length, form; then 36 bytes of request id
+const HEAD = 17;
+const HEAD_SIZE = HEAD + 36;
+const [JSON_FORM, TEXT, BYTES] = Buffer.from("JTB");
+const [READY, INIT_ERROR, OK, ERROR, BAD_OUTPUT, CRASH, TOO_LARGE] = Buffer.from("RIOEBCL");
+
+const chunk = Buffer.allocUnsafe(65536);
+let task, handler, traced;
+// the invocation that runs; undefined while the code is loaded, null in between
+let current;
+
+function main() {
+  const start = fill(4);
+  const length = 4 + start.readUInt32LE(0);
+  task = JSON.parse(fill(length, start).toString("utf8", 4, length));
+  for (const name of Object.keys(process.env)) delete process.env[name];
+  Object.assign(process.env, task.env);
+  process.chdir(task.code);
+  process.argv.length = 1;
+  process.on("unhandledRejection", (reason) => {
+    const message = reason instanceof Error ? `${reason.name}: ${reason.message}` : text(reason);
+    fatal({ ...failure(reason), errorType: "Runtime.UnhandledPromiseRejection", errorMessage: message }, 128);
+  });
+  process.on("uncaughtException", (error) => fatal(failure(error), 129));
+  process.on("beforeExit", idle);
+  const begun = process.hrtime.bigint();
+  load().then(
+    (loaded) => {
+      handler = loaded;
+      const took = Buffer.alloc(8);
+      took.writeBigUInt64LE(process.hrtime.bigint() - begun);
+      // after the promises of this turn, of which one may have been rejected
+      setImmediate(() => {
+        current = null;
+        answer(READY, took);
+        next();
+      });
+    },
+    (error) => fatal(error instanceof InitError ? told(error.kind, error.message, error.trace) : failure(error), 1),
+  );
+}
+
+// -- the code ---------------------------------------------------------------------------------------------------
+
+class InitError extends Error {
+  constructor(kind, message, cause) {
+    super(message);
+    this.kind = kind;
+    this.trace = cause ? stack(cause) : [];
+  }
+}
+
+async function load() {
+  const name = task.handler;
+  const match = /^(.*?)([^/]+?)\.([^/]+)$/.exec(name);
+  if (!match || name.split("/").includes("..")) {
+    throw new InitError(
+      "Runtime.MalformedHandlerName",
+      `Bad handler '${name}': write it as file.export, for example index.handler`,
+    );
+  }
+  const [, folder, base, exported] = match;
+  const file = [".js", ".mjs", ".cjs"]
+    .map((extension) => path.join(task.code, folder, base + extension))
+    .find((candidate) => fs.existsSync(candidate));
+  if (!file) {
+    const tried = path.join(task.source, folder, base);
+    throw new InitError(
+      "Runtime.ImportModuleError",
+      `Error: Cannot find module '${folder}${base}'; \`handler\` is '${name}', so there must be a ${tried}.js, .mjs or .cjs`,
+    );
+  }
+  let loaded;
+  try {
+    loaded = await imported(file);
+  } catch (error) {
+    if (error instanceof SyntaxError) {
+      const place = /^(.*:\d+)$/m.exec(String(error.stack))?.[1];
+      const at = place ? ` (${within(place.replace(/^file:\/\//, ""))})` : "";
+      throw new InitError("Runtime.UserCodeSyntaxError", `SyntaxError: ${error.message}${at}`, error);
+    }
+    if (error?.code === "MODULE_NOT_FOUND" || error?.code === "ERR_MODULE_NOT_FOUND") {
+      const missing = /Cannot find (?:module|package) '([^']+)'/.exec(error.message)?.[1];
+      let message = `Error: ${error.message.split("\n")[0]}`;
+      if (missing && !/^[./]/.test(missing)) message += `; install it: npm install --prefix ${task.source} ${missing}`;
+      throw new InitError("Runtime.ImportModuleError", message, error);
+    }
+    throw error;
+  }
+  let found = loaded;
+  for (const part of exported.split(".")) found = found?.[part];
+  if (found === undefined && loaded?.default) {
+    found = loaded.default;
+    for (const part of exported.split(".")) found = found?.[part];
+  }
+  if (typeof found !== "function") {
+    const what = found === undefined ? "is undefined or not exported" : "is not a function";
+    throw new InitError(
+      "Runtime.HandlerNotFound",
+      `${name} ${what}; export a function of that name, or name another one in \`handler\``,
+    );
+  }
+  return found;
+}
+
+async function imported(file) {
+  const url = pathToFileURL(file).href;
+  if (file.endsWith(".mjs")) return import(url);
+  try {
+    return require(file);
+  } catch (error) {
+    if (error?.code === "ERR_REQUIRE_ESM" || error?.code === "ERR_REQUIRE_ASYNC_MODULE") return import(url);
+    throw error;
+  }
+}
+
+// -- invocations ------------------------------------------------------------------------------------------------
+
+// What a handler knows of its invocation.
+class Context {
+  callbackWaitsForEmptyEventLoop = true;
+  clientContext = undefined;
+  identity = undefined;
+  #deadline;
+
+  constructor(requestId, eventId, traceparent, left, invocation) {
+    const env = task.env;
+    this.functionName = env.AWS_LAMBDA_FUNCTION_NAME;
+    this.functionVersion = env.AWS_LAMBDA_FUNCTION_VERSION;
+    this.memoryLimitInMB = env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE;
+    this.logGroupName = env.AWS_LAMBDA_LOG_GROUP_NAME;
+    this.logStreamName = env.AWS_LAMBDA_LOG_STREAM_NAME;
+    this.invokedFunctionArn = `arn:aws:lambda:${env.AWS_REGION}:000000000000:function:${this.functionName}`;
+    this.awsRequestId = requestId;
+    // stays the same when an event is tried again; the request id does not
+    this.eventId = eventId;
+    this.traceparent = traceparent;
+    this.#deadline = performance.now() + left;
+    const hide = (value) => ({ value, enumerable: false });
+    Object.defineProperties(this, {
+      done: hide((error, result) => invocation.called(error, result)),
+      succeed: hide((result) => invocation.called(null, result)),
+      fail: hide((error) => invocation.called(error ?? "handled")),
+    });
+  }
+
+  getRemainingTimeInMillis() {
+    return Math.max(Math.floor(this.#deadline - performance.now()), 0);
+  }
+}
+
+class Invocation {
+  ended = false;
+  // set by a callback that waits for the event loop to be empty
+  waiting = null;
+  promised = false;
+
+  called(error, result) {
+    if (this.ended || this.waiting) return;
+    const finish = () => (error === null || error === undefined ? this.end(result) : this.fail(error));
+    if (this.context.callbackWaitsForEmptyEventLoop) this.waiting = finish;
+    else finish();
+  }
+
+  end(result) {
+    this.answer(...output(result));
+  }
+
+  fail(error) {
+    this.answer(ERROR, encode(failure(error)));
+  }
+
+  answer(kind, body) {
+    if (this.ended) return;
+    this.ended = true;
+    // after the promises of this turn: one that was rejected and not handled ends the process, not the next invocation
+    setImmediate(() => {
+      if (current !== this) return;
+      current = null;
+      answer(kind, body);
+      next();
+    });
+  }
+}
+
+// Reads the next request, however long that takes, and begins it.
+function next() {
+  let frame = fill(HEAD_SIZE);
+  const size = frame.readUInt32LE(0);
+  const left = frame.readUInt32LE(4);
+  const traceAt = HEAD_SIZE + frame.readUInt32LE(8);
+  const at = traceAt + frame.readUInt32LE(12);
+  frame = fill(at + size, frame);
+  const requestId = frame.toString("latin1", HEAD, HEAD_SIZE);
+  const eventId = frame.toString("utf8", HEAD_SIZE, traceAt);
+  const traceparent = traceAt < at ? frame.toString("utf8", traceAt, at) : undefined;
+  if (traceparent !== traced) trace(traceparent);
+  const invocation = new Invocation();
+  current = invocation;
+  let event;
+  try {
+    event = eventOf(frame[16], frame.subarray(at, at + size));
+  } catch (error) {
+    const body = told("Runtime.UnmarshalError", `Unable to unmarshal input: ${error.message}; send JSON`);
+    invocation.answer(ERROR, encode(body));
+    return;
+  }
+  frame = null;
+  invocation.context = new Context(requestId, eventId, traceparent, left, invocation);
+  try {
+    const result = handler(event, invocation.context, (error, value) => invocation.called(error, value));
+    if (typeof result?.then === "function") {
+      invocation.promised = true;
+      result.then(
+        (value) => invocation.end(value),
+        (error) => invocation.fail(error),
+      );
+    } else if (result !== undefined && handler.length < 3) {
+      invocation.end(result);
+    }
+  } catch (error) {
+    invocation.fail(error);
+  }
+}
+
+// Nothing is left to do.
+function idle() {
+  const invocation = current;
+  if (!invocation || invocation.ended) return;
+  if (invocation.waiting) {
+    invocation.waiting();
+  } else if (invocation.promised) {
+    const message = "the handler's promise was never settled, and nothing is left that could settle it";
+    invocation.answer(ERROR, encode(told("Runtime.NodeJsExit", message)));
+  } else {
+    invocation.end(null);
+  }
+}
+
+function eventOf(form, data) {
+  if (form === BYTES) return Buffer.from(data);
+  if (form === JSON_FORM) return JSON.parse(utf8(data));
+  let string;
+  try {
+    string = utf8(data);
+  } catch {
+    return Buffer.from(data);
+  }
+  if (form === TEXT) return string;
+  try {
+    return JSON.parse(string);
+  } catch {
+    return string;
+  }
+}
+
+const decoder = new TextDecoder("utf-8", { fatal: true });
+const utf8 = (data) => decoder.decode(data);
+
+function output(result) {
+  let body;
+  try {
+    body = result instanceof Uint8Array ? result : Buffer.from(JSON.stringify(result) ?? "null");
+  } catch (error) {
+    const message = `Unable to stringify response body: ${text(error?.message)}; return what JSON.stringify takes, or a Buffer`;
+    return [BAD_OUTPUT, encode(told("Runtime.MarshalError", message))];
+  }
+  if (body.length <= task.limit) return [OK, body];
+  const message = `Response payload size (${body.length} bytes) exceeded maximum allowed payload size (${task.limit} bytes)`;
+  return [TOO_LARGE, encode(told("Function.ResponseSizeTooLarge", message))];
+}
+
+// The trace of the invocation as X-Ray's clients look for it.
+function trace(traceparent) {
+  traced = traceparent;
+  const parts = traceparent?.split("-") ?? [];
+  if (parts.length === 4 && parts[1].length === 32) {
+    const sampled = parseInt(parts[3], 16) & 1;
+    const root = `1-${parts[1].slice(0, 8)}-${parts[1].slice(8)}`;
+    process.env._X_AMZN_TRACE_ID = `Root=${root};Parent=${parts[2]};Sampled=${sampled}`;
+  } else if (traceparent) {
+    process.env._X_AMZN_TRACE_ID = traceparent;
+  } else {
+    delete process.env._X_AMZN_TRACE_ID;
+  }
+}
+
+// -- errors -----------------------------------------------------------------------------------------------------
+
+function text(value) {
+  try {
+    return String(value);
+  } catch {
+    return "(it has no text)";
+  }
+}
+
+function within(place) {
+  return place.startsWith(task.code + "/") ? place.slice(task.code.length + 1) : place;
+}
+
+function stack(error) {
+  return text(error?.stack ?? "")
+    .split("\n")
+    .filter((line) => line && !line.includes(__filename))
+    .map((line) => line.replaceAll(task.code + "/", ""));
+}
+
+function failure(error) {
+  const body =
+    error instanceof Error || (typeof error?.message === "string" && typeof error?.name === "string")
+      ? { errorType: text(error.name), errorMessage: text(error.message), trace: stack(error) }
+      : { errorType: error === null ? "null" : typeof error, errorMessage: plain(error), trace: [] };
+  say(`[ERROR] ${body.trace.length ? body.trace.join("\n") : `${body.errorType}: ${body.errorMessage}`}`);
+  return body;
+}
+
+function plain(value) {
+  if (typeof value !== "object" || value === null) return text(value);
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return text(value);
+  }
+}
+
+function told(errorType, errorMessage, trace = []) {
+  say(`[ERROR] ${errorType}: ${errorMessage}`);
+  return { errorType, errorMessage, trace };
+}
+
+// An error nobody handles ends the process: what it kept may be half done.
+function fatal(body, code) {
+  if (current !== null) answer(current ? CRASH : INIT_ERROR, encode(body));
+  process.exit(code);
+}
+
+function say(line) {
+  try {
+    fs.writeSync(2, `${line}\n`);
+  } catch {
+    // closed by the function: its own affair
+  }
+}
+
+const encode = (value) => Buffer.from(JSON.stringify(value));
+
+// -- pipes ------------------------------------------------------------------------------------------------------
+
+// Reads until there are `total` bytes, behind what is there already. The end of the pipe is the end of the instance.
+function fill(total, start) {
+  let length = start ? start.length : 0;
+  let frame = start;
+  if (!start) {
+    length = fs.readSync(REQUESTS, chunk, 0, chunk.length, null);
+    if (length === 0) process.exit(0);
+    if (length >= total) return Buffer.from(chunk.subarray(0, length));
+    frame = chunk.subarray(0, length);
+  }
+  if (length >= total) return frame;
+  const whole = Buffer.allocUnsafe(total);
+  frame.copy(whole);
+  while (length < total) {
+    const got = fs.readSync(REQUESTS, whole, length, total - length, null);
+    if (got === 0) process.exit(0);
+    length += got;
+  }
+  return whole;
+}
+
+function answer(kind, body) {
+  const frame = Buffer.allocUnsafe(5 + body.length);
+  frame.writeUInt32LE(body.length, 0);
+  frame[4] = kind;
+  frame.set(body, 5);
+  for (let sent = 0; sent < frame.length; ) sent += fs.writeSync(ANSWERS, frame, sent);
+}
+
+main();

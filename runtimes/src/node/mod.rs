@@ -1,0 +1,117 @@
+//! Node.js functions: which binary runs them and how it is started. The shim speaks [`crate::frame`].
+
+mod spares;
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde::Deserialize;
+
+use crate::{
+    config::RuntimeKind,
+    ground,
+    process::{Launch, Wires},
+    version::Version,
+};
+
+pub(crate) use spares::Spares;
+
+const SHIM: &str = include_str!("fnbus_runtime.cjs");
+const SHIM_NAME: &str = "fnbus_runtime.cjs";
+
+/// Asked of whatever `node` is: behind a version manager's shim is the real binary.
+const PROBE: &str = "console.log(JSON.stringify({path: process.execPath, version: process.versions.node}))";
+
+/// What Node.js maps for itself before any code of the function is loaded, thread stacks included.
+const BASE_MEMORY: u64 = 128 << 20;
+
+/// The binary, found once.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct NodeJs {
+    path: PathBuf,
+    version: String,
+    /// The shim's file.
+    #[serde(skip)]
+    shim: PathBuf,
+}
+
+/// Why there is no Node.js.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoNode {
+    #[error(
+        "no Node.js to run it with: `{asked}` does not start ({source}); install Node.js 18 or newer, or set FNBUS_NODE to its path"
+    )]
+    Missing { asked: String, source: io::Error },
+    #[error(
+        "`{asked}` is not a Node.js that works: {said}; install Node.js 18 or newer, or set FNBUS_NODE to its path"
+    )]
+    Broken { asked: String, said: String },
+    #[error("the Node.js runtime cannot be written to {path}: {source}; make the data folder writable", path = path.display())]
+    Shim { path: PathBuf, source: io::Error },
+}
+
+impl NodeJs {
+    /// Finds the real binary behind `asked` (none: `node` on the path) and puts the shim into place. Blocks.
+    pub(crate) fn find(asked: Option<&Path>, data: &Path) -> Result<Self, NoNode> {
+        let asked = asked.unwrap_or(Path::new("node"));
+        let name = asked.display().to_string();
+        let said = Command::new(asked)
+            .args(["-e", PROBE])
+            .env_remove("NODE_OPTIONS")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| NoNode::Missing { asked: name.clone(), source })?;
+        let mut found: Self = serde_json::from_slice(&said.stdout).map_err(|_| {
+            let text = String::from_utf8_lossy(&said.stderr);
+            let last = text.trim().lines().next_back().unwrap_or("it said nothing");
+            NoNode::Broken { asked: name.clone(), said: last.to_owned() }
+        })?;
+        if found.major() < 18 {
+            return Err(NoNode::Broken { asked: name, said: format!("it is version {}", found.version) });
+        }
+        let folder = ground::install(data, RuntimeKind::Node.as_str(), SHIM_NAME, SHIM);
+        found.shim = folder.map_err(|(path, source)| NoNode::Shim { path, source })?.join(SHIM_NAME);
+        Ok(found)
+    }
+
+    /// As `AWS_EXECUTION_ENV` says it.
+    pub(crate) fn execution_env(&self) -> String {
+        format!("AWS_Lambda_nodejs{}.x", self.major())
+    }
+
+    /// A process that waits to be told what it is to load.
+    pub(crate) fn launch(&self, memory: u32, env: Vec<(String, String)>, home: PathBuf) -> Launch {
+        // the heap collects what it can before the process meets its limit
+        let heap = format!("--max-old-space-size={memory}");
+        Launch {
+            program: self.path.clone(),
+            arguments: vec![heap.into(), OsString::from(&self.shim)],
+            wires: Wires::Frames,
+            env,
+            folder: home.clone(),
+            home,
+            memory: (u64::from(memory) << 20) + BASE_MEMORY,
+        }
+    }
+
+    /// What such a process is told.
+    pub(crate) fn load(version: &Version, env: &[(String, String)], limit: usize) -> serde_json::Value {
+        let env: serde_json::Map<_, _> =
+            env.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+        serde_json::json!({
+            "code": version.code,
+            "source": version.source,
+            "handler": version.handler,
+            "env": env,
+            "limit": limit,
+        })
+    }
+
+    fn major(&self) -> u32 {
+        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default()
+    }
+}
