@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_nats::{
     HeaderMap, Message,
     jetstream::{
-        self,
+        self, AckKind,
         consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
         message::Acker,
         response::Response,
@@ -139,6 +139,13 @@ impl Inbox {
                 // trouble comes again with the next call
                 _ => return Ok(batch),
             }
+        }
+    }
+
+    /// Gives back what was handed out and not asked for, so that whoever reads next need not wait for it.
+    pub async fn close(mut self) {
+        while let Some(Some(Ok(message))) = self.messages.next().now_or_never() {
+            let _ = message.ack_with(AckKind::Nak(None)).await;
         }
     }
 

@@ -77,7 +77,10 @@ impl Queue {
         loop {
             let batch = tokio::select! {
                 batch = inbox.next() => batch?,
-                () = shutdown.cancelled() => return Ok(()),
+                () = shutdown.cancelled() => {
+                    inbox.close().await;
+                    return Ok(());
+                }
             };
             // one commit for all of them
             join_all(batch.iter().map(|message| self.take(message, shutdown))).await;
