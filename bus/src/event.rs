@@ -97,6 +97,22 @@ pub enum Meta {
     Http(Box<HttpMeta>),
     Cron(Box<CronMeta>),
     File(Box<FileMeta>),
+    Queue(Box<QueueMeta>),
+}
+
+/// A message as it was taken from a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueMeta {
+    pub subject: String,
+    pub stream: String,
+    /// Its number in the stream.
+    pub sequence: u64,
+    /// How often the stream handed it out until it was taken.
+    pub deliveries: u64,
+    pub published: DateTime<Utc>,
+    /// As they came, duplicates kept; cut when there are many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
 }
 
 /// A file to which something happened.

@@ -6,19 +6,21 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, hash_map::Entry},
+    fmt,
     io::Write,
     str,
 };
 
-use base64::{display::Base64Display, prelude::BASE64_STANDARD};
+use base64::{Engine, display::Base64Display, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use chrono::SecondsFormat;
+use md5::{Digest, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     cloudevent,
-    event::{Event, FileChange, FileMeta, HttpMeta, Meta, is_json},
+    event::{Event, FileChange, FileMeta, HttpMeta, Meta, QueueMeta, is_json},
 };
 
 /// The shape of a payload, as decided when the event was matched.
@@ -36,6 +38,8 @@ pub enum Format {
     Scheduled,
     /// S3's notification, from an event of a file.
     S3,
+    /// A record of SQS, from an event of a queue.
+    Sqs,
 }
 
 impl Format {
@@ -47,11 +51,13 @@ impl Format {
             Self::CloudEvent => "cloudevent",
             Self::Scheduled => "scheduled",
             Self::S3 => "s3",
+            Self::Sqs => "sqs",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        const ALL: [Format; 5] = [Format::Body, Format::HttpV2, Format::CloudEvent, Format::Scheduled, Format::S3];
+        const ALL: [Format; 6] =
+            [Format::Body, Format::HttpV2, Format::CloudEvent, Format::Scheduled, Format::S3, Format::Sqs];
         ALL.into_iter().find(|format| format.as_str() == text)
     }
 }
@@ -100,7 +106,12 @@ pub fn render(event: &Event, format: Format) -> Payload {
             s3(event, meta, &mut json);
             Payload { bytes: json.into(), form: Form::Json }
         }
-        (Format::Body | Format::HttpV2 | Format::Scheduled | Format::S3, _) => {
+        (Format::Sqs, Meta::Queue(meta)) => {
+            let mut json = Vec::with_capacity(1024 + event.data.len() + event.data.len() / 8);
+            sqs(event, meta, &mut json);
+            Payload { bytes: json.into(), form: Form::Json }
+        }
+        (Format::Body | Format::HttpV2 | Format::Scheduled | Format::S3 | Format::Sqs, _) => {
             // Nothing is no JSON, whatever its media type says: an event may well have no data.
             let media_type = event.datacontenttype.as_deref().filter(|_| !event.data.is_empty());
             Payload { bytes: event.data.clone(), form: form_of(media_type) }
@@ -179,6 +190,49 @@ fn s3_key(key: &str) -> String {
     const ENCODED: &AsciiSet =
         &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'*').remove(b'_').remove(b'/').remove(b' ');
     utf8_percent_encode(key, ENCODED).to_string().replace(' ', "+")
+}
+
+/// One record; beside what SQS says, `fnbus` has the place of the message and how its body is written.
+fn sqs(event: &Event, meta: &QueueMeta, to: &mut Vec<u8>) {
+    raw(to, r#"{"Records":[{"messageId":"#);
+    string(to, &event.id.to_string());
+    let _ = write!(to, r#","receiptHandle":"{}.{}","body":"#, meta.stream, meta.sequence);
+    let text = str::from_utf8(&event.data).ok();
+    let body = text.map_or_else(|| Cow::Owned(BASE64_STANDARD.encode(&event.data)), Cow::Borrowed);
+    string(to, &body);
+    let sent = meta.published.timestamp_millis();
+    let _ = write!(to, r#","attributes":{{"ApproximateReceiveCount":"{}","SentTimestamp":"{sent}""#, meta.deliveries);
+    let _ = write!(to, r#","SenderId":"{ACCOUNT}","ApproximateFirstReceiveTimestamp":"{sent}"}}"#);
+    raw(to, r#","messageAttributes":{"#);
+    for (at, (name, value)) in meta.headers.iter().enumerate() {
+        // the first of a name stands; SQS has no duplicates
+        if meta.headers[..at].iter().any(|(before, _)| before == name) {
+            continue;
+        }
+        if at > 0 {
+            to.push(b',');
+        }
+        string(to, name);
+        raw(to, r#":{"stringValue":"#);
+        string(to, value);
+        raw(to, r#","stringListValues":[],"binaryListValues":[],"dataType":"String"}"#);
+    }
+    let _ = write!(to, r#"}},"md5OfBody":"{:x}""#, Hex(&Md5::digest(body.as_bytes())));
+    let _ =
+        write!(to, r#","eventSource":"aws:sqs","eventSourceARN":"arn:aws:sqs:{REGION}:{ACCOUNT}:{}""#, name_of(event));
+    let _ = write!(to, r#","awsRegion":"{REGION}","fnbus":{{"subject":"#);
+    string(to, &meta.subject);
+    let _ = write!(to, r#","stream":"{}","sequence":{}"#, meta.stream, meta.sequence);
+    let _ = write!(to, r#","isBase64Encoded":{}}}}}]}}"#, text.is_none());
+}
+
+/// Bytes as hexadecimal digits.
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::LowerHex for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// What AWS would call the source: our trigger. A name needs no escapes.
@@ -535,6 +589,46 @@ mod tests {
         assert_eq!(record["fnbus"], json!({ "change": "created", "path": "/srv/in/a b+ü.csv" }));
         let removed = &rendered(&file(FileChange::Removed), Format::S3)["Records"][0];
         assert_eq!(removed["s3"]["object"], json!({ "key": "in/a+b%2B%C3%BC.csv", "sequencer": "0F" }));
+    }
+
+    #[test]
+    fn a_message_is_rendered_as_a_record_of_sqs() {
+        let mut event = Event::new("/shop/payments", "queue.message", "hello");
+        event.id = crate::EventId::foreign("PAY.1.7");
+        event.trigger = "payments".parse().ok();
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        event.meta = Meta::Queue(Box::new(QueueMeta {
+            subject: "payments.eu".to_owned(),
+            stream: "PAY".to_owned(),
+            sequence: 7,
+            deliveries: 2,
+            published: DateTime::from_timestamp_millis(1_583_348_638_390).unwrap(),
+            headers: vec![header("kind", "paid"), header("kind", "again"), header("n", "1")],
+        }));
+        let attribute = |value: &str| json!({ "stringValue": value, "stringListValues": [], "binaryListValues": [], "dataType": "String" });
+        assert_eq!(
+            rendered(&event, Format::Sqs),
+            json!({ "Records": [{
+                "messageId": "PAY.1.7",
+                "receiptHandle": "PAY.7",
+                "body": "hello",
+                "attributes": {
+                    "ApproximateReceiveCount": "2",
+                    "SentTimestamp": "1583348638390",
+                    "SenderId": "000000000000",
+                    "ApproximateFirstReceiveTimestamp": "1583348638390",
+                },
+                "messageAttributes": { "kind": attribute("paid"), "n": attribute("1") },
+                "md5OfBody": "5d41402abc4b2a76b9719d911017c592",
+                "eventSource": "aws:sqs",
+                "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:payments",
+                "awsRegion": "us-east-1",
+                "fnbus": { "subject": "payments.eu", "stream": "PAY", "sequence": 7, "isBase64Encoded": false },
+            }] })
+        );
+        event.data = Bytes::from_static(b"\xff");
+        let record = &rendered(&event, Format::Sqs)["Records"][0];
+        assert_eq!((&record["body"], &record["fnbus"]["isBase64Encoded"]), (&json!("/w=="), &json!(true)));
     }
 
     #[test]

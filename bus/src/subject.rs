@@ -43,6 +43,11 @@ impl Subjects {
         format!("worker_{class}")
     }
 
+    /// The consumer of a queue trigger, and the stream that is made for it where none has its subject.
+    pub fn inbox(&self, trigger: &Name) -> String {
+        format!("{}_in_{trigger}", self.namespace)
+    }
+
     /// Synchronous calls for one node.
     pub fn call(&self, node: &str) -> String {
         format!("{}.call.{node}", self.namespace)
@@ -73,9 +78,40 @@ impl Subjects {
     }
 }
 
+/// Whether every subject that `subject` means is also meant by `pattern`.
+pub fn covers(pattern: &str, subject: &str) -> bool {
+    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (pattern.next(), subject.next()) {
+            (None, None) | (Some(">"), Some(_)) => return true,
+            (Some("*"), Some(word)) if word != ">" => {}
+            (Some(one), Some(other)) if one == other => {}
+            _ => return false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_covers_what_is_all_inside_of_it() {
+        for (pattern, subject, expect) in [
+            ("a.b", "a.b", true),
+            ("a.*", "a.b", true),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a.>", true),
+            ("a.>", "a.*.b", true),
+            (">", "a", true),
+            ("a.*", "a.>", false),
+            ("a.b", "a.*", false),
+            ("a.>", "a", false),
+            ("a.b.c", "a.b", false),
+        ] {
+            assert_eq!(covers(pattern, subject), expect, "{pattern} {subject}");
+        }
+    }
 
     #[test]
     fn subjects_are_under_the_namespace_and_users_are_kept_out_of_it() {

@@ -139,7 +139,12 @@ async fn a_value_that_cannot_be_read_is_said_with_one_that_can(
 #[case::no_zone("cron = '0 2 * * *'\ntimezone = 'Asia/Soul'", "`Asia/Soul` is not a time zone")]
 #[case::no_glob("file = 'inbox/{a'", "`inbox/{a` is not a pattern of files: ")]
 #[case::a_folder("file = 'inbox/'", "`inbox/` names a folder")]
-#[case::later_kind("queue = 'nats:a.b'", "`queue` triggers are not available in this version")]
+#[case::other_broker("queue = 'kafka://host/orders'", "queues of `kafka` are not available in this version")]
+#[case::own_subject(
+    "queue = 'nats:fnbus.deliver.>'",
+    "`nats:fnbus.deliver.>` cannot be read: subjects under the bus' own"
+)]
+#[case::batch("queue = 'nats:a.b'\nbatch = { size = 10 }", "`batch` in [triggers.o] is not available in this version")]
 #[tokio::test]
 async fn a_trigger_that_cannot_be_bound_is_said(#[case] kind: &str, #[case] message: &str) {
     let refused = refused(&project(&format!("{PRICE}[triggers.o]\n{kind}\nto = 'price'\n"))).await;

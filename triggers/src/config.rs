@@ -5,13 +5,14 @@ mod file;
 mod http;
 mod keys;
 mod kind;
+mod queue;
 mod reading;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use bus::{Target, config::Word, event::FileChange, sink::LogMode};
 
-use crate::{cron::Expression, file::Pattern, http::route::RoutePath};
+use crate::{cron::Expression, file::Pattern, http::route::RoutePath, queue::QueueSource};
 
 pub use cron::Zone;
 
@@ -45,6 +46,7 @@ pub enum TriggerKind {
     Http(HttpTrigger),
     Cron(CronTrigger),
     File(FileTrigger),
+    Queue(QueueTrigger),
     Event(EventTrigger),
 }
 
@@ -118,6 +120,27 @@ pub struct FileTrigger {
     pub body: bool,
     /// The folder of the config file: paths are told from there.
     pub base: PathBuf,
+}
+
+/// `queue = "nats:payments.>"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueTrigger {
+    pub queue: QueueSource,
+    pub dedup: Dedup,
+}
+
+/// What tells that two messages are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dedup {
+    /// Their place in the stream.
+    #[default]
+    Place,
+    /// What their sender called them: `Nats-Msg-Id`, where it is given.
+    MsgId,
+}
+
+impl Word for Dedup {
+    const WORDS: &'static [(&'static str, Self)] = &[("place", Self::Place), ("msg-id", Self::MsgId)];
 }
 
 impl Word for Overlap {

@@ -11,6 +11,8 @@ pub mod http;
 pub mod cron;
 // Files that come, change and go.
 pub mod file;
+// Messages of queues.
+pub mod queue;
 // The triggers that run by themselves.
 mod running;
 // What a running trigger tells of itself.

@@ -11,6 +11,7 @@ impl PayloadKey {
             (Self::Lambda, TriggerKind::Http(_)) => Format::HttpV2,
             (Self::Lambda, TriggerKind::Cron(_)) => Format::Scheduled,
             (Self::Lambda, TriggerKind::File(_)) => Format::S3,
+            (Self::Lambda, TriggerKind::Queue(_)) => Format::Sqs,
             (Self::Lambda, TriggerKind::Event(_)) | (Self::Body, _) => Format::Body,
             (Self::CloudEvent, _) => Format::CloudEvent,
         }

@@ -24,6 +24,7 @@ use crate::{
     config::{TriggerConfig, TriggerKind},
     cron::Cron,
     file::Files,
+    queue::Queue,
     status::{Live, Status},
 };
 
@@ -126,7 +127,7 @@ impl Running {
 /// Whether a trigger has a task of its own.
 fn runs(kind: &TriggerKind) -> bool {
     match kind {
-        TriggerKind::Cron(_) | TriggerKind::File(_) => true,
+        TriggerKind::Cron(_) | TriggerKind::File(_) | TriggerKind::Queue(_) => true,
         TriggerKind::Http(_) | TriggerKind::Event(_) => false,
     }
 }
@@ -173,6 +174,7 @@ impl One {
         match kind {
             TriggerKind::Cron(config) => Cron { sink: bus, trigger, source, config, live }.run(stop).await,
             TriggerKind::File(config) => Files { sink: bus, trigger, source, config, since, live }.run(stop).await,
+            TriggerKind::Queue(config) => Queue { bus, trigger, source, config, live }.run(stop).await,
             TriggerKind::Http(_) | TriggerKind::Event(_) => {}
         }
     }

@@ -32,6 +32,10 @@ impl Live {
         self.lock().state = Some(state.into());
     }
 
+    pub(crate) fn lag(&self, lag: Option<u64>) {
+        self.lock().lag = lag;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Status> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

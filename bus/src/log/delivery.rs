@@ -439,6 +439,7 @@ pub(crate) fn format_number(format: Format) -> i64 {
         Format::CloudEvent => 2,
         Format::Scheduled => 3,
         Format::S3 => 4,
+        Format::Sqs => 5,
     }
 }
 
@@ -448,6 +449,7 @@ pub(crate) fn read_format(number: i64) -> Format {
         2 => Format::CloudEvent,
         3 => Format::Scheduled,
         4 => Format::S3,
+        5 => Format::Sqs,
         _ => Format::Body,
     }
 }

@@ -1,5 +1,6 @@
 //! The way to NATS: a server of our own under supervision, or somebody's; one connection; one work-queue stream.
 
+pub mod inbox;
 pub mod server;
 pub mod stream;
 

@@ -6,9 +6,11 @@
 use bus::{
     Name, Target,
     config::{Problem, Problems, Span, closest},
+    subject::Subjects,
 };
 use runtimes::config::{CodeError, FunctionConfig};
 use toml::de::DeTable;
+use triggers::config::TriggerKind;
 
 use super::{Config, place::Places, routes::check_routes};
 
@@ -18,6 +20,7 @@ pub(super) fn check(config: &Config, file: &DeTable<'_>, problems: &Problems) {
     check_names(places, problems);
     check_targets(places, problems);
     check_routes(config, places, problems);
+    check_queues(config, places, problems);
     for (name, function) in &config.functions {
         check_code(name.as_str(), function, places, problems);
     }
@@ -47,6 +50,18 @@ fn check_targets(places: Places<'_>, problems: &Problems) {
         for (target, span) in places.strings(&path) {
             check_target(target, span, &known, problems);
         }
+    }
+}
+
+/// No queue takes what is fnbus' own.
+fn check_queues(config: &Config, places: Places<'_>, problems: &Problems) {
+    let subjects = Subjects::new(config.bus.namespace.clone());
+    for (name, trigger) in &config.triggers {
+        let TriggerKind::Queue(queue) = &trigger.kind else { continue };
+        let Some(reason) = subjects.refusal(&queue.queue.subject) else { continue };
+        let span = places.value(&["triggers", name.as_str(), "queue"]).unwrap_or(0..0);
+        let problem = Problem::new(span, format!("`{}` cannot be read: {reason}", queue.queue));
+        problems.record(problem.label("refused").advice("name a subject that others publish to"));
     }
 }
 

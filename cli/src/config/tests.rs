@@ -231,6 +231,37 @@ to = "price"
 }
 
 #[test]
+fn queues() {
+    assert_snapshot!(report(
+        r#"
+[bus]
+namespace = "shop"
+[functions.price]
+runtime = "python"
+[triggers.one]
+queue = "amqp://me:hush@host/orders"
+to = "price"
+[triggers.two]
+queue = "nats://host:4222/orders"
+dedup = "id"
+to = "price"
+[triggers.three]
+queue = "orders.>"
+to = "price"
+[triggers.four]
+queue = "nats:shop.deliver.>"
+to = "price"
+[triggers.five]
+queue = "nats:$JS.API.>"
+to = "price"
+[triggers.six]
+queue = "nats:a..b"
+to = "price"
+"#
+    ));
+}
+
+#[test]
 fn words_that_are_not_there() {
     assert_snapshot!(report(
         r#"
@@ -342,7 +373,7 @@ code = "notify/app.py"
 }
 
 #[test]
-fn a_trigger_of_two_kinds_or_none_or_of_a_later_one() {
+fn a_trigger_of_two_kinds_or_none_and_keys_of_later_versions() {
     assert_snapshot!(report(
         r#"
 [functions.price]

@@ -30,7 +30,7 @@ pub(super) fn catalog(config: &Config) -> Catalog {
     for (name, trigger) in &config.triggers {
         let binding = binding(trigger);
         match &trigger.kind {
-            TriggerKind::Http(_) | TriggerKind::Cron(_) | TriggerKind::File(_) => {
+            TriggerKind::Http(_) | TriggerKind::Cron(_) | TriggerKind::File(_) | TriggerKind::Queue(_) => {
                 catalog.triggers.insert(name.clone(), binding);
             }
             TriggerKind::Event(EventTrigger { attributes }) => {
@@ -61,6 +61,7 @@ pub(super) fn triggers(config: &Config, running: &Running) -> Vec<TriggerStatus>
                 ("cron", cron.expressions.iter().map(|e| format!("{e} {zone}")).collect(), "async")
             }
             TriggerKind::File(file) => ("file", file.patterns.iter().map(ToString::to_string).collect(), "async"),
+            TriggerKind::Queue(queue) => ("queue", vec![queue.queue.to_string()], "async"),
             TriggerKind::Event(event) => {
                 let on = event.attributes.iter().map(|(key, values)| format!("{key} = {}", values.join(" | ")));
                 ("event", on.collect(), "async")

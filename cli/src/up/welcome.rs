@@ -56,6 +56,9 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
                 let patterns: Vec<&str> = file.patterns.iter().map(triggers::file::Pattern::as_str).collect();
                 later.push(format!("file: {name} -> {}, watches {}", to.join(", "), patterns.join(", ")));
             }
+            TriggerKind::Queue(queue) => {
+                later.push(format!("queue: {name} -> {}, reads {}", to.join(", "), queue.queue));
+            }
             TriggerKind::Event(event) => {
                 if let Some(kind) = event.attributes.get("type").and_then(|kinds| kinds.first()) {
                     if !routes {

@@ -8,7 +8,7 @@ use bus::{
     sink::LogMode,
 };
 
-use super::{HttpConfig, Missed, Mode, Overlap, PayloadKey, cron::MISSED_WITHIN, file::SETTLE};
+use super::{Dedup, HttpConfig, Missed, Mode, Overlap, PayloadKey, cron::MISSED_WITHIN, file::SETTLE};
 
 pub(super) static HTTP: LazyLock<Section> = LazyLock::new(|| {
     let default = HttpConfig::default();
@@ -25,7 +25,7 @@ pub(super) static HTTP: LazyLock<Section> = LazyLock::new(|| {
 pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
     let text = || Shape::one_or_many(Shape::Text("a value"));
     Section {
-        doc: "What turns the world into events. The key `http`, `cron`, `file` or `event` names the kind.",
+        doc: "What turns the world into events. The key `http`, `cron`, `file`, `queue` or `event` names the kind.",
         keys: vec![
             Key::new("http", Shape::one_or_many(Shape::Text("a route")), "Routes, such as `POST /orders/{region}`."),
             Key::new(
@@ -34,6 +34,7 @@ pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
                 "Times: `0 2 * * *`, `cron(…)`, `rate(…)` or `at(…)`.",
             ),
             Key::new("file", Shape::one_or_many(Shape::Text("a pattern")), "Files, such as `inbox/*.csv`."),
+            Key::new("queue", Shape::Text("a queue"), "What others publish to a subject, such as `nats:payments.>`."),
             Key::new(
                 "event",
                 Shape::map("ATTRIBUTE", text()),
@@ -64,7 +65,9 @@ pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
                 .default(FileChange::Created.word()),
             Key::new("settle", Shape::Duration, "file: how long a file rests before it is taken for finished.")
                 .default(duration_text(SETTLE)),
+            Key::new("dedup", Shape::word::<Dedup>(), "queue: what tells that two messages are the same.")
+                .default(Dedup::default().word()),
         ],
-        later: &["auth", "batch", "filter", "order_by", "dedup", "queue"],
+        later: &["auth", "batch", "filter", "order_by"],
     }
 });

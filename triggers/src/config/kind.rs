@@ -3,41 +3,30 @@
 use bus::config::{Problem, Reader, Wrong};
 
 /// The kinds of this version, and the keys that belong to that kind alone.
-const KINDS: [(Kind, &str, &[&str]); 4] = [
+const KINDS: [(Kind, &str, &[&str]); 5] = [
     (Kind::Http, "http", &["mode", "timeout", "max_body", "log"]),
     (Kind::Cron, "cron", &["timezone", "overlap", "missed", "missed_within"]),
     (Kind::File, "file", &["on", "settle"]),
+    (Kind::Queue, "queue", &["dedup"]),
     (Kind::Event, "event", &[]),
 ];
-
-/// Kinds that are known to come.
-const LATER: [&str; 1] = ["queue"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Http,
     Cron,
     File,
+    Queue,
     Event,
 }
 
 impl Kind {
-    /// Whether the trigger is of a kind that this version does not have: recorded, and all there is to say of it.
-    pub(super) fn is_later(reader: &Reader<'_>) -> bool {
-        let Some(later) = LATER.into_iter().find(|kind| reader.has(kind)) else { return false };
-        let text = format!("`{later}` triggers are not available in this version");
-        let advice = "this version has `http`, `cron`, `file` and `event` triggers";
-        reader.problem(Problem::new(reader.key_span(later), text).advice(advice).label("not available"));
-        true
-    }
-
     /// The kind of a trigger; none after its problem was recorded.
     pub(super) fn of(reader: &Reader<'_>) -> Option<Self> {
         let mut named = KINDS.iter().filter(|(_, name, _)| reader.has(name));
         let Some((kind, name, _)) = named.next() else {
             let text = format!("{} does not say what it listens to", reader.title());
-            let advice =
-                "add http = \"GET /path\", cron = \"0 2 * * *\", file = \"inbox/*.csv\" or event = { type = [\"…\"] }";
+            let advice = "add http = \"GET /path\", cron = \"0 2 * * *\", file = \"inbox/*.csv\", queue = \"nats:subject\" or event = { type = [\"…\"] }";
             reader.problem(Problem::new(reader.at(), text).advice(advice).label("no kind"));
             return None;
         };

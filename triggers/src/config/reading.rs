@@ -6,7 +6,7 @@ use bus::config::{Field, FromValue, Problem, Reader, Section, Shape, Size, Value
 
 use super::{
     EventTrigger, HttpTrigger, Mode, PayloadKey, TriggerConfig, TriggerKind, Zone, cron::read_cron, file::read_file,
-    keys, kind::Kind,
+    keys, kind::Kind, queue::read_queue,
 };
 use crate::http::route::RoutePath;
 
@@ -18,9 +18,6 @@ impl TriggerConfig {
     /// Reads one trigger; `base` is the folder relative paths begin at, `zone` that of the whole file. None when its
     /// kind, what it listens to or its targets are missing or wrong.
     pub fn read(reader: Reader<'_>, base: &Path, zone: Zone) -> Option<Self> {
-        if Kind::is_later(&reader) {
-            return None;
-        }
         let kind = Kind::of(&reader);
         let to = reader.required_list("to");
         let payload = reader.get_or("payload", PayloadKey::default());
@@ -28,6 +25,7 @@ impl TriggerConfig {
             Some(Kind::Http) => read_http(&reader).map(TriggerKind::Http),
             Some(Kind::Cron) => read_cron(&reader, zone).map(TriggerKind::Cron),
             Some(Kind::File) => read_file(&reader, payload, base).map(TriggerKind::File),
+            Some(Kind::Queue) => read_queue(&reader).map(TriggerKind::Queue),
             Some(Kind::Event) => read_event(&reader).map(TriggerKind::Event),
             None => None,
         };

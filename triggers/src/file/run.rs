@@ -90,8 +90,9 @@ impl<S: Ledger> Files<S> {
             let ripe = inventory.next_ripe(self.config.settle).map(|at| blocked.map_or(at, |until| at.max(until)));
             tokio::select! {
                 hint = watch.hints.recv() => {
-                    let Some(hint) = hint else { continue };
-                    take_hints(&mut inventory, &mut watch, hint);
+                    if let Some(hint) = hint {
+                        take_hints(&mut inventory, &mut watch, hint);
+                    }
                 }
                 () = watch.everything.notified() => looked = None,
                 _ = folders.tick() => {

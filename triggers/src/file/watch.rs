@@ -23,6 +23,8 @@ pub(super) struct Watch {
     /// Each root, deep or not, and the folder that stood there when it was watched.
     roots: BTreeMap<PathBuf, Root>,
     pub(super) hints: mpsc::Receiver<(PathBuf, Sign)>,
+    /// Without a watcher there are no hints, which is not the end of them.
+    _hints: mpsc::Sender<(PathBuf, Sign)>,
     /// Everything is to be looked at.
     pub(super) everything: Arc<Notify>,
 }
@@ -54,12 +56,13 @@ impl Watch {
         let everything = Arc::new(Notify::new());
         let wanted = patterns.to_vec();
         let all = everything.clone();
+        let keep = send.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
             Ok(event) => pass_on(&event, &wanted, &send, &all),
             Err(_) => all.notify_one(),
         });
         let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "folders cannot be watched")).ok();
-        Self { watcher, roots, hints, everything }
+        Self { watcher, roots, hints, _hints: keep, everything }
     }
 
     /// Watches what is there and is not watched. Folders that went away are watched again when they are back.

@@ -1,0 +1,194 @@
+//! Triggers by queue: each message once, whoever is away meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+use std::time::Duration;
+
+use async_nats::{
+    ConnectOptions, HeaderMap,
+    jetstream::{self, stream},
+};
+use fnbus_tests::{Node, Project, eventually};
+use serde_json::{Value, json};
+
+const ECHO: &str = "def handler(event, context): return event\n";
+
+fn project(keys: &str) -> Project {
+    Project::new().function("f", ECHO).config(&format!("[triggers.t]\nto = 'f'\n{keys}\n"))
+}
+
+/// Somebody else on the same NATS.
+async fn other(node: &Node) -> jetstream::Context {
+    let config = node.read(".fnbus/nats/server.conf");
+    let after = |mark: &str| config.split(mark).nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let (address, password) = (after("listen: \""), after("password: \""));
+    let client = eventually("NATS is there", || async {
+        ConnectOptions::new().user_and_password("fnbus".to_owned(), password.clone()).connect(&address).await.ok()
+    });
+    jetstream::new(client.await)
+}
+
+async fn trigger(node: &Node) -> Value {
+    node.json(&["triggers", "--json"]).await.remove(0)
+}
+
+async fn reading(node: &Node, stream: &str) {
+    eventually("it reads", || async { (trigger(node).await["state"] == format!("reading {stream}")).then_some(()) })
+        .await;
+}
+
+/// Ids of the events so far, oldest first.
+async fn ids(node: &Node) -> Vec<String> {
+    let events = node.json(&["events", "--trigger", "t", "--json", "--limit", "1000"]).await;
+    events.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn events_are(node: &Node, number: usize) -> Vec<String> {
+    eventually(&format!("{number} events are there"), || async {
+        let ids = ids(node).await;
+        (ids.len() >= number).then_some(ids)
+    })
+    .await
+}
+
+fn output(event: &Value) -> Value {
+    serde_json::from_str(event["deliveries"][0]["attempts"][0]["output"].as_str().unwrap()).unwrap()
+}
+
+async fn publish(nats: &jetstream::Context, subject: &str, headers: &[(&str, &str)], body: &'static [u8]) {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(*name, *value);
+    }
+    nats.publish_with_headers(subject.to_owned(), map, body.into()).await.unwrap().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_subject_that_no_stream_has_gets_one_and_its_messages_come_as_records() {
+    let node = project("queue = 'nats:payments.>'").start().await;
+    reading(&node, "fnbus_in_t").await;
+    node.says("no stream covered `payments.>`: one was made for it").await;
+    let nats = other(&node).await;
+    publish(&nats, "payments.eu", &[("kind", "paid")], b"not JSON").await;
+    let id = events_are(&node, 1).await.remove(0);
+    assert!(id.starts_with("fnbus_in_t.") && id.ends_with(".1"), "{id}");
+    let event = node.event_is(&id, "done").await;
+    assert_eq!((&event["type"], &event["source"]), (&json!("queue.message"), &json!("/fnbus/t")));
+    let record = output(&event)["Records"][0].clone();
+    assert_eq!((&record["body"], &record["eventSource"]), (&json!("not JSON"), &json!("aws:sqs")));
+    assert_eq!(record["messageAttributes"]["kind"]["stringValue"], "paid");
+    assert_eq!(record["fnbus"]["subject"], "payments.eu");
+    eventually("what was taken leaves the stream", || async {
+        let stream = nats.get_stream("fnbus_in_t").await.unwrap();
+        (stream.cached_info().state.messages == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_has_the_subject_is_read_and_kept_and_cloud_events_are_themselves() {
+    let node = project("queue = 'nats:orders.>'\npayload = 'cloudevent'").start().await;
+    reading(&node, "fnbus_in_t").await;
+    let node = {
+        let mut node = node;
+        let nats = other(&node).await;
+        nats.delete_stream("fnbus_in_t").await.unwrap();
+        let config = stream::Config { name: "ORDERS".into(), subjects: vec!["orders.>".into()], ..Default::default() };
+        nats.create_stream(config).await.unwrap();
+        publish(
+            &nats,
+            "orders.eu",
+            &[("ce-id", "7"), ("ce-source", "/shop"), ("ce-type", "order"), ("ce-specversion", "1.0")],
+            b"{}",
+        )
+        .await;
+        let structured = br#"{"specversion":"1.0","id":"8","source":"/shop","type":"order","data":[1]}"#;
+        publish(&nats, "orders.eu", &[("Content-Type", "application/cloudevents+json")], structured).await;
+        publish(&nats, "orders.eu", &[("ce-id", "9"), ("ce-type", "broken")], b"x").await;
+        node.kill();
+        node.restart().await;
+        node
+    };
+    let ids = events_are(&node, 3).await;
+    assert_eq!(ids[..2], ["7", "8"]);
+    assert!(ids[2].starts_with("ORDERS.") && ids[2].ends_with(".3"), "{ids:?}");
+    let event = node.event_is("8", "done").await;
+    let got = output(&event);
+    assert_eq!((&got["source"], &got["type"], &got["data"]), (&json!("/shop"), &json!("order"), &json!([1])));
+    assert_eq!(other(&node).await.get_stream("ORDERS").await.unwrap().cached_info().state.messages, 3);
+}
+
+#[tokio::test]
+async fn messages_are_taken_once_through_kills_of_the_node_and_of_nats() {
+    const MESSAGES: usize = 300;
+    let mut node = project("queue = 'nats:jobs.*'\npayload = 'body'").start().await;
+    reading(&node, "fnbus_in_t").await;
+    for part in 0..3 {
+        let nats = other(&node).await;
+        eventually("JetStream is there", || async { nats.query_account().await.ok() }).await;
+        for _ in 0..MESSAGES / 3 {
+            publish(&nats, "jobs.a", &[], b"1").await;
+        }
+        match part {
+            0 => {
+                node.kill();
+                node.restart().await;
+            }
+            1 => {
+                let server = node.nats_server().await;
+                server.kill();
+                eventually("another server runs", || async {
+                    (node.nats_server().await.pid != server.pid).then_some(())
+                })
+                .await;
+            }
+            _ => {}
+        }
+        reading(&node, "fnbus_in_t").await;
+    }
+    node.deliveries_are("done", MESSAGES as u64).await;
+    assert_eq!(ids(&node).await.len(), MESSAGES);
+    eventually("nothing waits", || async { (trigger(&node).await["lag"] == 0).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn ids_of_the_senders_are_kept_where_that_is_asked_for_and_a_conflict_is_kept_too() {
+    let node = project("queue = 'nats:jobs.*'\ndedup = 'msg-id'").start().await;
+    reading(&node, "fnbus_in_t").await;
+    let nats = other(&node).await;
+    let id = |id| [("Nats-Msg-Id", id)];
+    publish(&nats, "jobs.a", &id("one"), b"1").await;
+    events_are(&node, 1).await;
+    // The server drops what it remembers the id of; another stream remembers nothing.
+    nats.delete_stream("fnbus_in_t").await.unwrap();
+    eventually("the stream is made again", || async { nats.get_stream("fnbus_in_t").await.ok() }).await;
+    publish(&nats, "jobs.a", &id("one"), b"1").await;
+    publish(&nats, "jobs.a", &id("two"), b"2").await;
+    assert_eq!(events_are(&node, 2).await, ["one", "two"]);
+    nats.delete_stream("fnbus_in_t").await.unwrap();
+    eventually("the stream is made again", || async { nats.get_stream("fnbus_in_t").await.ok() }).await;
+    publish(&nats, "jobs.a", &id("two"), b"another").await;
+    let conflict = eventually("the conflict is in the log", || async {
+        node.json(&["events", "--type", "queue.conflict", "--json"]).await.pop()
+    })
+    .await;
+    let conflict = node.show(conflict["id"].as_str().unwrap()).await;
+    assert_eq!((&conflict["subject"], &conflict["deliveries"]), (&json!("two"), &json!([])));
+}
+
+#[tokio::test]
+async fn a_stream_with_a_part_of_the_subject_is_said_and_a_reload_mends_it() {
+    let node = project("queue = 'nats:other'").start().await;
+    reading(&node, "fnbus_in_t").await;
+    let nats = other(&node).await;
+    let config = stream::Config { name: "EU".into(), subjects: vec!["orders.eu".into()], ..Default::default() };
+    nats.create_stream(config).await.unwrap();
+    publish(&nats, "orders.eu", &[], b"1").await;
+    node.reconfigure(&node.project().toml().replace("nats:other", "nats:orders.*")).await;
+    node.says("the stream EU has only part of `orders.*` (orders.eu)").await;
+    node.reconfigure(&node.project().toml().replace("nats:other", "nats:orders.eu")).await;
+    events_are(&node, 1).await;
+    reading(&node, "EU").await;
+    assert!(node.fnbus(&["triggers"]).await.stdout.contains("0 waiting"));
+    tokio::time::timeout(Duration::from_secs(10), node.stop()).await.unwrap();
+}
