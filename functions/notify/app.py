@@ -2,4 +2,4 @@
 
 
 def handler(order, context):
-    print(f"to the customer of order {order['number']}: {order['text']}")
+    print(f"to the customer of order {order.get('number')}: {order.get('text')}")

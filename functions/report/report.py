@@ -12,5 +12,5 @@ sold = project / "out" / "orders.jsonl"
 lines = [json.loads(line) for line in sold.read_text().splitlines()] if sold.exists() else []
 # A file gets everything at least once: a line that is there twice has the same event.
 orders = {line["event"]: line["data"] for line in lines}
-cents = sum(order["cents"] for order in orders.values())
+cents = sum(order.get("cents", 0) for order in orders.values())
 print(json.dumps({"until": tick["time"], "orders": len(orders), "cents": cents}))

@@ -2,7 +2,9 @@
 
 
 def handler(order, context):
-    if not isinstance(order, dict) or not order.get("item"):
+    if not isinstance(order, dict):
+        raise ValueError("an order is a JSON object, sent as application/json")
+    if not order.get("item"):
         raise ValueError('an order names an item: {"item": "Trail 5", "quantity": 2}')
     quantity = order.get("quantity", 1)
     if type(quantity) is not int or quantity < 1:
