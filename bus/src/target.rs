@@ -35,7 +35,9 @@ pub enum InvalidTarget {
     Url { given: String },
     #[error("`file:` wants a path")]
     Path,
-    #[error("`{scheme}:` is no kind of target; use a function's name, `event:type`, `nats:subject`, `https://…` or `file:path`")]
+    #[error(
+        "`{scheme}:` is no kind of target; use a function's name, `event:type`, `nats:subject`, `https://…` or `file:path`"
+    )]
     Scheme { scheme: String },
 }
 
@@ -117,14 +119,32 @@ mod tests {
 
     #[test]
     fn a_target_reads_back_as_it_was_written() {
-        for text in ["price", "event:order.priced", "nats:orders.priced", "https://ops.example/hook?x=1", "file:out/failed.jsonl"] {
+        for text in [
+            "price",
+            "event:order.priced",
+            "nats:orders.priced",
+            "https://ops.example/hook?x=1",
+            "file:out/failed.jsonl",
+        ] {
             assert_eq!(text.parse::<Target>().map(|t| t.to_string()), Ok(text.to_owned()));
         }
     }
 
     #[test]
     fn what_cannot_be_reached_is_no_target() {
-        for bad in ["no such", "event:", "event:a b", "nats:", "nats:a..b", "nats:a.>", "nats:a b", "https://", "file:", "ftp://x/y", ""] {
+        for bad in [
+            "no such",
+            "event:",
+            "event:a b",
+            "nats:",
+            "nats:a..b",
+            "nats:a.>",
+            "nats:a b",
+            "https://",
+            "file:",
+            "ftp://x/y",
+            "",
+        ] {
             assert!(bad.parse::<Target>().is_err(), "{bad:?} was taken");
         }
     }
