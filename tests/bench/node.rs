@@ -16,6 +16,7 @@ use crate::{
     Result,
     bench::{Bench, fnbus, free_address, nats_server},
     child::Running,
+    code::Code,
     cost,
     load::{Body, Connection, Expected, Load, Pace, Until, post},
 };
@@ -36,12 +37,11 @@ pub(crate) struct Node {
 }
 
 impl Project {
-    /// Functions are (name, Python code); `config` is all but `[http]`.
-    pub(crate) fn new(bench: &Bench, functions: &[(&str, &str)], config: &str) -> Result<Self> {
+    /// Functions are (name, code); `config` is all but `[http]`.
+    pub(crate) fn new(bench: &Bench, functions: &[(&str, Code<'_>)], config: &str) -> Result<Self> {
         let project = Self { folder: bench.folder("node")?, address: free_address()? };
         for (name, code) in functions {
-            fs::create_dir_all(project.path().join(name))?;
-            fs::write(project.path().join(name).join("app.py"), code)?;
+            code.write(bench, &project.path().join(name))?;
         }
         project.configure(config)?;
         Ok(project)
