@@ -11,11 +11,13 @@ mod p06;
 // Working a backlog off: Python, native.
 mod p07;
 mod p07n;
+// Calls that find nothing there.
+mod p08;
 // Doing nothing.
 mod p15;
 // Starting.
 mod p16;
-// The small JSON of P1, P2, P3 and P5.
+// The small JSON of P1, P2, P3, P5 and P8.
 mod small;
 // What P1, P2 and P3 are.
 mod warm;
@@ -41,6 +43,7 @@ pub(crate) const ALL: &[Spec] = &[
     p06::SPEC,
     p07::SPEC,
     p07n::SPEC,
+    p08::SPEC,
     p15::SPEC,
     p16::SPEC,
 ];
