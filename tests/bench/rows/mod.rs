@@ -13,6 +13,8 @@ mod p07;
 mod p07n;
 // Calls that find nothing there.
 mod p08;
+// A pipeline.
+mod p11;
 // Doing nothing.
 mod p15;
 // Starting.
@@ -44,6 +46,7 @@ pub(crate) const ALL: &[Spec] = &[
     p07::SPEC,
     p07n::SPEC,
     p08::SPEC,
+    p11::SPEC,
     p15::SPEC,
     p16::SPEC,
 ];
