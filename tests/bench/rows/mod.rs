@@ -1,5 +1,7 @@
 //! The rows. To add one: a file with `SPEC` and `measure`, and a line in [`ALL`].
 
+// Configured functions that do nothing.
+mod c1;
 // Warm synchronous calls: native, Python, Node.js.
 mod p01;
 mod p02;
@@ -19,7 +21,7 @@ mod p11;
 mod p15;
 // Starting.
 mod p16;
-// The small JSON of P1, P2, P3, P5 and P8.
+// The small JSON of P1, P2, P3, P5, P8 and C1.
 mod small;
 // What P1, P2 and P3 are.
 mod warm;
@@ -49,6 +51,7 @@ pub(crate) const ALL: &[Spec] = &[
     p11::SPEC,
     p15::SPEC,
     p16::SPEC,
+    c1::SPEC,
 ];
 
 /// The rows of these ids; all without any.

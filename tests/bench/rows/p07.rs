@@ -84,7 +84,7 @@ async fn floor(bench: &Bench, messages: usize) -> Result<Turn> {
     Ok(turn(messages, seconds, meter.stop()?))
 }
 
-fn turn(units: usize, seconds: f64, cost: crate::cost::Cost) -> Turn {
+pub(super) fn turn(units: usize, seconds: f64, cost: crate::cost::Cost) -> Turn {
     Turn {
         per_second: units as f64 / seconds,
         p50: 0.0,
@@ -119,7 +119,7 @@ async fn value(bench: &Bench, code: Code<'_>, backlog: usize) -> Result<Turn> {
 }
 
 /// Waits until nothing is unended, up to this row of the deliveries.
-async fn finish(node: &Node, last: i64) -> Result<()> {
+pub(super) async fn finish(node: &Node, last: i64) -> Result<()> {
     let log = node.log()?;
     let mut newest = log.prepare("SELECT coalesce(max(id) >> 12, 0) FROM attempt")?;
     let mut open = log.prepare("SELECT count(*) FROM delivery WHERE status IN (0, 1, 2)")?;
