@@ -159,7 +159,7 @@ impl Node {
             let below: Vec<u32> = below.filter(|id| !cost::name(*id).starts_with("nats-server")).collect();
             let ticks: f64 = below.iter().filter_map(|id| cost::own_ms(*id).ok()).sum();
             let now = Some((below.len(), ticks));
-            if now != used || below.len() != instances {
+            if now != used || below.len() != instances || !below.iter().all(|id| cost::sleeps(*id)) {
                 (used, since) = (now, Instant::now());
             } else if instances == 0 || since.elapsed() > QUIET {
                 return Ok(());

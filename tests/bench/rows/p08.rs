@@ -20,7 +20,7 @@ use crate::{
     bench::Bench,
     child::Running,
     code::Code,
-    cost::{self, Cost, Meter},
+    cost::{Cost, Meter},
     histogram::Histogram,
     load::{Connection, Load},
     node::{Node, Project},
@@ -33,23 +33,24 @@ pub(super) const SPEC: Spec = Spec {
     measure: |bench| Box::pin(measure(bench)),
 };
 
-/// What is told to a process of Node.js that waits: the file to load, and the event.
+/// Says that it is there, and waits to be told the file to load, and the event.
 const SPARE: &str = "\
 const { readSync, writeSync } = require('node:fs')
 const line = Buffer.alloc(65536)
+writeSync(1, 'ready\\n')
 const [file, event] = line.toString('utf8', 0, readSync(0, line)).split('\\n')
 require(file).handler(JSON.parse(event)).then((answer) => writeSync(1, JSON.stringify(answer) + '\\n'))
 ";
 
-/// A process of the floor that uses no CPU for so long has started.
-const QUIET: Duration = Duration::from_millis(50);
+/// Until a process of the floor that is ready waits.
+const SETTLED: Duration = Duration::from_millis(20);
 
 /// Cold calls of one kind, and their floor.
 #[derive(Default)]
 struct Colds {
     value: Histogram,
     floor: Histogram,
-    /// With one call being waited for all the time; the processes that end are within it.
+    /// Of the node's whole tree, the processes that have ended included, and what it did between the calls.
     cpu_ms: f64,
 }
 
@@ -203,18 +204,14 @@ async fn loaded(folder: &Path) -> Result<Duration> {
     let mut running = Running::start(&mut command)?;
     let mut stdin = running.child().stdin.take().ok_or("a process without stdin")?;
     let mut stdout = BufReader::new(running.child().stdout.take().ok_or("a process without stdout")?);
-    let (mut used, mut since) = (-1.0, Instant::now());
-    while since.elapsed() < QUIET {
-        let now = cost::own_ms(running.id())?;
-        if now > used {
-            (used, since) = (now, Instant::now());
-        }
-        sleep(Duration::from_millis(5)).await;
-    }
+    let mut answer = String::new();
+    stdout.read_line(&mut answer)?;
+    // it says so a moment before it waits
+    sleep(SETTLED).await;
+    answer.clear();
     let file = fs::canonicalize(folder.join("index.js"))?;
     let event = serde_json::json!({ "body": String::from_utf8_lossy(&small::request()) });
     let line = format!("{}\n{event}\n", file.display());
-    let mut answer = String::new();
     let begun = Instant::now();
     stdin.write_all(line.as_bytes())?;
     stdout.read_line(&mut answer)?;
