@@ -153,11 +153,11 @@ impl Relay {
             let rows: Vec<i64> = old.iter().map(|due| due.row).collect();
             tracing::warn!(target = %target, deliveries = rows.len(), "deliveries expired before they could run");
             let ended = rows.clone();
-            self.owner.log().write(move |tx| Ok::<_, LogError>(delivery::expire(tx, &ended)?)).await?;
-            let mut window = self.owner.window();
+            let freed = self.owner.log().write(move |tx| Ok::<_, LogError>(delivery::expire(tx, &ended)?)).await?;
             for row in rows {
-                window.ended(target, row);
+                self.owner.window().ended(target, row);
             }
+            self.owner.placed(&freed);
         }
         Ok(fresh)
     }

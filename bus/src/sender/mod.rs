@@ -1,5 +1,5 @@
-//! From the log to what is outside the bus: `nats:`, `https:` and `file:` targets, executed here by the owner with the
-//! same attempts, retries and dead letters as functions. Each gets the delivery's id with it, the same at each
+//! From the log to what is no function: `nats:`, `https:` and `file:` targets, executed here by the owner with the same
+//! attempts, retries and dead letters as functions; and `event:` targets, which the commit of their end executes. Each gets the delivery's id with it, the same at each
 //! attempt, so that a receiver can tell a repetition.
 
 mod file;
@@ -31,7 +31,7 @@ pub struct Sender {
 
 struct Inner {
     owner: Owner,
-    nats: nats::Publisher,
+    nats: Nats,
     web: web::Poster,
     files: file::Files,
 }
@@ -49,12 +49,7 @@ struct Refused {
 impl Sender {
     /// `base` is the folder relative paths begin at.
     pub fn new(owner: Owner, nats: Nats, base: PathBuf, webhooks: Webhooks) -> Self {
-        let inner = Inner {
-            owner,
-            nats: nats::Publisher::new(nats),
-            web: web::Poster::new(webhooks),
-            files: file::Files::new(base),
-        };
+        let inner = Inner { owner, nats, web: web::Poster::new(webhooks), files: file::Files::new(base) };
         Self { inner: Arc::new(inner) }
     }
 
@@ -66,7 +61,8 @@ impl Sender {
         let Ok([Begin::Run { attempt, .. }]) = begun.as_deref() else { return };
         let (started, clock) = (Utc::now(), Instant::now());
         let sent = match target {
-            Target::Nats(subject) => self.inner.nats.publish(subject, &due).await,
+            Target::Event(_) => Ok(due.event.data.clone()),
+            Target::Nats(subject) => nats::publish(&self.inner.nats, subject, &due).await,
             Target::Web(url) => self.inner.web.post(url, &due).await,
             Target::File(path) => self.inner.files.append(path, &due).await,
             Target::Named(name) => Err(Refused::new("Target.Unknown", format!("`{name}` is not outside the bus"))),
@@ -82,6 +78,7 @@ impl Sender {
                 start: Start::Warm,
                 started,
                 times: Times::default(),
+                shared: false,
             },
             Err(Refused { kind, message }) => {
                 tracing::warn!(%target, event.id = %due.event.id, "{target} did not take a delivery: {message}");
