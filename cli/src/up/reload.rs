@@ -82,6 +82,7 @@ impl Reload {
         // What waits for a restart stays as it runs, whatever else changes until then.
         new.bus = old.bus.clone();
         new.http.listen = old.http.listen;
+        new.webhooks = old.webhooks;
         match Table::new(&old.bus.namespace, &new.http, &new.triggers) {
             Ok(table) => self.http.reload(table),
             Err(collisions) => {
