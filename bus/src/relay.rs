@@ -152,12 +152,7 @@ impl Relay {
         if !old.is_empty() {
             let rows: Vec<i64> = old.iter().map(|due| due.row).collect();
             tracing::warn!(target = %target, deliveries = rows.len(), "deliveries expired before they could run");
-            let ended = rows.clone();
-            self.owner.log().write(move |tx| Ok::<_, LogError>(delivery::expire(tx, &ended)?)).await?;
-            let mut window = self.owner.window();
-            for row in rows {
-                window.ended(target, row);
-            }
+            self.owner.expire(target, rows).await?;
         }
         Ok(fresh)
     }

@@ -8,7 +8,7 @@ use std::{
 use anstream::stdout;
 use bus::{
     event::Meta,
-    log::query::{AttemptDetail, DeliveryDetail, EventDetail},
+    log::query::{AttemptDetail, DeliveryDetail, EventDetail, StepDetail},
 };
 use clap::builder::NonEmptyStringValueParser;
 
@@ -96,6 +96,9 @@ fn print_delivery(delivery: &DeliveryDetail) -> io::Result<()> {
     if let Some(replay) = &delivery.replay {
         words.push(format!("replayed by {replay}"));
     }
+    if let Some(step) = &delivery.step {
+        words.push(format!("step {step} of a pipeline"));
+    }
     if let Some(reason) = &delivery.reason {
         words.push(reason.replace('_', " "));
     }
@@ -110,7 +113,24 @@ fn print_delivery(delivery: &DeliveryDetail) -> io::Result<()> {
         show::status(delivery.status).trim_end(),
         show::clean(&words)
     )?;
-    delivery.attempts.iter().try_for_each(print_attempt)
+    if let Some(waits) = &delivery.waits {
+        writeln!(stdout(), "   waits: {}", show::clean(waits))?;
+    }
+    delivery.attempts.iter().try_for_each(print_attempt)?;
+    delivery.steps.iter().try_for_each(print_step)
+}
+
+fn print_step(step: &StepDetail) -> io::Result<()> {
+    let StepDetail { step, event, status, waits, .. } = step;
+    let waits = waits.as_ref().map(|waits| format!(": {waits}")).unwrap_or_default();
+    writeln!(
+        stdout(),
+        "      at step {}, {}{} (fnbus show {})",
+        show::clean(step),
+        status.as_str(),
+        show::clean(&waits),
+        show::clean(event)
+    )
 }
 
 fn print_attempt(attempt: &AttemptDetail) -> io::Result<()> {

@@ -58,12 +58,12 @@ impl Reload {
             let now = std::fs::read(&file).ok();
             if now != text {
                 text = now;
-                self.reload();
+                self.reload().await;
             }
         }
     }
 
-    fn reload(&self) {
+    async fn reload(&self) {
         let mut new = match self.global.load() {
             Ok(new) => new,
             Err(error) => {
@@ -102,6 +102,7 @@ impl Reload {
             "the config file was read again and is in force"
         );
         self.config.store(Arc::new(new));
+        self.bus.owner().warn_of_stranded().await;
     }
 }
 

@@ -73,6 +73,7 @@ pub(crate) async fn serve(global: Global, config: Config, options: Options) -> R
         ServeError::Routes(collisions.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;
     let (bus, tasks) = Bus::start(settings(&config), folder, catalog(&config)).await.map_err(explained)?;
+    bus.owner().warn_of_stranded().await;
     let logs = broadcast::channel(LOG_LINES).0;
     let functions = Functions::new(runtimes::Settings {
         namespace: config.bus.namespace.to_string(),
