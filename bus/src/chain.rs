@@ -22,6 +22,7 @@ pub const FAILURE: &str = "function.failure";
 
 /// Positions of what follows from one delivery; outputs count up from 0.
 const RECORD: u32 = u32::MAX;
+const PUT: u32 = u32::MAX - 1;
 
 /// The chain has become too long: it is taken for a loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,13 @@ pub fn outputs(parent: &Event, delivery: RowId, source: &str, output: &Bytes, ea
 /// The event that carries the input of a run's next steps.
 pub fn step(parent: &Event, delivery: RowId, source: &str, input: Bytes) -> Event {
     follower(parent, delivery, 0, source, "pipeline.step", input)
+}
+
+/// The event that an `event:` target puts on the bus: what it got, under another type.
+pub fn put(parent: &Event, delivery: RowId, kind: &str) -> Event {
+    let mut event = follower(parent, delivery, PUT, &parent.source, kind, parent.data.clone());
+    event.datacontenttype.clone_from(&parent.datacontenttype);
+    event
 }
 
 /// The event that carries an invocation record, in the shape AWS Lambda gives its destinations.

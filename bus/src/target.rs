@@ -1,5 +1,5 @@
 //! Where an event or output can go, in one grammar for triggers, destinations and pipeline steps:
-//! a function or pipeline by name, `nats:subject`, `https://…`, `file:path`.
+//! a function or pipeline by name, `event:type`, `nats:subject`, `https://…`, `file:path`.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -12,6 +12,8 @@ use crate::name::{InvalidName, Name};
 pub enum Target {
     /// A function or pipeline of this bus.
     Named(Name),
+    /// `event:type`: put on the bus as an event of that type, for whichever rule it matches.
+    Event(Arc<str>),
     /// `nats:subject`: published there.
     Nats(Arc<str>),
     /// `https://…` (or `http://…` where that is allowed): posted there.
@@ -25,18 +27,22 @@ pub enum Target {
 pub enum InvalidTarget {
     #[error(transparent)]
     Name(#[from] InvalidName),
+    #[error("`event:` wants the type of an event, such as `order.confirmed`: letters, digits and `. _ -`")]
+    Type,
     #[error("`nats:` wants a subject: words of visible ASCII characters separated by single dots, no wildcards")]
     Subject,
     #[error("`{given}` is not a URL with a host")]
     Url { given: String },
     #[error("`file:` wants a path")]
     Path,
-    #[error("`{scheme}:` is no kind of target; use a function's name, `nats:subject`, `https://…` or `file:path`")]
+    #[error(
+        "`{scheme}:` is no kind of target; use a function's name, `event:type`, `nats:subject`, `https://…` or `file:path`"
+    )]
     Scheme { scheme: String },
 }
 
 impl Target {
-    /// The function or pipeline; none for a target outside.
+    /// The function or pipeline; none for any other target.
     pub fn name(&self) -> Option<&Name> {
         match self {
             Self::Named(name) => Some(name),
@@ -51,6 +57,8 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
         match text.split_once(':') {
             None => Ok(Self::Named(text.parse()?)),
+            Some(("event", kind)) if is_type(kind) => Ok(Self::Event(kind.into())),
+            Some(("event", _)) => Err(InvalidTarget::Type),
             Some(("nats", subject)) if is_subject(subject) => Ok(Self::Nats(subject.into())),
             Some(("nats", _)) => Err(InvalidTarget::Subject),
             Some(("https" | "http", _)) => match text.parse::<reqwest::Url>() {
@@ -62,6 +70,11 @@ impl FromStr for Target {
             Some((scheme, _)) => Err(InvalidTarget::Scheme { scheme: scheme.to_owned() }),
         }
     }
+}
+
+/// Whether a text can be the type of an event that is named in a config.
+fn is_type(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 /// Whether a text can be published to.
@@ -92,6 +105,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(name) => name.fmt(f),
+            Self::Event(kind) => write!(f, "event:{kind}"),
             Self::Nats(subject) => write!(f, "nats:{subject}"),
             Self::Web(url) => f.write_str(url),
             Self::File(path) => write!(f, "file:{path}"),
@@ -105,14 +119,32 @@ mod tests {
 
     #[test]
     fn a_target_reads_back_as_it_was_written() {
-        for text in ["price", "nats:orders.priced", "https://ops.example/hook?x=1", "file:out/failed.jsonl"] {
+        for text in [
+            "price",
+            "event:order.priced",
+            "nats:orders.priced",
+            "https://ops.example/hook?x=1",
+            "file:out/failed.jsonl",
+        ] {
             assert_eq!(text.parse::<Target>().map(|t| t.to_string()), Ok(text.to_owned()));
         }
     }
 
     #[test]
     fn what_cannot_be_reached_is_no_target() {
-        for bad in ["no such", "nats:", "nats:a..b", "nats:a.>", "nats:a b", "https://", "file:", "ftp://x/y", ""] {
+        for bad in [
+            "no such",
+            "event:",
+            "event:a b",
+            "nats:",
+            "nats:a..b",
+            "nats:a.>",
+            "nats:a b",
+            "https://",
+            "file:",
+            "ftp://x/y",
+            "",
+        ] {
             assert!(bad.parse::<Target>().is_err(), "{bad:?} was taken");
         }
     }

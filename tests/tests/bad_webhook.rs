@@ -113,7 +113,7 @@ async fn answer(stream: &mut TcpStream, does: Does) -> std::io::Result<()> {
         Does::Floods => {
             stream.write_all(ENDLESS).await?;
             loop {
-                stream.write_all(&[b'.'; 65536]).await?;
+                stream.write_all(&[b'.'; 8192]).await?;
             }
         }
     }

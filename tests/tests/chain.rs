@@ -151,3 +151,25 @@ async fn a_loop_ends_at_the_hop_limit_where_it_can_be_seen() {
     let letters = node.json(&["dead", "list", "--json"]).await;
     assert_eq!(letters[0]["reason"], "hop_limit");
 }
+
+#[tokio::test]
+async fn an_output_goes_on_the_bus_as_an_event_of_the_type_a_target_names() {
+    let node = Project::new()
+        .function_with("first", ECHO, "then = 'event:order.priced'")
+        .function("second", ECHO)
+        .config("[pipelines.line]\nsteps = ['first', 'event:order.confirmed']\n")
+        .config("[triggers.line]\nhttp = 'POST /line'\npayload = 'body'\nto = 'line'\n")
+        .config("[triggers.heard]\nevent = { type = ['order.priced', 'order.confirmed'] }\nto = 'second'\n")
+        .config(ASYNC)
+        .start()
+        .await;
+    let id = node.accepted("/go", r#"{"n":1.10}"#).await;
+    let priced = events(&node, "order.priced", 1).await.remove(0);
+    let event = node.show(priced["id"].as_str().unwrap()).await;
+    assert_eq!((&event["data"], &event["source"]), (&json!(r#"{"n":1.1}"#), &json!("/fnbus/first")));
+    assert_eq!((&event["deliveries"][0]["target"], &event["correlation"]), (&json!("second"), &json!(id)));
+    // In a pipeline it passes on what it got.
+    assert_eq!(node.post("/line", r#"{"n":2}"#).await.json::<Value>(), json!({ "n": 2 }));
+    let confirmed = events(&node, "order.confirmed", 1).await.remove(0);
+    assert_eq!((&confirmed["source"], &confirmed["targets"]), (&json!("/fnbus/line"), &json!(["second"])));
+}

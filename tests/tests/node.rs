@@ -1,5 +1,7 @@
 //! Functions for Node.js, from end to end.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::Project;
 use serde_json::{Value, json};
 

@@ -1,5 +1,7 @@
 //! Pipelines: steps in sequence and side by side, synchronous and not, over a crash.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::{Node, Project, eventually};
 use serde_json::{Value, json};
 

@@ -198,6 +198,9 @@ async fn a_stream_with_a_part_of_the_subject_is_said_and_a_reload_mends_it() {
     tokio::time::timeout(Duration::from_secs(10), node.stop()).await.unwrap();
 }
 
+/// Headers and a body.
+type Sent = (&'static [(&'static str, &'static str)], &'static [u8]);
+
 /// Says what came in a record: whether it is base64, how long it is and its hash.
 const WEIGH: &str = r#"
 import base64, hashlib
@@ -214,7 +217,7 @@ async fn whatever_a_message_is_it_is_kept_to_the_letter_and_comes_as_a_record() 
     // as large as the server takes
     let huge: &'static [u8] =
         (0..(8 << 20) - 200_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect::<Vec<_>>().leak();
-    let messages: [(&[(&str, &str)], &'static [u8]); 11] = [
+    let messages: [Sent; 11] = [
         (&[], b""),
         (&[], b"{\"broken\": "),
         (&[], b"\xff\xfe not UTF-8 \x00"),

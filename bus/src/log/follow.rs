@@ -37,20 +37,29 @@ pub(crate) fn ended(
     by: &Rules<'_>,
     dead: Option<DeadReason>,
 ) -> rusqlite::Result<Following> {
+    let mut placed = Vec::new();
+    if let Target::Event(kind) = &current.target
+        && dead.is_none()
+        && !current.hold
+        && let Some(parent) = rows::get(tx, current.event)?
+    {
+        placed = place(tx, &parent, &chain::put(&parent, current.id, kind), &[], by)?;
+    }
     if let Some((run, step)) = &current.run {
-        return run::step_ended(tx, *run, step, current, outcome, by, dead);
+        let mut following = run::step_ended(tx, *run, step, current, outcome, by, dead)?;
+        following.placed.append(&mut placed);
+        return Ok(following);
     }
     if current.hold {
         return Ok(Following::default());
     }
-    let Some((function, chain)) = by.catalog.chain(&current.target) else { return Ok(Following::default()) };
+    let Some((function, chain)) = by.catalog.chain(&current.target) else { return Ok(Following { placed, run: None }) };
     let records = if dead.is_none() { &chain.on_success } else { &chain.on_failure };
     let outputs = dead.is_none() && !chain.then.is_empty();
     if !outputs && records.is_empty() {
         return Ok(Following::default());
     }
     let Some(parent) = rows::get(tx, current.event)? else { return Ok(Following::default()) };
-    let mut placed = Vec::new();
     if outputs {
         placed.extend(place_outputs(tx, &parent, current, outcome, by)?);
     }

@@ -1,5 +1,5 @@
-//! From the log to what is outside the bus: `nats:`, `https:` and `file:` targets, executed here by the owner with the
-//! same attempts, retries and dead letters as functions. Each gets the delivery's id with it, the same at each
+//! From the log to what is no function: `nats:`, `https:` and `file:` targets, executed here by the owner with the same
+//! attempts, retries and dead letters as functions; and `event:` targets, which the commit of their end executes. Each gets the delivery's id with it, the same at each
 //! attempt, so that a receiver can tell a repetition.
 
 mod file;
@@ -72,6 +72,7 @@ impl Sender {
         let (started, clock) = (Utc::now(), Instant::now());
         let sent = async {
             match target {
+                Target::Event(_) => Ok(due.event.data.clone()),
                 Target::Nats(subject) => self.inner.nats.publish(subject, &due).await,
                 Target::Web(url) => self.inner.web.post(url, &due).await,
                 Target::File(path) => self.inner.files.append(path, &due).await,

@@ -124,6 +124,7 @@ fn chain(states: Vec<State>) -> Machine {
 fn name(state: &State, taken: &mut BTreeSet<String>) -> String {
     let plain = match state {
         State::Task { target: Target::Named(name), .. } => name.as_str(),
+        State::Task { target: Target::Event(_), .. } => "event",
         State::Task { target: Target::Nats(_), .. } => "nats",
         State::Task { target: Target::Web(_), .. } => "https",
         State::Task { target: Target::File(_), .. } => "file",
