@@ -297,7 +297,7 @@ impl Owner {
         let (inner, name, row) = (self.inner.clone(), pipeline.clone(), due.row);
         let started =
             self.log().write(move |tx| Ok::<_, LogError>(run::start(tx, &due, &name, &machine, &inner.node)?));
-        let placed = started.await?;
+        let placed = started.await.inspect_err(|_| self.window().reload(&pipeline.clone().into(), row))?;
         self.window().ended(&pipeline.clone().into(), row);
         self.placed(&placed.unwrap_or_default());
         Ok(())
