@@ -1,5 +1,12 @@
 //! What a node answers on its socket.
 
+// The NATS of the bus.
+mod nats;
+// Pipelines and their runs.
+mod runs;
+// What triggers do, and steering them.
+mod triggers;
+
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
@@ -16,11 +23,11 @@ use bus::{
     log::{query, replay},
     outcome::{Fault, Start, Times},
     payload::Format,
-    presence::{FunctionStatus, LogLine, TriggerStatus},
+    presence::{FunctionStatus, LogLine, Steer, SteerError, Steered, TriggerStatus},
     sink::{Call, LogMode},
 };
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, future::BoxFuture, stream};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     net::UnixListener,
@@ -30,16 +37,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::problem::Problem;
 
+pub use nats::{Heard, NatsAddress, Publish, Published, SubscribeQuery};
+pub use runs::{PipelineStatus, RunsQuery};
+
 /// Events read at once when following or paging.
 const PAGE: usize = 500;
 /// Bodies on the socket: an invocation's payload, with room.
 const MAX_BODY: usize = 64 << 20;
+
+/// A trigger that is being steered.
+pub type Steering = BoxFuture<'static, Result<Steered, SteerError>>;
 
 /// What others know and the control plane shows.
 #[derive(Clone)]
 pub struct Views {
     pub functions: Arc<dyn Fn() -> Vec<FunctionStatus> + Send + Sync>,
     pub triggers: Arc<dyn Fn() -> Vec<TriggerStatus> + Send + Sync>,
+    /// Tells a trigger that there is to do something.
+    pub steer: Arc<dyn Fn(Name, Steer) -> Steering + Send + Sync>,
     pub logs: broadcast::Sender<LogLine>,
     /// Addresses and folders, as `up` prints them.
     pub node: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
@@ -118,7 +133,14 @@ impl Control {
             .route("/v1/events/{id}", get(show))
             .route("/v1/functions", get(functions))
             .route("/v1/functions/{name}/invoke", post(invoke))
-            .route("/v1/triggers", get(triggers))
+            .route("/v1/triggers", get(triggers::list))
+            .route("/v1/triggers/{name}/{steer}", post(triggers::steer))
+            .route("/v1/pipelines", get(runs::pipelines))
+            .route("/v1/runs", get(runs::list))
+            .route("/v1/runs/{id}", get(runs::show))
+            .route("/v1/nats", get(nats::address))
+            .route("/v1/nats/publish", post(nats::publish))
+            .route("/v1/nats/subscribe", get(nats::subscribe))
             .route("/v1/dead", get(dead))
             .route("/v1/replays/plan", post(plan))
             .route("/v1/replays", post(replay))
@@ -214,7 +236,8 @@ async fn follow_events(
 async fn show(State(control): State<Control>, Path(id): Path<String>) -> Result<Json<query::EventDetail>, Problem> {
     control.bus.log().calls().flush().await;
     let mut event = control.bus.log().read(move |c| query::show(c, &id)).await?;
-    event.explain(&control.bus.owner().catalog());
+    let catalog = control.bus.owner().catalog();
+    event.deliveries.iter_mut().for_each(|delivery| delivery.explain(&catalog));
     Ok(Json(event))
 }
 
@@ -227,10 +250,6 @@ async fn emit(State(control): State<Control>, body: Bytes) -> Result<Json<Emitte
 
 async fn functions(State(control): State<Control>) -> Json<Vec<FunctionStatus>> {
     Json((control.views.functions)())
-}
-
-async fn triggers(State(control): State<Control>) -> Json<Vec<TriggerStatus>> {
-    Json((control.views.triggers)())
 }
 
 async fn invoke(

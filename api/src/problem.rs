@@ -8,6 +8,8 @@ use axum::{
 use bus::{
     cloudevent::InvalidEvent,
     log::{LogError, query::QueryError},
+    nats::publish::NotPublished,
+    presence::SteerError,
     sink::{AcceptError, CallError},
 };
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,15 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid", message)
     }
 
+    pub(crate) fn unknown_trigger(name: &str, known: &[String]) -> Self {
+        let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
+        Self::new(StatusCode::NOT_FOUND, "unknown_trigger", format!("there is no trigger `{name}`; known: {known}"))
+    }
+
+    pub(crate) fn nats(error: NotPublished) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "nats", error)
+    }
+
     pub(crate) fn unknown_function(name: &str, known: &[String]) -> Self {
         let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
         Self::new(StatusCode::NOT_FOUND, "unknown_function", format!("there is no function `{name}`; known: {known}"))
@@ -49,7 +60,9 @@ impl IntoResponse for Problem {
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         match &error {
-            QueryError::UnknownId { .. } => Self::new(StatusCode::NOT_FOUND, "unknown_id", error),
+            QueryError::UnknownId { .. } | QueryError::UnknownRun { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "unknown_id", error)
+            }
             QueryError::Ambiguous { .. } => Self::new(StatusCode::CONFLICT, "ambiguous_id", error),
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "log", error),
         }
@@ -83,6 +96,16 @@ impl From<CallError> for Problem {
             _ => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         };
         Self::new(status, code, error)
+    }
+}
+
+impl From<SteerError> for Problem {
+    fn from(error: SteerError) -> Self {
+        match error {
+            SteerError::NotThis { .. } => Self::new(StatusCode::CONFLICT, "not_this_kind", error),
+            SteerError::Accept(error) => error.into(),
+            other => Self::bad_request(other),
+        }
     }
 }
 

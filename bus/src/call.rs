@@ -96,6 +96,7 @@ impl Caller {
             start: report.start,
             started: report.started,
             times: report.times,
+            shared: false,
         })
     }
 }
@@ -166,7 +167,7 @@ fn read(nats: &Nats, message: async_nats::Message) -> Result<Called, &'static st
 
 impl Called {
     pub async fn answer(self, outcome: Outcome) {
-        let Outcome { ending, output, fault, log, request_id, version, start, started, times } = outcome;
+        let Outcome { ending, output, fault, log, request_id, version, start, started, times, shared: _ } = outcome;
         let report = Report { ending, request_id, version, start, started, times, fault, log };
         let mut map = HeaderMap::new();
         map.insert(headers::REPORT, serde_json::to_string(&report).unwrap_or_default());

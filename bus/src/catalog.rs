@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{event::Event, name::Name, payload::Format, pipeline::Machine, retry::RetryPolicy, target::Target};
+use crate::{
+    batch::Batching, event::Event, name::Name, path::KeyPath, payload::Format, pipeline::Machine, retry::RetryPolicy,
+    target::Target,
+};
 
 /// One config, as far as the bus needs it.
 #[derive(Debug, Clone, Default)]
@@ -45,11 +48,15 @@ pub struct Chain {
     pub on_failure: Vec<Target>,
 }
 
-/// Where a trigger's events go, and in which shape.
+/// Where a trigger's events go, in which shape and order.
 #[derive(Debug, Clone)]
 pub struct Binding {
     pub to: Arc<[Target]>,
     pub format: Format,
+    /// Of the events with one key, one at a time is delivered to each target, in their order.
+    pub order_by: Option<KeyPath>,
+    /// Functions get so many at once.
+    pub batch: Option<Batching>,
 }
 
 /// An `event` trigger: an event matches when every named attribute has one of the values.
@@ -66,6 +73,8 @@ pub struct Match {
     pub target: Target,
     pub trigger: Option<Name>,
     pub format: Format,
+    /// No delivery to the same target with the same key may be overtaken.
+    pub key: Option<String>,
 }
 
 impl Catalog {
@@ -76,14 +85,23 @@ impl Catalog {
         let rules = self.rules.iter().filter(|rule| rule.matches(event)).map(|rule| (&rule.trigger, &rule.binding));
         let mut matches: Vec<Match> = Vec::new();
         for (trigger, binding) in own.into_iter().chain(rules) {
+            let key = binding.order_by.as_ref().and_then(|path| path.key(event));
             for target in binding.to.iter() {
-                let next = Match { target: target.clone(), trigger: Some(trigger.clone()), format: binding.format };
+                let (target, trigger, key) = (target.clone(), Some(trigger.clone()), key.clone());
+                let next = Match { target, trigger, format: binding.format, key };
                 if !matches.contains(&next) {
                     matches.push(next);
                 }
             }
         }
         matches
+    }
+
+    /// How deliveries of a trigger's events to a function are gathered; none: one by one.
+    pub fn batching(&self, trigger: &Name, function: &Name) -> Option<Batching> {
+        let binding = self.triggers.get(trigger)?;
+        let bound = binding.to.iter().any(|target| target.name() == Some(function));
+        binding.batch.filter(|_| bound)
     }
 
     /// How a target's failed deliveries are repeated.
@@ -115,15 +133,7 @@ impl Catalog {
 impl Rule {
     fn matches(&self, event: &Event) -> bool {
         self.attributes.iter().all(|(attribute, values)| {
-            let actual = match attribute.as_str() {
-                "type" => Some(&*event.kind),
-                "source" => Some(&*event.source),
-                "subject" => event.subject.as_deref(),
-                "trigger" => event.trigger.as_ref().map(Name::as_str),
-                "datacontenttype" => event.datacontenttype.as_deref(),
-                other => event.extensions.get(other).map(String::as_str),
-            };
-            actual.is_some_and(|actual| values.iter().any(|value| value == actual))
+            event.attribute(attribute).is_some_and(|actual| values.iter().any(|value| value == actual))
         })
     }
 }
@@ -132,6 +142,11 @@ impl Rule {
 mod tests {
     use super::*;
 
+    fn binding(to: &[&str], format: Format) -> Binding {
+        let to = to.iter().map(|target| target.parse().unwrap()).collect();
+        Binding { to, format, order_by: None, batch: None }
+    }
+
     fn rule(trigger: &str, attributes: &[(&str, &[&str])], to: &str) -> Rule {
         Rule {
             trigger: trigger.parse().unwrap(),
@@ -139,7 +154,7 @@ mod tests {
                 .iter()
                 .map(|(k, v)| ((*k).to_owned(), v.iter().map(|v| (*v).to_owned()).collect()))
                 .collect(),
-            binding: Binding { to: [to.parse().unwrap()].into(), format: Format::Body },
+            binding: binding(&[to], Format::Body),
         }
     }
 
@@ -150,10 +165,7 @@ mod tests {
     #[test]
     fn an_event_goes_to_its_triggers_targets_and_to_every_rule_it_matches() {
         let mut catalog = Catalog::default();
-        catalog.triggers.insert(
-            "orders".parse().unwrap(),
-            Binding { to: ["a".parse().unwrap(), "a".parse().unwrap()].into(), format: Format::HttpV2 },
-        );
+        catalog.triggers.insert("orders".parse().unwrap(), binding(&["a", "a"], Format::HttpV2));
         catalog.rules = vec![
             rule("r1", &[("type", &["order.priced", "order.paid"])], "b"),
             rule("r2", &[("type", &["order.priced"]), ("subject", &["x"])], "c"),
@@ -165,6 +177,16 @@ mod tests {
         event.extensions.insert("tenant".to_owned(), "t1".to_owned());
         event.trigger = Some("orders".parse().unwrap());
         assert_eq!(targets(&catalog, &event), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn only_what_a_trigger_is_bound_to_gets_its_batches() {
+        let mut catalog = Catalog::default();
+        let batch = Some(Batching { size: 10, window: Duration::ZERO });
+        let orders: Name = "orders".parse().unwrap();
+        catalog.triggers.insert(orders.clone(), Binding { batch, ..binding(&["a"], Format::Sqs) });
+        assert_eq!(catalog.batching(&orders, &"a".parse().unwrap()), batch);
+        assert_eq!(catalog.batching(&orders, &"b".parse().unwrap()), None);
     }
 
     #[test]

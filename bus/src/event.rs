@@ -76,6 +76,18 @@ impl Event {
         }
     }
 
+    /// An attribute by its name, in its text form; ids are no attributes one would match by.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        match name {
+            "type" => Some(&self.kind),
+            "source" => Some(&self.source),
+            "subject" => self.subject.as_deref(),
+            "trigger" => self.trigger.as_ref().map(Name::as_str),
+            "datacontenttype" => self.datacontenttype.as_deref(),
+            other => self.extensions.get(other).map(String::as_str),
+        }
+    }
+
     /// Whether `data` says it is JSON: `application/json`, `text/json` or any `+json`.
     pub fn is_json(&self) -> bool {
         self.datacontenttype.as_deref().is_some_and(is_json)

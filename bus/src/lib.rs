@@ -23,6 +23,8 @@ pub mod cloudevent;
 pub mod sink;
 // Where an event can go.
 pub mod target;
+// A place in an event, such as the key of an order.
+pub mod path;
 // What is bound right now: functions, triggers, rules.
 pub mod catalog;
 // The SQLite event log: the truth.
@@ -57,6 +59,8 @@ pub mod call;
 pub mod payload;
 // How an attempt ended.
 pub mod outcome;
+// Many deliveries in one invocation: which of them ended how.
+pub mod batch;
 // Whether and when to try again.
 pub mod retry;
 

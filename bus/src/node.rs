@@ -1,7 +1,7 @@
 //! The bus of one node, started and stopped as one: data folder, log, NATS, owner and relay.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
@@ -10,6 +10,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use chrono::Utc;
+use futures_util::{Stream, StreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +27,11 @@ use crate::{
         mark,
         retention::{self, Keep},
     },
-    nats::{Address, ConnectError, Nats, OwnServer, ServerError, stream, stream::StreamError},
+    nats::{
+        Address, ConnectError, Nats, OwnServer, ServerError, inbox,
+        publish::{NotPublished, Stored},
+        stream::{self, StreamError},
+    },
     owner::Owner,
     relay::Relay,
     sender::{Sender, Webhooks},
@@ -138,7 +146,12 @@ impl DataFolder {
 
 impl Bus {
     /// Starts everything. When this returns, events are accepted, carried and called.
-    pub async fn start(settings: Settings, folder: DataFolder, catalog: Catalog) -> Result<(Self, Tasks), StartError> {
+    /// The catalog is asked for when it is known which triggers are paused.
+    pub async fn start(
+        settings: Settings,
+        folder: DataFolder,
+        catalog: impl FnOnce(&BTreeSet<Name>) -> Catalog,
+    ) -> Result<(Self, Tasks), StartError> {
         let data = settings.data.clone();
         // The log and the server need nothing of each other.
         let log = tokio::task::spawn_blocking(move || Log::open(&data));
@@ -158,7 +171,8 @@ impl Bus {
         let node: Arc<str> = log.id().simple().to_string()[20..].into();
         alone(&nats, &subjects).await?;
         stream::open(&nats, &subjects).await?;
-        let catalog = Arc::new(ArcSwap::from_pointee(catalog));
+        let paused = log.read(|c| Ok::<_, LogError>(mark::paused(c)?)).await?;
+        let catalog = Arc::new(ArcSwap::from_pointee(catalog(&paused)));
         let owner = Owner::new(log, node, settings.namespace.clone(), catalog.clone());
         let lost = owner.recover().await?;
         if lost > 0 {
@@ -214,6 +228,48 @@ impl Bus {
         self.inner.catalog.store(Arc::new(catalog));
         self.inner.keep.store(Arc::new(keep));
         self.owner().reconfigured();
+    }
+
+    /// Publishes a message of somebody to the NATS of the bus.
+    pub async fn publish(
+        &self,
+        subject: &str,
+        headers: &[(String, String)],
+        data: Bytes,
+    ) -> Result<Option<Stored>, NotPublished> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            // what is no header would be refused by a panic further down
+            let name: HeaderName = name.parse().map_err(|_| NotPublished::Refused(format!("`{name}` is no header")))?;
+            let value: HeaderValue =
+                value.parse().map_err(|_| NotPublished::Refused(format!("the value of `{name}` has line breaks")))?;
+            map.append(name, value);
+        }
+        self.nats().publish(subject, map, data, None).await
+    }
+
+    /// What is published to a subject from now on: subject, headers, data.
+    pub async fn subscribe(
+        &self,
+        subject: &str,
+    ) -> Result<impl Stream<Item = (String, Vec<(String, String)>, Bytes)> + use<>, NotPublished> {
+        let messages = self.nats().client.subscribe(subject.to_owned()).await;
+        let messages = messages.map_err(|error| NotPublished::Refused(error.to_string()))?;
+        Ok(messages.map(|message| {
+            let headers = message.headers.as_ref().map(inbox::pairs).unwrap_or_default();
+            (message.subject.to_string(), headers, message.payload)
+        }))
+    }
+
+    /// The triggers that are paused.
+    pub async fn paused(&self) -> Result<BTreeSet<Name>, LogError> {
+        self.log().read(|c| Ok::<_, LogError>(mark::paused(c)?)).await
+    }
+
+    /// Remembers that a trigger is paused or resumed.
+    pub async fn pause(&self, trigger: &Name, paused: bool) -> Result<(), LogError> {
+        let marks = mark::of_pause(trigger, paused, Utc::now());
+        self.log().write(move |tx| Ok::<_, LogError>(mark::write(tx, &marks)?)).await
     }
 
     async fn take(&self, event: Event, marks: Vec<Mark>) -> Result<Accepted, AcceptError> {
@@ -343,7 +399,6 @@ async fn alone(nats: &Nats, subjects: &Subjects) -> Result<(), StartError> {
 }
 
 async fn answer_presence(bus: Bus, shutdown: CancellationToken) {
-    use futures_util::StreamExt;
     let Ok(mut questions) = bus.nats().client.subscribe(bus.subjects().presence()).await else { return };
     loop {
         let question = tokio::select! {

@@ -151,6 +151,8 @@ pub struct Outcome {
     pub start: Start,
     pub started: DateTime<Utc>,
     pub times: Times,
+    /// The output is that of a whole batch and stands with another delivery of it: nothing follows from it here.
+    pub shared: bool,
 }
 
 impl Outcome {
@@ -167,6 +169,7 @@ impl Outcome {
             start: Start::Warm,
             started: Utc::now(),
             times: Times::default(),
+            shared: false,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     log::{
         Log, LogError, Status,
         calls::{self, CallRecord},
-        delivery::{self, Due, End, Ended, Placed, Rules},
+        delivery::{self, Due, End, Ended, Place, Placed, Rules},
         event::{self as rows, Inserted},
         mark,
         query::QueryError,
@@ -34,6 +34,8 @@ use crate::{
 
 /// Deliveries of one function on their way beyond its free slots: enough that a worker never waits for the next.
 const AHEAD: usize = 256;
+/// Deliveries of one function that run at most, in batches.
+const BATCHED: u32 = 1024;
 /// Deliveries to one pipeline that are being made into runs at once.
 const RUNS: usize = 256;
 
@@ -118,9 +120,13 @@ impl Owner {
 
     /// The catalog has changed: functions may run more, less or nothing now.
     pub fn reconfigured(&self) {
-        let limit = |concurrency: u32| if concurrency == 0 { 0 } else { concurrency as usize + AHEAD };
+        let limit = |running: u32| if running == 0 { 0 } else { running as usize + AHEAD };
         let catalog = self.catalog();
-        let functions = catalog.functions.iter().map(|(name, f)| (name.clone().into(), limit(f.concurrency)));
+        let functions = catalog.functions.iter().map(|(name, f)| {
+            let batches = catalog.triggers.keys().filter_map(|trigger| catalog.batching(trigger, name));
+            let size = batches.map(|batch| batch.size).max().unwrap_or(1);
+            (name.clone().into(), limit(f.concurrency.saturating_mul(size).min(BATCHED)))
+        });
         let pipelines = catalog.pipelines.keys().map(|name| (name.clone().into(), RUNS));
         let limits: HashMap<Target, usize> = functions.chain(pipelines).collect();
         self.window().limits(&limits);
@@ -174,11 +180,15 @@ impl Owner {
         Ok(created)
     }
 
-    fn placed(&self, placed: &[Placed]) {
+    pub(crate) fn placed(&self, placed: &[Placed]) {
         {
             let mut window = self.window();
-            for Placed { row, target } in placed {
-                window.arrived(target, *row);
+            for Placed { row, target, place } in placed {
+                match place {
+                    Place::Last => window.arrived(target, *row),
+                    Place::Freed => window.freed(target, *row),
+                    Place::Held => {}
+                }
             }
         }
         self.wake();
@@ -311,7 +321,8 @@ impl Owner {
         pipeline: &Name,
         format: Format,
     ) -> Result<oneshot::Receiver<Outcome>, AcceptError> {
-        let matched = Match { target: pipeline.clone().into(), trigger: event.trigger.clone(), format };
+        let (target, trigger) = (pipeline.clone().into(), event.trigger.clone());
+        let matched = Match { target, trigger, format, key: None };
         let placed = self.log().write(move |tx| -> Result<Vec<Placed>, AcceptError> {
             match rows::insert(tx, &event)? {
                 Inserted::New(row) => Ok(delivery::place(tx, row, &[matched], Status::Pending)?),
@@ -385,10 +396,7 @@ impl Owner {
             .await?;
         *self.next_due_lock() = next;
         let more = placed.len() == chunk;
-        let mut window = self.window();
-        for Placed { row, target } in &placed {
-            window.arrived(target, *row);
-        }
+        self.placed(&placed);
         Ok(more)
     }
 

@@ -4,7 +4,7 @@
 //! its **path**: the state's name, and inside a parallel state `STATE/BRANCH/STATE`. A run keeps its machine, so a
 //! reload never changes a run that has begun.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -150,6 +150,36 @@ impl Machine {
     }
 }
 
+/// The steps on one line: `a -> (b | c -> d) -> e`.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut name = Some(&self.start);
+        while let Some((at, state)) = name.and_then(|name| self.states.get_key_value(name)) {
+            let next = match state {
+                State::Task { target, next, .. } => {
+                    write!(f, "{target}")?;
+                    next
+                }
+                State::Parallel { branches, next } => {
+                    f.write_str("(")?;
+                    for (index, branch) in branches.iter().enumerate() {
+                        let bar = if index == 0 { "" } else { " | " };
+                        write!(f, "{bar}{branch}")?;
+                    }
+                    f.write_str(")")?;
+                    next
+                }
+            };
+            if next.is_some() {
+                f.write_str(" -> ")?;
+            }
+            // a machine that was read from a config has no way back
+            name = next.as_ref().filter(|next| *next != at);
+        }
+        Ok(())
+    }
+}
+
 /// An output as a JSON value: itself when it is JSON, else as a string.
 pub fn as_json(output: &[u8]) -> Box<RawValue> {
     if let Ok(value) = serde_json::from_slice::<Box<RawValue>>(output) {
@@ -209,6 +239,11 @@ mod tests {
         let Next::Begin(last) = joined else { panic!("{joined:?}") };
         assert_eq!((last[0].path.as_str(), last[0].input.as_deref()), ("e", Some(&br#"["not json",1.10]"#[..])));
         assert_eq!(machine.done(&mut joins, "e", "9".into()), Next::Finished("9".into()));
+    }
+
+    #[test]
+    fn a_machine_is_told_on_one_line() {
+        assert_eq!(diamond().to_string(), "a -> (b | c -> d) -> e");
     }
 
     #[test]

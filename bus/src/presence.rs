@@ -5,7 +5,7 @@ use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::name::Name;
+use crate::{name::Name, sink::AcceptError};
 
 /// One line a function printed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +85,39 @@ impl FunctionStatus {
     }
 }
 
+/// What a trigger can be told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steer {
+    /// Accept an event now, as if its time had come.
+    Fire,
+    /// Take nothing until it is resumed, however often the node is started.
+    Pause,
+    Resume,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steered {
+    pub trigger: Name,
+    /// False when it was so before.
+    pub changed: bool,
+    /// The event of a trigger that was fired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliveries: Option<usize>,
+}
+
+/// Why a trigger was not steered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SteerError {
+    #[error("only the times of cron triggers can be fired; {instead}")]
+    NotThis { instead: String },
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
+}
+
 /// One trigger, as `fnbus triggers` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TriggerStatus {
@@ -96,6 +129,9 @@ pub struct TriggerStatus {
     pub to: Vec<String>,
     /// `sync` or `async`.
     pub mode: String,
+    /// It takes nothing until it is resumed.
+    #[serde(default)]
+    pub paused: bool,
     /// In a few words, where there is more to say than that it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,

@@ -29,6 +29,9 @@ pub trait Ledger: Sink {
     fn has_open(&self, trigger: &Name) -> impl Future<Output = Result<bool, AcceptError>> + Send;
 }
 
+/// The key of the mark that says when a trigger was resumed last, in RFC 3339.
+pub use crate::log::mark::RESUMED;
+
 /// One thing a trigger remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {

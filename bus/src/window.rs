@@ -10,7 +10,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     time::{Duration, Instant},
 };
 
@@ -43,7 +43,7 @@ struct Lane {
     after: i64,
     /// Whether the log may have pending rows above `after`.
     more: bool,
-    /// Rows at or below `after` that are to be loaded again.
+    /// Rows that are to be loaded although the walk from `after` has passed them or is not there yet.
     again: BTreeSet<i64>,
     open: BTreeMap<i64, Open>,
 }
@@ -108,6 +108,11 @@ impl Window {
         }
     }
 
+    /// A row that was held back behind another may go. It may lie anywhere; what is above it was not looked for.
+    pub fn freed(&mut self, target: &Target, row: i64) {
+        self.lane(target).again.insert(row);
+    }
+
     /// Lanes with room and something to load, each at most `chunk` rows, so that no function holds up another. A
     /// lane is filled again only when half of it is free: loading is cheaper in bulk. What is to be loaded is wanted no
     /// more: what arrives while the log is read is wanted anew, and so is never missed.
@@ -141,19 +146,21 @@ impl Window {
     /// Takes what was loaded for a fill, and says which of it is to be published.
     pub fn loaded(&mut self, fill: &Fill, rows: Vec<Due>) -> Vec<Due> {
         let Some(lane) = self.lanes.get_mut(&fill.target) else { return Vec::new() };
-        let above = rows.iter().filter(|due| due.row > fill.after).count();
-        if let Some(last) = rows.iter().map(|due| due.row).max().filter(|last| *last > lane.after) {
-            lane.after = last;
-        }
+        let above = |due: &&Due| due.row > fill.after && !fill.again.contains(&due.row);
+        let (above, last) =
+            rows.iter().filter(above).fold((0, lane.after), |(n, last), due| (n + 1, last.max(due.row)));
+        lane.after = last;
         if fill.room > 0 && above >= fill.room {
             lane.more = true;
         }
-        let fresh = |due: &Due| !lane.open.contains_key(&due.row);
-        let rows: Vec<Due> = rows.into_iter().filter(fresh).collect();
-        for due in &rows {
-            lane.open.insert(due.row, Open::of(due));
+        let mut fresh = Vec::with_capacity(rows.len());
+        for due in rows {
+            if let Entry::Vacant(place) = lane.open.entry(due.row) {
+                place.insert(Open::of(&due));
+                fresh.push(due);
+            }
         }
-        rows
+        fresh
     }
 
     /// Opens one delivery that a worker asked for and the log says is pending.
@@ -378,6 +385,23 @@ mod tests {
         assert_eq!(window.fills(100), []);
         window.unfilled(&fill);
         assert_eq!(window.fills(100), [fill]);
+    }
+
+    #[test]
+    fn a_row_that_was_held_back_is_loaded_without_a_walk_over_those_behind_it() {
+        let mut window = window(4, 1);
+        window.fills(100);
+        window.loaded(&Fill { target: name(), again: vec![], after: 1, room: 3 }, vec![]);
+        window.freed(&name(), 7);
+        let fill = window.fills(100).remove(0);
+        assert_eq!(fill, Fill { target: name(), again: vec![7], after: 1, room: 0 });
+        assert_eq!(window.loaded(&fill, vec![due(7, 1)]).len(), 1);
+        // the walk goes on where it was, and passes what is open already
+        window.arrived(&name(), 9);
+        let fill = window.fills(100).remove(0);
+        assert_eq!(fill.after, 1);
+        let rows: Vec<i64> = window.loaded(&fill, vec![due(7, 1), due(9, 1)]).iter().map(|due| due.row).collect();
+        assert_eq!(rows, [9]);
     }
 
     #[test]

@@ -56,10 +56,18 @@ pub(crate) enum Command {
     Logs(command::logs::Logs),
     /// What can run, and how it does
     Functions(command::functions::Functions),
-    /// What is listened to, and where it goes
+    /// What is listened to, and where it goes; fire, pause, resume
     Triggers(command::triggers::Triggers),
+    /// The pipelines, and how their runs stand
+    Pipelines(command::pipelines::Pipelines),
+    /// Executions of pipelines: list, show step by step
+    #[command(subcommand)]
+    Runs(command::runs::Runs),
     /// The running node: addresses, folders, and how much it holds
     Node(command::node::Node),
+    /// The NATS of the bus: its address, publish, listen
+    #[command(subcommand)]
+    Nats(command::nats::Nats),
     /// Completions for a shell
     Completions(command::completions::Completions),
 }

@@ -41,7 +41,7 @@ fn status(text: &str) -> Result<Status, String> {
     })
 }
 
-fn when(text: &str) -> Result<DateTime<Utc>, String> {
+pub(crate) fn when(text: &str) -> Result<DateTime<Utc>, String> {
     point(text, Utc::now())
 }
 

@@ -40,7 +40,12 @@ pub(crate) fn local(time: DateTime<FixedOffset>) -> String {
     time.format("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
-/// A status in its colour; colours are taken out where nobody sees them.
+/// A status in its colour, as wide as the longest; colours are taken out where nobody sees them.
+pub(crate) fn status_column(status: Status) -> String {
+    format!("{}{:width$}", self::status(status), "", width = 8_usize.saturating_sub(status.as_str().len()))
+}
+
+/// A status in its colour.
 pub(crate) fn status(status: Status) -> String {
     let colour = match status {
         Status::Done => AnsiColor::Green,
@@ -50,7 +55,12 @@ pub(crate) fn status(status: Status) -> String {
         Status::Held | Status::Filtered => AnsiColor::BrightBlack,
     };
     let style = Style::new().fg_color(Some(colour.into()));
-    format!("{style}{:<8}{style:#}", status.as_str())
+    format!("{style}{}{style:#}", status.as_str())
+}
+
+/// A text as one segment of a path.
+pub(crate) fn percent(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// Text of others for a terminal: what could move the cursor or colour the screen is shown, not obeyed.

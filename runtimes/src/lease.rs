@@ -120,7 +120,7 @@ impl Lease {
         let (start, version) = (birth.kind, instance.version.id.clone());
         let times = Times { queue: self.queue, start: birth.start, init: birth.init, run };
         let request_id = Some(invocation.request_id);
-        Ok(Outcome { ending, output, fault, log, request_id, version, start, started, times })
+        Ok(Outcome { ending, output, fault, log, request_id, version, start, started, times, shared: false })
     }
 }
 

@@ -10,6 +10,8 @@
 pub mod config;
 // Pull, lease, begin, render, invoke, end, ack.
 pub mod worker;
+// Deliveries that wait to share an invocation.
+mod gather;
 // The registry: which functions there are, and the way to each.
 pub mod functions;
 // The right to run one invocation.

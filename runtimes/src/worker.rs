@@ -1,13 +1,14 @@
 //! The worker: pull, lease, begin, render, invoke, end, ack.
 //!
-//! One task a message. It waits for an instance first and only then asks the owner to `begin`: lack of capacity
-//! burns no attempt. What the task holds is reported to JetStream as in progress, so nobody else gets it meanwhile;
+//! One task a message, or a batch of them. It waits for an instance first and only then asks the owner to `begin`: lack
+//! of capacity burns no attempt. What the task holds is reported to JetStream as in progress, so nobody else gets it meanwhile;
 //! the owner's window keeps what one function can pile up here small.
 //!
 //! Synchronous calls take the same instances by a shorter way: no owner, no acknowledgement, the answer goes straight
 //! back to the caller.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{
         Arc, Mutex,
@@ -17,16 +18,19 @@ use std::{
 };
 
 use bus::{
-    Bus, Event, Outcome, RowId,
+    Bus, Event, Name, Outcome, RowId,
+    batch::{self, Batching},
     call::{Called, Calls, QUEUE_WAIT, Refusal},
-    deliver::{Delivered, Source},
+    deliver::{Delivered, Delivery, Source},
     event::Meta,
     log::LogError,
     nats::stream::PROGRESS,
+    outcome::Ending,
     owner::Claim,
-    payload::{self, Format},
+    payload::{self, Payload},
     window::Begin,
 };
+use futures_util::future::join_all;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{MissedTickBehavior, interval, sleep},
@@ -34,10 +38,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use crate::{Functions, Invocation, Lease, LeaseError, RuntimeKind, lock};
+use crate::{
+    Functions, Invocation, Lease, LeaseError, RuntimeKind,
+    gather::{Gathering, Kind},
+    lock,
+};
 
 /// Messages held at once, over all functions.
-const HELD: usize = 1024;
+const HELD: usize = 2048;
 /// A delivery waits for its turn as long as it takes; this only has to be longer than anybody runs a node.
 const PATIENCE: Duration = Duration::from_hours(24 * 365);
 /// Before the owner is asked again when its log does not answer.
@@ -51,6 +59,8 @@ pub struct Worker {
     held: Arc<Mutex<HashMap<u64, Held>>>,
     next: Arc<AtomicU64>,
     room: Arc<Semaphore>,
+    /// What waits to share an invocation.
+    gathering: Arc<Gathering<Holding>>,
     tasks: TaskTracker,
     /// Set when no further delivery may begin.
     draining: CancellationToken,
@@ -70,6 +80,7 @@ impl Worker {
             held: Arc::default(),
             next: Arc::default(),
             room: Arc::new(Semaphore::new(HELD)),
+            gathering: Arc::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
         }
@@ -116,86 +127,141 @@ impl Worker {
         }
     }
 
-    async fn deliver(self, delivered: Delivered, _room: OwnedSemaphorePermit) {
+    async fn deliver(self, delivered: Delivered, room: OwnedSemaphorePermit) {
+        let function = delivered.function.clone();
+        let batching = self.batching(&delivered);
+        let held = self.hold(delivered, room);
+        let Some((trigger, batching)) = batching else {
+            return self.execute(&function, || vec![held], false).await;
+        };
+        let kind = Kind { function: function.clone(), trigger, format: held.delivered.format };
+        let bytes = held.delivered.event.data.len();
+        let Some(batch) = self.gathering.add(kind, held, bytes, batching) else { return };
+        tokio::select! {
+            () = batch.filled(batching.window) => {}
+            () = self.draining.cancelled() => {}
+        }
+        self.execute(&function, || batch.take(), true).await;
+    }
+
+    /// How a delivery is gathered with others of its trigger.
+    fn batching(&self, delivered: &Delivered) -> Option<(Name, Batching)> {
+        let trigger = delivered.event.trigger.clone()?;
+        let batching = self.bus.owner().catalog().batching(&trigger, &delivered.function)?;
+        Some((trigger, batching))
+    }
+
+    fn hold(&self, delivered: Delivered, room: OwnedSemaphorePermit) -> Holding {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         let delivered = Arc::new(delivered);
         lock(&self.held).insert(key, Held { delivered: delivered.clone(), attempt: None });
-        let finished = self.execute(key, &delivered).await;
-        lock(&self.held).remove(&key);
-        match finished {
-            Finished::Settled => delivered.ack().await,
-            Finished::NotNow => delivered.release().await,
-        }
+        Holding { worker: self.clone(), key, delivered, _room: room }
     }
 
-    async fn execute(&self, key: u64, delivered: &Delivered) -> Finished {
+    /// Runs one invocation for the deliveries that are there when an instance is.
+    async fn execute(&self, function: &Name, take: impl FnOnce() -> Vec<Holding>, batched: bool) {
         let owner = self.bus.owner();
-        let claim = Claim {
-            target: delivered.function.clone().into(),
-            delivery: delivered.id,
-            publication: delivered.publication,
-        };
         let leased = tokio::select! {
-            leased = self.functions.lease(&delivered.function, PATIENCE) => leased,
-            () = self.draining.cancelled() => return Finished::NotNow,
+            leased = self.functions.lease(function, PATIENCE) => leased,
+            () = self.draining.cancelled() => return release(&take()).await,
         };
+        let held = take();
         let lease = match leased {
             Ok(lease) => Ok(lease),
             Err(LeaseError::Init(outcome)) => Err(*outcome),
             Err(_) => {
-                if let Err(error) = owner.give_back(&claim).await {
-                    tracing::warn!(%error, "a delivery could not be given back");
+                for held in &held {
+                    if let Err(error) = owner.give_back(&held.claim()).await {
+                        tracing::warn!(%error, "a delivery could not be given back");
+                    }
+                    held.delivered.ack().await;
                 }
-                return Finished::Settled;
+                return;
             }
         };
-        let answer = match owner.begin(std::slice::from_ref(&claim)).await {
-            Ok(answers) => answers.into_iter().next().unwrap_or(Begin::Stale),
+        let claims: Vec<Claim> = held.iter().map(Holding::claim).collect();
+        let answers = match owner.begin(&claims).await {
+            Ok(answers) => answers,
             Err(error) => {
-                tracing::warn!(%error, delivery = %delivered.id, "a delivery could not begin");
-                return Finished::NotNow;
+                tracing::warn!(%error, function.name = %function, "deliveries could not begin");
+                return release(&held).await;
             }
         };
-        let Begin::Run { attempt, .. } = answer else { return Finished::Settled };
-        if let Some(held) = lock(&self.held).get_mut(&key) {
-            held.attempt = Some(attempt);
+        let mut begun = Vec::with_capacity(held.len());
+        for (held, answer) in held.into_iter().zip(answers) {
+            match answer {
+                Begin::Run { attempt, .. } => begun.push((held, attempt)),
+                _ => held.delivered.ack().await,
+            }
         }
-        let outcome = match lease {
-            Ok(lease) => self.invoke(lease, delivered, attempt).await,
-            Err(outcome) => outcome,
+        if begun.is_empty() {
+            return;
+        }
+        self.note_attempts(&begun);
+        let outcomes = match lease {
+            Ok(lease) => self.invoke(lease, &begun, batched).await,
+            Err(outcome) => vec![outcome; begun.len()],
         };
-        if let Some(fault) = &outcome.fault {
-            tracing::warn!(
-                function.name = %delivered.function, event.id = %delivered.event.id, attempt = %attempt,
-                "{} failed: {}: {}", delivered.function, fault.kind, fault.message
-            );
+        say_failed(function, &begun, &outcomes);
+        let ends = begun.iter().zip(outcomes).map(|((held, attempt), outcome)| self.end(held, *attempt, outcome));
+        join_all(ends).await;
+    }
+
+    /// From now on it is said of them that they run.
+    fn note_attempts(&self, begun: &[(Holding, RowId)]) {
+        let mut all = lock(&self.held);
+        for (held, attempt) in begun {
+            if let Some(held) = all.get_mut(&held.key) {
+                held.attempt = Some(*attempt);
+            }
         }
+    }
+
+    /// The outcome of each, in their order.
+    async fn invoke(&self, lease: Lease, begun: &[(Holding, RowId)], batched: bool) -> Vec<Outcome> {
+        let Some(((first, attempt), format)) = begun.first().map(|first| (first, first.0.delivered.format)) else {
+            return Vec::new();
+        };
+        let mut events = Vec::with_capacity(begun.len());
+        for (held, _) in begun {
+            match self.whole(&held.delivered).await {
+                Some(event) => events.push(event),
+                None => return vec![unread(); begun.len()],
+            }
+        }
+        let all: Vec<&Event> = events.iter().map(|event| &**event).collect();
+        let payload = match &all[..] {
+            [one] if !batched => payload::render(one, format),
+            all => payload::render_batch(all, format),
+        };
+        let outcome = run(lease, payload, &first.delivered.event, attempt.uuid()).await;
+        if !batched && !batch::reports_items(format) {
+            return vec![outcome];
+        }
+        let ids: Vec<String> = all.iter().map(|event| event.id.to_string()).collect();
+        batch::split(outcome, &ids.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The event with its body; none when that cannot be read.
+    async fn whole<'a>(&self, delivered: &'a Delivered) -> Option<Cow<'a, Event>> {
+        if !delivered.by_reference {
+            return Some(Cow::Borrowed(&delivered.event));
+        }
+        let data = self.bus.owner().data_of(delivered.id).await.ok()??;
+        Some(Cow::Owned(Event { data, ..delivered.event.clone() }))
+    }
+
+    /// Reports an outcome until the owner has it, and gives the message up.
+    async fn end(&self, held: &Holding, attempt: RowId, outcome: Outcome) {
         loop {
-            match owner.end(&claim.target, attempt, outcome.clone()).await {
-                Ok(_) => return Finished::Settled,
-                Err(LogError::Closed) => return Finished::NotNow,
+            match self.bus.owner().end(&held.claim().target, attempt, outcome.clone()).await {
+                Ok(_) => return held.delivered.ack().await,
+                Err(LogError::Closed) => return held.delivered.release().await,
                 Err(error) => {
                     tracing::error!(%error, attempt = %attempt, "an outcome could not be recorded; trying again");
                     sleep(AGAIN).await;
                 }
             }
-        }
-    }
-
-    async fn invoke(&self, lease: Lease, delivered: &Delivered, attempt: RowId) -> Outcome {
-        if !delivered.by_reference {
-            return run(lease, &delivered.event, delivered.format, attempt.uuid()).await;
-        }
-        match self.bus.owner().data_of(delivered.id).await {
-            Ok(Some(data)) => {
-                let event = Event { data, ..delivered.event.clone() };
-                run(lease, &event, delivered.format, attempt.uuid()).await
-            }
-            Ok(None) | Err(_) => Outcome::failure(
-                bus::outcome::Ending::Lost,
-                "Runtime.Lost",
-                "the event's body could not be read from the log",
-            ),
         }
     }
 
@@ -209,7 +275,8 @@ impl Worker {
     async fn call(self, called: Called) {
         match self.functions.lease(&called.function, QUEUE_WAIT).await {
             Ok(lease) => {
-                let outcome = run(lease, &called.event, called.format, Uuid::now_v7()).await;
+                let payload = payload::render(&called.event, called.format);
+                let outcome = run(lease, payload, &called.event, Uuid::now_v7()).await;
                 called.answer(outcome).await;
             }
             Err(LeaseError::Init(outcome)) => called.answer(*outcome).await,
@@ -237,16 +304,53 @@ impl Worker {
     }
 }
 
-/// What is to happen with a message.
-enum Finished {
-    /// It has served.
-    Settled,
-    /// Somebody else may have it.
-    NotNow,
+/// A message in our hands, as long as this lives.
+struct Holding {
+    worker: Worker,
+    key: u64,
+    delivered: Arc<Delivered>,
+    _room: OwnedSemaphorePermit,
 }
 
-async fn run(lease: Lease, event: &Event, format: Format, request_id: Uuid) -> Outcome {
-    let payload = payload::render(event, format);
+impl Holding {
+    fn claim(&self) -> Claim {
+        let Delivery { function, id, publication, .. } = &**self.delivered;
+        Claim { target: function.clone().into(), delivery: *id, publication: *publication }
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        lock(&self.worker.held).remove(&self.key);
+    }
+}
+
+/// Somebody else may have them.
+async fn release(held: &[Holding]) {
+    for held in held {
+        held.delivered.release().await;
+    }
+}
+
+/// One line for an invocation, however many deliveries it failed for.
+fn say_failed(function: &Name, begun: &[(Holding, RowId)], outcomes: &[Outcome]) {
+    let mut failed = begun.iter().zip(outcomes).filter_map(|(begun, outcome)| Some((begun, outcome.fault.as_ref()?)));
+    let Some(((held, attempt), fault)) = failed.next() else { return };
+    let others = match failed.count() {
+        0 => String::new(),
+        others => format!(" (and {others} more of its batch)"),
+    };
+    tracing::warn!(
+        function.name = %function, event.id = %held.delivered.event.id, attempt = %attempt,
+        "{function} failed: {}: {}{others}", fault.kind, fault.message
+    );
+}
+
+fn unread() -> Outcome {
+    Outcome::failure(Ending::Lost, "Runtime.Lost", "the event's body could not be read from the log")
+}
+
+async fn run(lease: Lease, payload: Payload, event: &Event, request_id: Uuid) -> Outcome {
     let trace = event.extensions.get("traceparent").cloned().or_else(|| match &event.meta {
         Meta::Http(http) => http.header("traceparent").map(str::to_owned),
         _ => None,

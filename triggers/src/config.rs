@@ -10,7 +10,7 @@ mod reading;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use bus::{Target, config::Word, event::FileChange, sink::LogMode};
+use bus::{Target, batch::Batching, config::Word, event::FileChange, path::KeyPath, sink::LogMode};
 
 use crate::{cron::Expression, file::Pattern, http::route::RoutePath, queue::QueueSource};
 
@@ -38,6 +38,8 @@ pub struct TriggerConfig {
     /// At least one.
     pub to: Vec<Target>,
     pub payload: PayloadKey,
+    /// Events with one key are delivered one at a time, in their order.
+    pub order_by: Option<KeyPath>,
 }
 
 /// The key that names a trigger's kind, with what belongs to that kind.
@@ -127,6 +129,8 @@ pub struct FileTrigger {
 pub struct QueueTrigger {
     pub queue: QueueSource,
     pub dedup: Dedup,
+    /// Functions get so many messages at once; none: one by one.
+    pub batch: Option<Batching>,
 }
 
 /// What tells that two messages are the same.

@@ -5,13 +5,14 @@
 //! form starts, so that two of one name never run at once.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use bus::{Bus, Name};
+use bus::{Bus, Name, Sink, presence::SteerError, sink::Accepted};
+use chrono::Utc;
 use futures_util::FutureExt;
 use tokio::{
     sync::watch,
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{TriggerConfig, TriggerKind},
-    cron::Cron,
+    cron::{self, Cron},
     file::Files,
     queue::Queue,
     status::{Live, Status},
@@ -59,10 +60,27 @@ impl Running {
     }
 
     /// What shall run from now on. Those that others serve, `http` and `event`, are passed over.
-    pub fn configure(&self, triggers: &BTreeMap<Name, TriggerConfig>) {
-        let ours = triggers.iter().filter(|(_, trigger)| runs(&trigger.kind));
+    pub fn configure(&self, triggers: &BTreeMap<Name, TriggerConfig>, paused: &BTreeSet<Name>) {
+        let ours = triggers.iter().filter(|(name, trigger)| runs(&trigger.kind) && !paused.contains(*name));
         let triggers = ours.map(|(name, trigger)| (name.clone(), trigger.kind.clone())).collect();
         self.wanted.send_replace(Wanted { triggers, since: Some(SystemTime::now()) });
+    }
+
+    /// Takes a time of a cron trigger now. It is an event like any other of that trigger, whatever its schedule says.
+    pub async fn fire(&self, name: &Name, trigger: &TriggerConfig) -> Result<Accepted, SteerError> {
+        let instead = match &trigger.kind {
+            TriggerKind::Cron(config) => {
+                let event = cron::fired(config, name, source(&self.bus, name), Utc::now());
+                return Ok(self.bus.accept(event).await?);
+            }
+            TriggerKind::Http(_) => "send a request; `fnbus up` prints the calls to try".to_owned(),
+            TriggerKind::File(_) => "put a file into the watched folder, or `touch` one".to_owned(),
+            TriggerKind::Queue(queue) => {
+                format!("publish a message: fnbus nats publish {} -d '{{}}'", queue.queue.subject)
+            }
+            TriggerKind::Event(_) => "put an event on the bus: fnbus emit TYPE -d '{}'".to_owned(),
+        };
+        Err(SteerError::NotThis { instead })
     }
 
     /// What a trigger tells of itself; nothing when it does not run.
@@ -124,6 +142,11 @@ impl Running {
     }
 }
 
+/// The source of a trigger's events.
+fn source(bus: &Bus, trigger: &Name) -> Arc<str> {
+    format!("/{}/{trigger}", bus.subjects().namespace()).into()
+}
+
 /// Whether a trigger has a task of its own.
 fn runs(kind: &TriggerKind) -> bool {
     match kind {
@@ -170,7 +193,7 @@ impl One {
 
     async fn run(self) {
         let Self { bus, trigger, kind, since, live, stop } = self;
-        let source: Arc<str> = format!("/{}/{trigger}", bus.subjects().namespace()).into();
+        let source = source(&bus, &trigger);
         match kind {
             TriggerKind::Cron(config) => Cron { sink: bus, trigger, source, config, live }.run(stop).await,
             TriggerKind::File(config) => Files { sink: bus, trigger, source, config, since, live }.run(stop).await,

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use super::{Shape, closest, one_of};
-use crate::{event::FileChange, name::Name, sink::LogMode, target::Target};
+use crate::{event::FileChange, name::Name, path::KeyPath, sink::LogMode, target::Target};
 
 /// A value of the file.
 pub type Value<'a> = toml::de::DeValue<'a>;
@@ -188,6 +188,16 @@ impl FromValue for Name {
 impl FromValue for Target {
     fn from_value(value: &Value<'_>, _: &Shape) -> Result<Self, Wrong> {
         parsed(value).map_err(|w| w.label("not a target"))
+    }
+}
+
+impl FromValue for KeyPath {
+    fn from_value(value: &Value<'_>, _: &Shape) -> Result<Self, Wrong> {
+        const ADVICE: &str =
+            "write \"data.customer\", \"data.items[0].sku\", \"subject\", \"type\", \"source\" or an extension's name";
+        let named =
+            |wrong: Wrong| if value.as_str().is_some() { wrong.label("no such place").advice(ADVICE) } else { wrong };
+        parsed(value).map_err(named)
     }
 }
 

@@ -37,11 +37,23 @@ pub struct Due {
     pub event: Event,
 }
 
-/// A delivery that a change made, to wake whoever carries it.
+/// A delivery that a change made or set free, to wake whoever carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     pub row: i64,
     pub target: Target,
+    pub place: Place,
+}
+
+/// What there is to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It is the newest of its target.
+    Last,
+    /// It waits for an earlier one with its key: nothing to do.
+    Held,
+    /// It was held and may go now.
+    Freed,
 }
 
 /// What an `end` led to, and everything that follows from it.
@@ -79,26 +91,52 @@ pub(crate) fn delivery_of(attempt: i64) -> (i64, u32) {
     (attempt >> ATTEMPT_BITS, (attempt & ((1 << ATTEMPT_BITS) - 1)) as u32)
 }
 
-/// Writes the deliveries of a new event.
+/// Writes the deliveries of a new event. Where an earlier one with the same key is unended, they are held.
 pub(crate) fn place(tx: &Tx<'_>, event: i64, matches: &[Match], status: Status) -> rusqlite::Result<Vec<Placed>> {
     let mut insert = tx.prepare_cached(
-        "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status) \
-         VALUES (?1, ?2, ?3, ?4, ?5, 0, 1, ?6)",
+        "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status, key) \
+         VALUES (?1, ?2, ?3, ?4, ?5, 0, 1, ?6, ?7)",
     )?;
     matches
         .iter()
         .map(|m| {
+            let target = m.target.to_string();
+            let held = is_key_taken(tx, &target, m.key.as_deref())?;
             insert.execute(params![
                 Born::now().0,
                 event,
-                m.target.to_string(),
+                target,
                 m.trigger.as_ref().map(Name::as_str),
                 format_number(m.format),
-                status
+                if held { Status::Held } else { status },
+                m.key,
             ])?;
-            Ok(Placed { row: tx.last_insert_rowid(), target: m.target.clone() })
+            let place = if held { Place::Held } else { Place::Last };
+            Ok(Placed { row: tx.last_insert_rowid(), target: m.target.clone(), place })
         })
         .collect()
+}
+
+/// Whether a delivery to this target with this key is unended.
+pub(crate) fn is_key_taken(tx: &Tx<'_>, target: &str, key: Option<&str>) -> rusqlite::Result<bool> {
+    let Some(key) = key else { return Ok(false) };
+    tx.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM delivery WHERE target = ?1 AND key = ?2 AND status IN (0, 1, 2, 3))",
+    )?
+    .query_row([target, key], |row| row.get(0))
+}
+
+/// A delivery has ended: the lowest unended one with its target and key may go.
+fn free_next(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<Option<Placed>> {
+    let freed: Option<(i64, String)> = tx
+        .prepare_cached(
+            "UPDATE delivery SET status = 1 WHERE status = 0 AND seq = (SELECT min(next.seq) FROM delivery d \
+             JOIN delivery next ON next.target = d.target AND next.key = d.key AND next.status IN (0, 1, 2, 3) \
+             WHERE d.seq = ?1) RETURNING seq, target",
+        )?
+        .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(freed.and_then(|(row, target)| Some(Placed { row, target: target.parse().ok()?, place: Place::Freed })))
 }
 
 const DUE: &str = "SELECT d.seq, d.born, d.publication, d.attempts, d.format, r.name, ";
@@ -187,8 +225,8 @@ pub(crate) fn end(
     }
     let now = Utc::now();
     if outcome.ending.disposition() == Disposition::Done {
-        finish_attempt(tx, delivery, n, Status::Done, None, now)?;
-        return Ok(follow::ended(tx, &current, outcome, by, None)?.of(Ended::Final(Status::Done)));
+        let freed = finish_attempt(tx, &current, Status::Done, None, now)?;
+        return Ok(follow::ended(tx, &current, outcome, by, None)?.of(Ended::Final(Status::Done), freed));
     }
     let next = if outcome.ending == Ending::Lost {
         // Nobody knows whether it ran: tried again at once, and not held against the function's own attempts.
@@ -214,8 +252,8 @@ pub(crate) fn end(
             Ok(Ended::RetryAt(retry_at).into())
         }
         Err(reason) => {
-            finish_attempt(tx, delivery, n, Status::Dead, Some(reason), now)?;
-            Ok(follow::ended(tx, &current, outcome, by, Some(reason))?.of(Ended::Final(Status::Dead)))
+            let freed = finish_attempt(tx, &current, Status::Dead, Some(reason), now)?;
+            Ok(follow::ended(tx, &current, outcome, by, Some(reason))?.of(Ended::Final(Status::Dead), freed))
         }
     }
 }
@@ -244,12 +282,15 @@ pub(crate) struct Current {
     pub(crate) run: Option<(i64, String)>,
     /// A replay that lets nothing follow.
     pub(crate) hold: bool,
+    /// Others may wait for it to end.
+    pub(crate) keyed: bool,
 }
 
 impl Current {
     pub(crate) fn read(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<Option<Self>> {
         tx.prepare_cached(
-            "SELECT d.born, d.event, d.target, d.status, d.attempts, d.run, d.step, coalesce(r.hold, 0) \
+            "SELECT d.born, d.event, d.target, d.status, d.attempts, d.run, d.step, coalesce(r.hold, 0), \
+             d.key IS NOT NULL \
              FROM delivery d LEFT JOIN replay r ON r.seq = d.replay WHERE d.seq = ?1",
         )?
         .query_row([delivery], |row| {
@@ -263,6 +304,7 @@ impl Current {
                 attempts: row.get(4)?,
                 run: run.zip(step),
                 hold: row.get(7)?,
+                keyed: row.get(8)?,
             })
         })
         .optional()
@@ -335,32 +377,33 @@ fn write_outcome(
     statement.raw_execute()
 }
 
-/// Ends a delivery with the attempt that ended it.
+/// Ends a delivery with the attempt that ended it; gives the one that waited for that.
 fn finish_attempt(
     tx: &Tx<'_>,
-    delivery: i64,
-    n: u32,
+    current: &Current,
     status: Status,
     reason: Option<DeadReason>,
     now: DateTime<Utc>,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Option<Placed>> {
+    let (delivery, n) = (current.id.row(), current.attempts);
     tx.prepare_cached(
         "UPDATE delivery SET status = ?2, reason = ?3, ended = ?4, retry_at = NULL, attempts = ?5 WHERE seq = ?1",
     )?
     .execute(params![delivery, status, reason.map(DeadReason::as_str), now.timestamp_micros(), n])?;
-    Ok(())
+    if current.keyed { free_next(tx, delivery) } else { Ok(None) }
 }
 
+/// Ends a delivery without an attempt; gives the one that waited for that.
 pub(crate) fn finish(
     tx: &Tx<'_>,
     delivery: i64,
     status: Status,
     reason: Option<DeadReason>,
     now: DateTime<Utc>,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Option<Placed>> {
     tx.prepare_cached("UPDATE delivery SET status = ?2, reason = ?3, ended = ?4, retry_at = NULL WHERE seq = ?1")?
         .execute(params![delivery, status, reason.map(DeadReason::as_str), now.timestamp_micros()])?;
-    Ok(())
+    free_next(tx, delivery)
 }
 
 /// Makes retries whose time has come pending again.
@@ -396,16 +439,16 @@ pub(crate) fn publish_anew(tx: &Tx<'_>, rows: &[i64]) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Ends a pending delivery that is older than its function allows, and what was to follow from it.
+/// Ends a pending delivery that is older than its function allows; what waited for that and what was to follow goes on.
 pub(crate) fn expire(tx: &Tx<'_>, row: i64, by: &Rules<'_>) -> rusqlite::Result<Option<End>> {
     let Some(current) = Current::read(tx, row)?.filter(|current| current.status == Status::Pending) else {
         return Ok(None);
     };
-    finish(tx, row, Status::Expired, Some(DeadReason::Expired), Utc::now())?;
+    let freed = finish(tx, row, Status::Expired, Some(DeadReason::Expired), Utc::now())?;
     let message = "it was older than `retry.max_age` before an attempt could begin";
     let outcome = Outcome::failure(Ending::Error, "Runtime.Expired", message);
     let following = follow::ended(tx, &current, &outcome, by, Some(DeadReason::Expired))?;
-    Ok(Some(following.of(Ended::Final(Status::Expired))))
+    Ok(Some(following.of(Ended::Final(Status::Expired), freed)))
 }
 
 /// Deliveries per target that may have been on their way when the node ended.
@@ -444,7 +487,9 @@ pub(crate) fn recover(tx: &Tx<'_>) -> rusqlite::Result<usize> {
 
 /// Rows and targets as placed deliveries; a target that no longer reads as a name is left to `recover`.
 fn placed(rows: Vec<(i64, String)>) -> Vec<Placed> {
-    rows.into_iter().filter_map(|(row, target)| Some(Placed { row, target: target.parse().ok()? })).collect()
+    rows.into_iter()
+        .filter_map(|(row, target)| Some(Placed { row, target: target.parse().ok()?, place: Place::Last }))
+        .collect()
 }
 
 pub(crate) fn format_number(format: Format) -> i64 {

@@ -24,7 +24,9 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    pub(crate) fn of(self, ended: Ended) -> End {
+    /// With the delivery that was waiting for this one to end.
+    pub(crate) fn of(mut self, ended: Ended, freed: Option<Placed>) -> End {
+        self.placed.extend(freed);
         End { ended, placed: self.placed, run: self.run }
     }
 }
@@ -55,7 +57,7 @@ pub(crate) fn ended(
     }
     let Some((function, chain)) = by.catalog.chain(&current.target) else { return Ok(Following { placed, run: None }) };
     let records = if dead.is_none() { &chain.on_success } else { &chain.on_failure };
-    let outputs = dead.is_none() && !chain.then.is_empty();
+    let outputs = dead.is_none() && !chain.then.is_empty() && !outcome.shared;
     if !outputs && records.is_empty() {
         return Ok(Following::default());
     }
@@ -95,7 +97,7 @@ pub(crate) fn place_outputs(
 /// Writes a following event for these targets and for every rule it matches. Past the hop limit its deliveries are
 /// born dead, so that a loop ends where it can be seen.
 fn place(tx: &Tx<'_>, parent: &Event, event: &Event, to: &[Target], by: &Rules<'_>) -> rusqlite::Result<Vec<Placed>> {
-    let own = to.iter().map(|target| Match { target: target.clone(), trigger: None, format: Format::Body });
+    let own = to.iter().map(|target| Match { target: target.clone(), trigger: None, format: Format::Body, key: None });
     let matches: Vec<Match> = own.chain(by.catalog.matches(event)).collect();
     let row = match rows::insert(tx, event) {
         Ok(Inserted::New(row)) => row,
@@ -105,10 +107,10 @@ fn place(tx: &Tx<'_>, parent: &Event, event: &Event, to: &[Target], by: &Rules<'
     let placed = delivery::place(tx, row, &matches, Status::Pending)?;
     if chain::hops_left(parent) == Err(HopLimit) {
         tracing::warn!(event.id = %event.id, "a chain of events reached the hop limit and is ended as a loop");
-        for dead in &placed {
-            delivery::finish(tx, dead.row, Status::Dead, Some(DeadReason::HopLimit), chrono::Utc::now())?;
-        }
-        return Ok(Vec::new());
+        let end = |dead: &Placed| {
+            delivery::finish(tx, dead.row, Status::Dead, Some(DeadReason::HopLimit), chrono::Utc::now())
+        };
+        return placed.iter().filter_map(|dead| end(dead).transpose()).collect();
     }
     Ok(placed)
 }

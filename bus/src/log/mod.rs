@@ -8,7 +8,7 @@
 //! * [`schema`]: tables, and how an older log becomes a newer one;
 //! * [`event`], [`delivery`]: rows, and every change of a delivery's status;
 //! * [`calls`]: synchronous calls, written behind the caller's back in bulk;
-//! * [`query`]: what people ask; [`replay`]: fixed selections delivered again; [`retention`]: what may go.
+//! * [`query`], [`runs`]: what people ask; [`replay`]: fixed selections delivered again; [`retention`]: what may go.
 
 pub mod calls;
 pub mod delivery;
@@ -19,6 +19,7 @@ pub mod query;
 pub(crate) mod mark;
 mod reader;
 pub mod replay;
+pub mod runs;
 pub mod retention;
 mod schema;
 mod status;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     catalog::Catalog,
-    event::{Event, Meta},
+    event::Meta,
     id::{Born, RowId},
     name::Name,
     outcome::{Fault, Start},
@@ -46,6 +46,8 @@ pub struct Selection {
 pub enum QueryError {
     #[error("no event has the id `{id}` in this log")]
     UnknownId { id: String },
+    #[error("no run has the id `{id}` or began with an event of that id")]
+    UnknownRun { id: String },
     #[error("`{id}` names {count} events of different sources; nothing was chosen")]
     Ambiguous { id: String, count: usize },
     #[error(transparent)]
@@ -109,12 +111,17 @@ pub struct DeliveryDetail {
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<DateTime<Utc>>,
+    /// The run it is a step of, and the step's place in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RowId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// What others of the same target wait for it by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The name of the replay that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay: Option<String>,
-    /// Where in its pipeline it is a step.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub step: Option<String>,
     /// Why it does not go on, as far as the config says; set by who knows the config.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
@@ -297,7 +304,7 @@ fn overall(deliveries: &[(Status, bool)]) -> Status {
 pub fn show(connection: &Connection, id: &str) -> Result<EventDetail, QueryError> {
     let row = one(connection, id)?;
     let event = event::get(connection, row)?.ok_or_else(|| QueryError::UnknownId { id: id.to_owned() })?;
-    let deliveries = deliveries(connection, row, &event)?;
+    let deliveries = deliveries_where(connection, "d.event = ?1", row)?;
     let latest = |d: &&DeliveryDetail| {
         let again = |later: &DeliveryDetail| {
             (&later.target, &later.trigger) == (&d.target, &d.trigger) && later.generation > d.generation
@@ -325,24 +332,34 @@ pub fn show(connection: &Connection, id: &str) -> Result<EventDetail, QueryError
     })
 }
 
-fn deliveries(connection: &Connection, row: i64, event: &Event) -> rusqlite::Result<Vec<DeliveryDetail>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT d.seq, d.born, d.target, d.trigger, d.generation, d.status, d.reason, d.retry_at, r.name, d.step \
-         FROM delivery d LEFT JOIN replay r ON r.seq = d.replay WHERE d.event = ?1 ORDER BY d.seq",
-    )?;
-    let rows = statement.query_map([row], |row| {
+/// The deliveries for which a condition on one number holds, oldest first.
+pub(crate) fn deliveries_where(
+    connection: &Connection,
+    condition: &str,
+    number: i64,
+) -> rusqlite::Result<Vec<DeliveryDetail>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT d.seq, d.born, d.target, d.trigger, d.generation, d.status, d.reason, d.retry_at, r.name, e.id, \
+         d.run, run.born, d.step, d.key FROM delivery d LEFT JOIN replay r ON r.seq = d.replay \
+         LEFT JOIN event e ON e.seq = d.event LEFT JOIN run ON run.seq = d.run WHERE {condition} ORDER BY d.seq"
+    ))?;
+    let rows = statement.query_map([number], |row| {
         let seq: i64 = row.get(0)?;
+        let run: Option<i64> = row.get(10)?;
+        let run_born: Option<i64> = row.get(11)?;
         Ok(DeliveryDetail {
             id: RowId::new(Born(row.get(1)?), seq),
-            event: event.id.to_string(),
+            event: event::read_id(row, 9)?.map(|id| id.to_string()).unwrap_or_default(),
             target: row.get(2)?,
             trigger: row.get(3)?,
             generation: row.get(4)?,
             status: row.get(5)?,
             reason: row.get(6)?,
             retry_at: row.get::<_, Option<i64>>(7)?.map(time),
+            run: run.zip(run_born).map(|(run, born)| RowId::new(Born(born), run)),
+            step: row.get(12)?,
+            key: row.get(13)?,
             replay: row.get(8)?,
-            step: row.get(9)?,
             waits: None,
             steps: steps(connection, seq)?,
             attempts: attempts(connection, seq)?,
@@ -358,12 +375,9 @@ fn steps(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<StepDet
         .query_row([delivery], |row| row.get(0))
         .optional()?;
     let Some(run) = run else { return Ok(Vec::new()) };
-    // Two selections, as each has an index of what is unended.
     let mut statement = connection.prepare_cached(
-        "SELECT step, target, e.id, d.status FROM (\
-            SELECT step, target, event, status, seq FROM delivery WHERE status IN (0, 1, 2) AND run = ?1 \
-            UNION ALL SELECT step, target, event, status, seq FROM delivery WHERE status = 3 AND run = ?1\
-         ) d JOIN event e ON e.seq = d.event ORDER BY d.seq",
+        "SELECT d.step, d.target, e.id, d.status FROM delivery d JOIN event e ON e.seq = d.event \
+         WHERE d.run = ?1 AND d.status < 10 ORDER BY d.seq",
     )?;
     let rows = statement.query_map([run], |row| {
         Ok(StepDetail {
@@ -377,7 +391,7 @@ fn steps(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<StepDet
     rows.collect()
 }
 
-fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<AttemptDetail>> {
+pub(crate) fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<AttemptDetail>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, born, outcome, node, version, started, cold, queue_us, start_us, init_us, run_us, error, output, \
          log, invocation FROM attempt WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
@@ -412,18 +426,16 @@ fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<Atte
     rows.collect()
 }
 
-impl EventDetail {
-    /// Says of what is unended why it does not go on, where the config is the reason.
+impl DeliveryDetail {
+    /// Says why it does not go on, or a step of its run, where the config is the reason.
     pub fn explain(&mut self, catalog: &Catalog) {
         let waits = |status: Status, target: &str| {
             let waits = matches!(status, Status::Pending | Status::Retrying | Status::Held);
             if waits { catalog.holds_back(&target.parse().ok()?) } else { None }
         };
-        for delivery in &mut self.deliveries {
-            delivery.waits = waits(delivery.status, &delivery.target);
-            for step in &mut delivery.steps {
-                step.waits = waits(step.status, &step.target);
-            }
+        self.waits = waits(self.status, &self.target);
+        for step in &mut self.steps {
+            step.waits = waits(step.status, &step.target);
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Status, Tx,
-    delivery::Placed,
+    delivery::{Place, Placed, is_key_taken},
     query::{IS_DEAD_LETTER, IS_LATEST, QueryError, Selection},
 };
 use crate::{id::Born, name::Name};
@@ -54,6 +54,9 @@ pub struct Plan {
     /// Events left out because retention took their bodies.
     pub without_body: u64,
 }
+
+/// Of a delivery: event, target, trigger, format, generation, key.
+type Chosen = (i64, String, Option<String>, i64, u32, Option<String>);
 
 /// A replay that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,25 +131,26 @@ pub fn create(tx: &Tx<'_>, request: &Request) -> Result<(Created, Vec<Placed>), 
     let replay = tx.last_insert_rowid();
     let (source, values) = request.source(tx)?;
     let chosen = format!(
-        "SELECT d.event, d.target, d.trigger, d.format, d.generation {source} AND e.data IS NOT NULL ORDER BY d.seq"
+        "SELECT d.event, d.target, d.trigger, d.format, d.generation, d.key {source} AND e.data IS NOT NULL ORDER BY d.seq"
     );
     let mut statement = tx.prepare(&chosen)?;
-    let rows: Vec<(i64, String, Option<String>, i64, u32)> = statement
+    let rows: Vec<Chosen> = statement
         .query_map(params_from_iter(values), |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
         })?
         .collect::<rusqlite::Result<_>>()?;
     let mut insert = tx.prepare(
-        "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status, replay) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8)",
+        "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status, replay, key) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9)",
     )?;
     let mut placed = Vec::with_capacity(rows.len());
-    for (event, own, trigger, format, generation) in rows {
+    for (event, own, trigger, format, generation, key) in rows {
         let target = request.to.as_ref().map_or(own.as_str(), Name::as_str);
-        let status = Status::Pending;
-        insert.execute(params![Born::now().0, event, target, trigger, format, generation + 1, status, replay])?;
+        let held = is_key_taken(tx, target, key.as_deref())?;
+        let (status, place) = if held { (Status::Held, Place::Held) } else { (Status::Pending, Place::Last) };
+        insert.execute(params![Born::now().0, event, target, trigger, format, generation + 1, status, replay, key])?;
         if let Ok(target) = target.parse() {
-            placed.push(Placed { row: tx.last_insert_rowid(), target });
+            placed.push(Placed { row: tx.last_insert_rowid(), target, place });
         }
     }
     Ok((Created { name, plan }, placed))

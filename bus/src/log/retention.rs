@@ -128,6 +128,8 @@ fn remove(tx: &Tx<'_>, events: &[i64]) -> rusqlite::Result<()> {
         "DELETE FROM attempt WHERE id IN (SELECT a.id FROM delivery d JOIN attempt a \
          ON a.id BETWEEN (d.seq << 12) AND (d.seq << 12 | 4095) WHERE d.event = ?1)",
     )?;
+    let mut runs =
+        tx.prepare_cached("DELETE FROM run WHERE delivery IN (SELECT seq FROM delivery WHERE event = ?1)")?;
     let mut deliveries = tx.prepare_cached("DELETE FROM delivery WHERE event = ?1")?;
     let mut rows = tx.prepare_cached("DELETE FROM event WHERE seq = ?1")?;
     for event in events {
@@ -135,6 +137,7 @@ fn remove(tx: &Tx<'_>, events: &[i64]) -> rusqlite::Result<()> {
             continue;
         }
         attempts.execute([event])?;
+        runs.execute([event])?;
         deliveries.execute([event])?;
         rows.execute([event])?;
     }

@@ -140,8 +140,8 @@ fn finished(
     outcome.log = String::new();
     outcome.request_id = None;
     delivery::close_open(tx, open.delivery, &outcome)?;
-    delivery::finish(tx, open.delivery, status, dead, now)?;
-    Ok(Following { placed: Vec::new(), run: Some((open.delivery, outcome)) })
+    let placed = delivery::finish(tx, open.delivery, status, dead, now)?.into_iter().collect();
+    Ok(Following { placed, run: Some((open.delivery, outcome)) })
 }
 
 /// The outcome of a run whose step was given up.
@@ -155,7 +155,7 @@ fn failed(step: &str, outcome: &Outcome) -> Outcome {
 }
 
 fn place_step(tx: &Tx<'_>, run: i64, event: i64, step: &Begin, format: Format) -> rusqlite::Result<Placed> {
-    let matched = Match { target: step.target.clone(), trigger: None, format };
+    let matched = Match { target: step.target.clone(), trigger: None, format, key: None };
     let placed = delivery::place(tx, event, &[matched], Status::Pending)?.remove(0);
     tx.prepare_cached("UPDATE delivery SET run = ?2, step = ?3 WHERE seq = ?1")?
         .execute(params![placed.row, run, step.path])?;

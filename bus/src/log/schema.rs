@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 /// Every migration in order.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/001.sql"), include_str!("schema/002.sql")];
 
 #[derive(Debug)]
 pub(super) enum SchemaError {

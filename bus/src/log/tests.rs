@@ -43,7 +43,7 @@ fn failed(ending: Ending) -> Outcome {
 
 /// Accepts an event for `target`, and gives the event's id.
 async fn accept(log: &Log, event: Event, target: &str) -> Result<(String, bool), AcceptError> {
-    let matched = Match { target: name(target).into(), trigger: None, format: Format::Body };
+    let matched = Match { target: name(target).into(), trigger: None, format: Format::Body, key: None };
     let id = event.id.to_string();
     log.write(move |tx| match event::insert(tx, &event)? {
         Inserted::New(row) => {
@@ -293,4 +293,67 @@ async fn an_unknown_id_and_one_of_two_sources_are_told_apart() {
     let ask = |id: &'static str| log.read(move |c| query::show(c, id));
     assert!(matches!(ask("none").await, Err(query::QueryError::UnknownId { .. })));
     assert!(matches!(ask("same").await, Err(query::QueryError::Ambiguous { count: 2, .. })));
+}
+
+/// Accepts events for `f` under keys; their rows.
+async fn keyed(log: &Log, keys: &[Option<&'static str>]) -> Vec<i64> {
+    let mut rows = Vec::new();
+    for key in keys {
+        let key = key.map(str::to_owned);
+        let matched = Match { target: name("f").into(), trigger: None, format: Format::Body, key };
+        let placed = log.write(move |tx| match event::insert(tx, &event())? {
+            Inserted::New(row) => Ok::<_, AcceptError>(delivery::place(tx, row, &[matched], Status::Pending)?),
+            Inserted::Duplicate => Ok(Vec::new()),
+        });
+        rows.push(placed.await.unwrap()[0].row);
+    }
+    rows
+}
+
+async fn pending_rows(log: &Log) -> Vec<i64> {
+    pending(log, "f").await.iter().map(|due| due.row).collect()
+}
+
+async fn end_lowest(log: &Log, row: i64, outcome: Outcome) -> Ended {
+    let due = pending(log, "f").await.into_iter().find(|due| due.row == row).unwrap();
+    attempt(log, &due, outcome, POLICY).await
+}
+
+#[tokio::test]
+async fn of_each_key_only_the_lowest_unended_is_pending() {
+    let (_folder, log) = log();
+    let rows = keyed(&log, &[Some("a"), Some("a"), Some("b"), None, Some("a"), None]).await;
+    assert_eq!(pending_rows(&log).await, [rows[0], rows[2], rows[3], rows[5]]);
+    end_lowest(&log, rows[2], ok()).await;
+    assert_eq!(pending_rows(&log).await, [rows[0], rows[3], rows[5]]);
+    end_lowest(&log, rows[0], ok()).await;
+    assert_eq!(pending_rows(&log).await, [rows[1], rows[3], rows[5]]);
+}
+
+#[tokio::test]
+async fn a_retry_keeps_the_place_of_its_key_and_a_dead_letter_gives_it_up() {
+    let (_folder, log) = log();
+    let rows = keyed(&log, &[Some("a"), Some("a")]).await;
+    assert!(matches!(end_lowest(&log, rows[0], failed(Ending::Error)).await, Ended::RetryAt(_)));
+    assert!(pending_rows(&log).await.is_empty());
+    log.write(|tx| Ok::<_, LogError>(delivery::due(tx, Utc::now() + Span::seconds(5), 10)?)).await.unwrap();
+    assert_eq!(pending_rows(&log).await, [rows[0]]);
+    assert_eq!(end_lowest(&log, rows[0], failed(Ending::Error)).await, Ended::Final(Status::Dead));
+    assert_eq!(pending_rows(&log).await, [rows[1]]);
+}
+
+#[tokio::test]
+async fn expiry_and_a_crash_keep_the_order_of_a_key() {
+    let (_folder, log) = log();
+    let rows = keyed(&log, &[Some("a"), Some("a"), Some("a")]).await;
+    let first = rows[0];
+    let freed = log.write(move |tx| {
+        let by = Rules { catalog: &Catalog::default(), namespace: &name("shop") };
+        Ok::<_, LogError>(delivery::expire(tx, first, &by)?.unwrap().placed)
+    });
+    assert_eq!(freed.await.unwrap().iter().map(|placed| placed.row).collect::<Vec<_>>(), [rows[1]]);
+    let begun = RowId::new(Born::now(), delivery::attempt_row(rows[1], 1));
+    log.write(move |tx| Ok::<_, LogError>(delivery::begin(tx, begun, "node")?)).await.unwrap();
+    log.write(|tx| Ok::<_, LogError>(delivery::recover(tx)?)).await.unwrap();
+    assert_eq!(pending_rows(&log).await, [rows[1]]);
 }

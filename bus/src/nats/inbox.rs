@@ -198,7 +198,8 @@ impl Incoming {
     }
 }
 
-fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
+/// Headers by name, duplicates kept.
+pub(crate) fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
     let each = |(name, values): (&async_nats::HeaderName, &Vec<async_nats::HeaderValue>)| {
         let name = name.to_string();
         values.iter().map(|value| (name.clone(), value.as_str().to_owned())).collect::<Vec<_>>()

@@ -2,6 +2,7 @@
 
 pub mod inbox;
 mod leftover;
+pub mod publish;
 pub mod server;
 pub mod stream;
 
@@ -14,7 +15,7 @@ use std::{
 };
 
 use async_nats::{Client, ConnectOptions, jetstream};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio::sync::watch;
 
 pub use server::{OwnServer, ServerError};
@@ -60,6 +61,20 @@ pub enum Login {
 }
 
 impl Address {
+    /// With the login: for who may know it.
+    pub fn with_login(&self) -> String {
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let login = match &self.login {
+            Some(Login::Password { user, password }) => format!("{}:{}@", encode(user), encode(password)),
+            Some(Login::Token(token)) => format!("{}@", encode(token)),
+            None => String::new(),
+        };
+        match self.url.split_once("://") {
+            Some((scheme, place)) => format!("{scheme}://{login}{place}"),
+            None => format!("{login}{}", self.url),
+        }
+    }
+
     /// Takes a URL apart: the NATS client does not look for a login in it.
     pub fn of(url: &str) -> Self {
         let parts = url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
@@ -157,5 +172,18 @@ impl Nats {
         let mut connected = self.connected.clone();
         // An error means the client is gone: then nothing will connect, and the caller is being shut down.
         let _ = connected.wait_for(|connected| *connected).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_put_together_as_it_was_taken_apart() {
+        for url in ["nats://me:a%40b@host:4222", "tls://token%2F1@host:4222", "nats://host:4222"] {
+            assert_eq!(Address::of(url).with_login(), url);
+        }
+        assert_eq!(Address::of("nats://me:hush@host:4222").url, "nats://host:4222");
     }
 }

@@ -36,7 +36,7 @@ pub struct Sender {
 
 struct Inner {
     owner: Owner,
-    nats: nats::Publisher,
+    nats: Nats,
     web: web::Poster,
     files: file::Files,
 }
@@ -54,12 +54,7 @@ struct Refused {
 impl Sender {
     /// `base` is the folder relative paths begin at.
     pub fn new(owner: Owner, nats: Nats, base: PathBuf, webhooks: Webhooks) -> Self {
-        let inner = Inner {
-            owner,
-            nats: nats::Publisher::new(nats),
-            web: web::Poster::new(webhooks),
-            files: file::Files::new(base),
-        };
+        let inner = Inner { owner, nats, web: web::Poster::new(webhooks), files: file::Files::new(base) };
         Self { inner: Arc::new(inner) }
     }
 
@@ -73,7 +68,7 @@ impl Sender {
         let sent = async {
             match target {
                 Target::Event(_) => Ok(due.event.data.clone()),
-                Target::Nats(subject) => self.inner.nats.publish(subject, &due).await,
+                Target::Nats(subject) => nats::publish(&self.inner.nats, subject, &due).await,
                 Target::Web(url) => self.inner.web.post(url, &due).await,
                 Target::File(path) => self.inner.files.append(path, &due).await,
                 Target::Named(name) => Err(Refused::new("Target.Unknown", format!("`{name}` is not outside the bus"))),
@@ -91,6 +86,7 @@ impl Sender {
                 start: Start::Warm,
                 started,
                 times: Times::default(),
+                shared: false,
             },
             Err(Refused { kind, message }) => {
                 tracing::warn!(%target, event.id = %due.event.id, "{target} did not take a delivery: {message}");

@@ -47,7 +47,7 @@ fn print(row: &EventRow) -> io::Result<()> {
         stdout(),
         "{}  {}  {}  {}  {} -> {}",
         show::time(row.time),
-        show::status(row.status),
+        show::status_column(row.status),
         show::clean(&row.id),
         show::clean(&row.kind),
         show::clean(from),

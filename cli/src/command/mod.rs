@@ -13,7 +13,10 @@ pub(crate) mod dead;
 pub(crate) mod logs;
 pub(crate) mod functions;
 pub(crate) mod triggers;
+pub(crate) mod pipelines;
+pub(crate) mod runs;
 pub(crate) mod node;
+pub(crate) mod nats;
 pub(crate) mod completions;
 // Data given on the command line.
 mod input;
@@ -41,6 +44,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Logs(command) => command.run(&args.global),
         Command::Functions(command) => command.run(&args.global),
         Command::Triggers(command) => command.run(&args.global),
+        Command::Pipelines(command) => command.run(&args.global),
+        Command::Runs(command) => command.run(&args.global),
+        Command::Nats(command) => command.run(&args.global),
         Command::Node(command) => command.run(&args.global),
         Command::Completions(command) => command.run(),
     }

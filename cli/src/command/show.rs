@@ -30,7 +30,7 @@ pub(crate) struct Show {
 impl Show {
     pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
         global.ask(async |client| {
-            let path = format!("/v1/events/{}", percent(&self.id));
+            let path = format!("/v1/events/{}", show::percent(&self.id));
             let event: EventDetail = client.get(&path, None::<&()>).await?;
             if self.json {
                 show::json(&event)?;
@@ -42,12 +42,8 @@ impl Show {
     }
 }
 
-fn percent(id: &str) -> String {
-    percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC).to_string()
-}
-
 /// A field and its value, when there is one.
-fn field(name: &str, value: Option<&str>) -> io::Result<()> {
+pub(super) fn field(name: &str, value: Option<&str>) -> io::Result<()> {
     match value {
         Some(value) => writeln!(stdout(), "{name:<12} {}", show::clean(value)),
         None => Ok(()),
@@ -88,16 +84,17 @@ fn print(event: &EventDetail) -> io::Result<()> {
     Ok(())
 }
 
-fn print_delivery(delivery: &DeliveryDetail) -> io::Result<()> {
+/// What there is to say of a delivery besides its target and status.
+pub(super) fn words(delivery: &DeliveryDetail) -> String {
     let mut words = Vec::new();
     if let Some(trigger) = &delivery.trigger {
         words.push(format!("by {trigger}"));
     }
+    if let Some(key) = &delivery.key {
+        words.push(format!("key {key}"));
+    }
     if let Some(replay) = &delivery.replay {
         words.push(format!("replayed by {replay}"));
-    }
-    if let Some(step) = &delivery.step {
-        words.push(format!("step {step} of a pipeline"));
     }
     if let Some(reason) = &delivery.reason {
         words.push(reason.replace('_', " "));
@@ -105,19 +102,31 @@ fn print_delivery(delivery: &DeliveryDetail) -> io::Result<()> {
     if let Some(at) = delivery.retry_at {
         words.push(format!("next attempt at {}", show::time(at)));
     }
-    let words = if words.is_empty() { String::new() } else { format!("  ({})", words.join(", ")) };
+    if words.is_empty() { String::new() } else { format!("  ({})", words.join(", ")) }
+}
+
+fn print_delivery(delivery: &DeliveryDetail) -> io::Result<()> {
     writeln!(
         stdout(),
         "\n-> {}  {}{}",
         show::clean(&delivery.target),
-        show::status(delivery.status).trim_end(),
-        show::clean(&words)
+        show::status(delivery.status),
+        show::clean(&words(delivery))
     )?;
-    if let Some(waits) = &delivery.waits {
-        writeln!(stdout(), "   waits: {}", show::clean(waits))?;
+    if let (Some(run), Some(step)) = (&delivery.run, &delivery.step) {
+        writeln!(stdout(), "   step {} of run {run}", show::clean(step))?;
     }
+    print_waits(delivery)?;
     delivery.attempts.iter().try_for_each(print_attempt)?;
     delivery.steps.iter().try_for_each(print_step)
+}
+
+/// Why it does not go on, where that is known.
+pub(super) fn print_waits(delivery: &DeliveryDetail) -> io::Result<()> {
+    match &delivery.waits {
+        Some(waits) => writeln!(stdout(), "   waits: {}", show::clean(waits)),
+        None => Ok(()),
+    }
 }
 
 fn print_step(step: &StepDetail) -> io::Result<()> {
@@ -133,7 +142,7 @@ fn print_step(step: &StepDetail) -> io::Result<()> {
     )
 }
 
-fn print_attempt(attempt: &AttemptDetail) -> io::Result<()> {
+pub(super) fn print_attempt(attempt: &AttemptDetail) -> io::Result<()> {
     let outcome = attempt.outcome.as_deref().unwrap_or("running");
     let started = attempt.started.map(show::time).unwrap_or_default();
     let mut times = Vec::new();

@@ -10,7 +10,7 @@ use bus::{
 };
 use runtimes::config::{CodeError, FunctionConfig};
 use toml::de::DeTable;
-use triggers::config::TriggerKind;
+use triggers::config::{TriggerConfig, TriggerKind};
 
 use super::{Config, place::Places, routes::check_routes};
 
@@ -58,11 +58,24 @@ fn check_queues(config: &Config, places: Places<'_>, problems: &Problems) {
     let subjects = Subjects::new(config.bus.namespace.clone());
     for (name, trigger) in &config.triggers {
         let TriggerKind::Queue(queue) = &trigger.kind else { continue };
+        if queue.batch.is_some() {
+            check_batch(config, name, trigger, places, problems);
+        }
         let Some(reason) = subjects.refusal(&queue.queue.subject) else { continue };
         let span = places.value(&["triggers", name.as_str(), "queue"]).unwrap_or(0..0);
         let problem = Problem::new(span, format!("`{}` cannot be read: {reason}", queue.queue));
         problems.record(problem.label("refused").advice("name a subject that others publish to"));
     }
+}
+
+/// Only functions take many messages at once.
+fn check_batch(config: &Config, name: &Name, trigger: &TriggerConfig, places: Places<'_>, problems: &Problems) {
+    let is_function = |target: &Target| target.name().is_some_and(|name| !config.pipelines.contains_key(name));
+    let Some(other) = trigger.to.iter().find(|target| !is_function(target)) else { return };
+    let span = places.key(&["triggers", name.as_str(), "batch"]).unwrap_or(0..0);
+    let problem =
+        Problem::new(span, format!("`batch` is for functions, and `{other}` is none")).label("not for all targets");
+    problems.record(problem.advice("take `batch` out, or make a trigger of its own for that target"));
 }
 
 fn check_target(target: &str, span: Span, known: &[&str], problems: &Problems) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bus::config::Section;
+use bus::config::{Key, Section, Shape};
 use insta::assert_snapshot;
 use serde_json::Value;
 
@@ -270,6 +270,45 @@ to = "price"
 }
 
 #[test]
+fn batches_order_and_events_as_targets() {
+    assert_snapshot!(report(
+        r#"
+[functions.price]
+runtime = "python"
+then = ["event:", "event:order priced"]
+[pipelines.line]
+steps = ["price"]
+[triggers.one]
+queue = "nats:a"
+batch = { size = 0, window = 5, max = 3 }
+order_by = "data."
+to = "price"
+[triggers.two]
+queue = "nats:b"
+batch = { size = 10 }
+to = ["price", "line"]
+[triggers.three]
+queue = "nats:c"
+batch = 10
+to = "price"
+[triggers.four]
+http = "GET /four"
+batch = { size = 10 }
+order_by = "data.customer"
+to = "price"
+[triggers.five]
+cron = "0 2 * * *"
+order_by = "subject"
+to = "price"
+[triggers.six]
+event = { type = "x" }
+order_by = "Data.customer"
+to = "price"
+"#
+    ));
+}
+
+#[test]
 fn words_that_are_not_there() {
     assert_snapshot!(report(
         r#"
@@ -436,7 +475,7 @@ to = "price"
 to = "price"
 [triggers.nightly]
 queue = "nats:payments.>"
-batch = { size = 10 }
+filter = { data = { status = ["PAID"] } }
 to = "price"
 "#
     ));
@@ -586,7 +625,12 @@ fn the_printed_defaults_are_the_defaults() {
     assert_eq!(read, Config::parse(short, folder.path()).unwrap());
 
     // and every key with a default is printed
-    let printed_keys = |section: &Section| section.keys.iter().all(|k| printed.contains(&format!("{} = ", k.name)));
+    let is_printed = |key: &Key| {
+        let name =
+            if matches!(key.shape, Shape::Table(_)) { format!("{}.", key.name) } else { format!("{} = ", key.name) };
+        printed.contains(&name)
+    };
+    let printed_keys = |section: &Section| section.keys.iter().all(is_printed);
     assert!(printed_keys(BusConfig::section()) && printed_keys(LogConfig::section()));
     assert!(printed_keys(HttpConfig::section()) && printed_keys(TriggerConfig::section()));
 }

@@ -1,8 +1,9 @@
 //! The config as others see it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bus::{
+    Name,
     catalog::{Binding, Catalog, Function, Rule},
     presence::TriggerStatus,
 };
@@ -13,8 +14,9 @@ use triggers::{
 
 use crate::config::Config;
 
-/// What the bus matches and retries by.
-pub(super) fn catalog(config: &Config) -> Catalog {
+/// What the bus matches and retries by. A rule that is paused matches nothing; what another paused trigger accepted is
+/// bound as ever.
+pub(super) fn catalog(config: &Config, paused: &BTreeSet<Name>) -> Catalog {
     let functions = config.functions.iter().map(|(name, function)| {
         let function = Function {
             class: function.runtime.as_str(),
@@ -33,6 +35,7 @@ pub(super) fn catalog(config: &Config) -> Catalog {
             TriggerKind::Http(_) | TriggerKind::Cron(_) | TriggerKind::File(_) | TriggerKind::Queue(_) => {
                 catalog.triggers.insert(name.clone(), binding);
             }
+            TriggerKind::Event(_) if paused.contains(name) => {}
             TriggerKind::Event(EventTrigger { attributes }) => {
                 catalog.rules.push(Rule { trigger: name.clone(), attributes: attributes.clone(), binding });
             }
@@ -42,12 +45,21 @@ pub(super) fn catalog(config: &Config) -> Catalog {
 }
 
 fn binding(trigger: &TriggerConfig) -> Binding {
-    Binding { to: Arc::from(trigger.to.as_slice()), format: trigger.payload.format(&trigger.kind) }
+    let batch = match &trigger.kind {
+        TriggerKind::Queue(queue) => queue.batch,
+        _ => None,
+    };
+    Binding {
+        to: Arc::from(trigger.to.as_slice()),
+        format: trigger.payload.format(&trigger.kind),
+        order_by: trigger.order_by.clone(),
+        batch,
+    }
 }
 
 /// What `fnbus triggers` shows.
-pub(super) fn triggers(config: &Config, running: &Running) -> Vec<TriggerStatus> {
-    let status = |(name, trigger): (&bus::Name, &TriggerConfig)| {
+pub(super) fn triggers(config: &Config, running: &Running, paused: &BTreeSet<Name>) -> Vec<TriggerStatus> {
+    let status = |(name, trigger): (&Name, &TriggerConfig)| {
         let (kind, on, mode) = match &trigger.kind {
             TriggerKind::Http(http) => {
                 let mode = match http.mode {
@@ -74,6 +86,7 @@ pub(super) fn triggers(config: &Config, running: &Running) -> Vec<TriggerStatus>
             on,
             to: trigger.to.iter().map(ToString::to_string).collect(),
             mode: mode.to_owned(),
+            paused: paused.contains(name),
             state: live.state,
             lag: live.lag,
             next: live.next,

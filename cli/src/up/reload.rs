@@ -1,39 +1,24 @@
 //! Edits of the config file: a good one is live, a bad one changes nothing and says so.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use arc_swap::ArcSwap;
-use bus::{Bus, log::retention::Keep};
 use notify::{RecursiveMode, Watcher};
-use runtimes::Functions;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use triggers::{
-    Running,
-    http::{HttpServer, Table},
-};
 
-use super::catalog::catalog;
-use crate::{
-    args::Global,
-    config::{Config, ConfigError},
-    terminal,
-};
+use super::force::Force;
+use crate::{args::Global, config::ConfigError, terminal};
 
 /// Editors write in steps: the file is read when it has been quiet for this long.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// Everything a config reaches.
+/// What reads the config file again.
 pub(super) struct Reload {
     pub(super) global: Global,
-    pub(super) config: Arc<ArcSwap<Config>>,
-    pub(super) bus: Bus,
-    pub(super) functions: Functions,
-    pub(super) running: Running,
-    pub(super) http: HttpServer<Bus>,
+    pub(super) force: Force,
 }
 
 impl Reload {
@@ -75,7 +60,7 @@ impl Reload {
                 return;
             }
         };
-        let old = self.config.load_full();
+        let old = self.force.config();
         for change in old.needs_restart(&new) {
             tracing::warn!("{change}");
         }
@@ -83,26 +68,16 @@ impl Reload {
         new.bus = old.bus.clone();
         new.http.listen = old.http.listen;
         new.webhooks = old.webhooks;
-        match Table::new(&old.bus.namespace, &new.http, &new.triggers) {
-            Ok(table) => self.http.reload(table),
+        let (functions, triggers) = (new.functions.len(), new.triggers.len());
+        match self.force.put(new) {
+            Ok(()) => tracing::info!(functions, triggers, "the config file was read again and is in force"),
             Err(collisions) => {
                 for collision in collisions {
                     tracing::warn!("{collision}");
                 }
-                return;
             }
         }
-        self.functions.configure(new.functions.clone());
-        self.bus.reconfigure(catalog(&new), Keep { age: new.log.keep, bytes: new.log.max_size });
-        // after the catalog: what a new trigger takes must already be bound
-        self.running.configure(&new.triggers);
-        tracing::info!(
-            functions = new.functions.len(),
-            triggers = new.triggers.len(),
-            "the config file was read again and is in force"
-        );
-        self.config.store(Arc::new(new));
-        self.bus.owner().warn_of_stranded().await;
+        self.force.bus.owner().warn_of_stranded().await;
     }
 }
 

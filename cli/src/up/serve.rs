@@ -1,11 +1,10 @@
 //! The plan of a node: bind, start, say so, wait, drain.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{Control, Views};
-use arc_swap::ArcSwap;
 use bus::{
-    Bus,
+    Bus, Name,
     call::OpenError,
     log::retention::Keep,
     node::{DataFolder, Settings, StartError},
@@ -21,7 +20,8 @@ use triggers::{
 };
 
 use super::{
-    catalog::{catalog, triggers},
+    catalog::catalog,
+    force::Force,
     reload::Reload,
     signals,
     welcome::{self, Facts},
@@ -69,10 +69,17 @@ pub(crate) async fn serve(global: Global, config: Config, options: Options) -> R
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
     let http_address = listener.local_addr().unwrap_or(address);
-    let table = Table::new(&config.bus.namespace, &config.http, &config.triggers).map_err(|collisions| {
-        ServeError::Routes(collisions.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    })?;
-    let (bus, tasks) = Bus::start(settings(&config), folder, catalog(&config)).await.map_err(explained)?;
+    let routes = |paused: &BTreeSet<Name>| {
+        Table::new(&config.bus.namespace, &config.http, &config.triggers, paused).map_err(|collisions| {
+            ServeError::Routes(collisions.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })
+    };
+    // before anything is started, whatever is paused
+    routes(&BTreeSet::new())?;
+    let bound = |paused: &BTreeSet<Name>| catalog(&config, paused);
+    let (bus, tasks) = Bus::start(settings(&config), folder, bound).await.map_err(explained)?;
+    let paused = bus.paused().await.map_err(|error| explained(error.into()))?;
+    let table = routes(&paused)?;
     bus.owner().warn_of_stranded().await;
     let logs = broadcast::channel(LOG_LINES).0;
     let functions = Functions::new(runtimes::Settings {
@@ -82,7 +89,6 @@ pub(crate) async fn serve(global: Global, config: Config, options: Options) -> R
         logs: logs.clone(),
         ..runtimes::Settings::new(&config.bus.data)
     });
-    functions.configure(config.functions.clone());
     let worker = Worker::new(bus.clone(), functions.clone());
     let calls = worker.open().await?;
     let (socket, socket_path) = api::socket::listen(&config.bus.data)?;
@@ -96,21 +102,13 @@ pub(crate) async fn serve(global: Global, config: Config, options: Options) -> R
         },
     );
     let running = Running::new(bus.clone());
-    running.configure(&config.triggers);
-    let config = Arc::new(ArcSwap::from_pointee(config));
     let http = HttpServer::new(bus.clone(), table, Limits::default());
-    let control = Control::new(bus.clone(), views(&config, &bus, &functions, &running, logs, http_address));
+    let force = Force::new(bus.clone(), functions.clone(), running.clone(), http.clone(), config, paused);
+    let control = Control::new(bus.clone(), views(&force, logs, http_address));
 
     // Each role ends when its own token is cancelled: ending in order is cancelling in order.
     let (accepting, working, asking) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let reload = Reload {
-        global,
-        config: config.clone(),
-        bus: bus.clone(),
-        functions: functions.clone(),
-        running: running.clone(),
-        http: http.clone(),
-    };
+    let reload = Reload { global, force };
     let reloading = tokio::spawn(reload.run(accepting.clone()));
     let mut serving = tokio::spawn(http.run(listener, accepting.clone()));
     let mut triggering = tokio::spawn(running.run(accepting.clone()));
@@ -154,27 +152,21 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn views(
-    config: &Arc<ArcSwap<Config>>,
-    bus: &Bus,
-    functions: &Functions,
-    running: &Running,
-    logs: broadcast::Sender<bus::presence::LogLine>,
-    http: SocketAddr,
-) -> Views {
-    let triggers_of = config.clone();
-    let (functions, running) = (functions.clone(), running.clone());
+fn views(force: &Force, logs: broadcast::Sender<bus::presence::LogLine>, http: SocketAddr) -> Views {
+    let bus = &force.bus;
     let node = json!({
         "node": bus.owner().node().to_string(),
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
         "http": format!("http://{http}"),
         "nats": bus.address().url,
-        "data": config.load().bus.data,
+        "data": force.config().bus.data,
     });
+    let (functions, triggers, steered) = (force.functions.clone(), force.clone(), force.clone());
     Views {
         functions: Arc::new(move || functions.status()),
-        triggers: Arc::new(move || triggers(&triggers_of.load(), &running)),
+        triggers: Arc::new(move || triggers.triggers()),
+        steer: Arc::new(move |trigger, steer| Box::pin(steered.clone().steer(trigger, steer))),
         logs,
         node: Arc::new(move || node.clone()),
     }

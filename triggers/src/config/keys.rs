@@ -3,12 +3,15 @@
 use std::sync::LazyLock;
 
 use bus::{
+    batch::MAX_SIZE,
     config::{Key, Section, Shape, Word, duration_text, size_text},
     event::FileChange,
     sink::LogMode,
 };
 
-use super::{Dedup, HttpConfig, Missed, Mode, Overlap, PayloadKey, cron::MISSED_WITHIN, file::SETTLE};
+use super::{
+    Dedup, HttpConfig, Missed, Mode, Overlap, PayloadKey, cron::MISSED_WITHIN, file::SETTLE, queue::BATCH_SIZE,
+};
 
 pub(super) static HTTP: LazyLock<Section> = LazyLock::new(|| {
     let default = HttpConfig::default();
@@ -20,6 +23,15 @@ pub(super) static HTTP: LazyLock<Section> = LazyLock::new(|| {
         ],
         later: &["cors", "tls"],
     }
+});
+
+static BATCH: LazyLock<Section> = LazyLock::new(|| Section {
+    doc: "queue: functions get so many messages in one invocation; else one by one.",
+    keys: vec![
+        Key::new("size", Shape::Integer(1..=MAX_SIZE), "queue: the most messages in one.").default(BATCH_SIZE),
+        Key::new("window", Shape::Duration, "queue: how long the first waits for others; else what is there goes."),
+    ],
+    later: &[],
 });
 
 pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
@@ -67,7 +79,13 @@ pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
                 .default(duration_text(SETTLE)),
             Key::new("dedup", Shape::word::<Dedup>(), "queue: what tells that two messages are the same.")
                 .default(Dedup::default().word()),
+            Key::new("batch", Shape::Table(&BATCH), BATCH.doc),
+            Key::new(
+                "order_by",
+                Shape::Text("a place in the event"),
+                "Events that have the same there, such as `data.customer`, are delivered one at a time, in their order.",
+            ),
         ],
-        later: &["auth", "batch", "filter", "order_by"],
+        later: &["auth", "filter"],
     }
 });

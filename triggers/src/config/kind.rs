@@ -7,7 +7,7 @@ const KINDS: [(Kind, &str, &[&str]); 5] = [
     (Kind::Http, "http", &["mode", "timeout", "max_body", "log"]),
     (Kind::Cron, "cron", &["timezone", "overlap", "missed", "missed_within"]),
     (Kind::File, "file", &["on", "settle"]),
-    (Kind::Queue, "queue", &["dedup"]),
+    (Kind::Queue, "queue", &["dedup", "batch"]),
     (Kind::Event, "event", &[]),
 ];
 

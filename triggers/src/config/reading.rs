@@ -21,6 +21,7 @@ impl TriggerConfig {
         let kind = Kind::of(&reader);
         let to = reader.required_list("to");
         let payload = reader.get_or("payload", PayloadKey::default());
+        let order_by = reader.get("order_by");
         let trigger = match kind {
             Some(Kind::Http) => read_http(&reader).map(TriggerKind::Http),
             Some(Kind::Cron) => read_cron(&reader, zone).map(TriggerKind::Cron),
@@ -33,9 +34,10 @@ impl TriggerConfig {
             Some(kind) => kind.refuse_others(&reader),
             None => Kind::skip_all(&reader),
         }
-        let config = (|| Some(Self { kind: trigger?, to: to?, payload }))();
+        let config = (|| Some(Self { kind: trigger?, to: to?, payload, order_by }))();
         if let Some(config) = &config {
             config.check_synchronous(&reader);
+            config.check_order(&reader);
         }
         reader.finish();
         config
@@ -58,6 +60,20 @@ impl TriggerConfig {
             let at = reader.field("to").map_or(reader.at(), |f| f.span());
             reader.problem(Problem::new(at, text).advice(advice).label("whose answer?"));
         }
+    }
+
+    /// Order is of what waits: a synchronous call does not, and the times of a schedule have no key.
+    fn check_order(&self, reader: &Reader<'_>) {
+        let (why, advice) = match self.kind {
+            TriggerKind::Http(HttpTrigger { mode: Mode::Sync, .. }) => {
+                ("orders what waits, and a synchronous request does not", "set mode = \"async\", or take it out")
+            }
+            TriggerKind::Cron(_) => {
+                ("needs events that have a key, and times have none", "overlap = \"skip\" keeps them apart")
+            }
+            _ => return,
+        };
+        reader.refuse("order_by", &Wrong::of_key(why).advice(advice).label("not used"));
     }
 }
 

@@ -22,4 +22,4 @@ mod run;
 mod conformance;
 
 pub use expression::Expression;
-pub(crate) use run::Cron;
+pub(crate) use run::{Cron, fired};

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bus::{
     Event, EventId, Name,
     event::{CronMeta, Meta},
-    sink::{AcceptError, Ledger, Mark},
+    sink::{AcceptError, Ledger, Mark, RESUMED},
 };
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
@@ -104,27 +104,19 @@ impl<S: Ledger> Cron<S> {
     }
 
     fn event(&self, slot: &Slot) -> Event {
-        let expression = self.config.expressions[slot.expression].as_str();
-        let mut event = Event::new(self.source.clone(), "cron.tick", "");
-        event.id = EventId::foreign(&id_of(slot));
-        event.time = slot.time;
-        event.subject = Some(expression.into());
-        event.trigger = Some(self.trigger.clone());
-        let zone = self.config.zone;
-        event.meta = Meta::Cron(Box::new(CronMeta {
-            slot: slot.time,
-            local: slot.time.with_timezone(&zone.0).to_rfc3339_opts(SecondsFormat::Secs, false),
-            zone: zone.to_string(),
-        }));
-        event
+        let event = tick(&self.config, &self.trigger, self.source.clone(), slot);
+        Event { id: EventId::foreign(&id_of(slot)), ..event }
     }
 
     /// What was done before; a new beginning when there is nothing or it is about another schedule.
     async fn remember(&self, now: DateTime<Utc>) -> Result<Memory, AcceptError> {
         let schedule = self.schedule();
-        let known = self.sink.marks(&self.trigger).await?.remove(MARK);
-        let known: Option<Memory> = known.and_then(|text| serde_json::from_str(&text).ok());
-        if let Some(known) = known.filter(|known| known.schedule == schedule) {
+        let mut marks = self.sink.marks(&self.trigger).await?;
+        let resumed: Option<DateTime<Utc>> = marks.remove(RESUMED).and_then(|time| time.parse().ok());
+        let known: Option<Memory> = marks.remove(MARK).and_then(|text| serde_json::from_str(&text).ok());
+        if let Some(mut known) = known.filter(|known| known.schedule == schedule) {
+            // what passed while it was paused on purpose was not missed
+            known.done = known.done.max(resumed.unwrap_or(known.done));
             return Ok(known);
         }
         let memory = Memory { schedule, began: now.trunc_subsecs(0), done: now };
@@ -140,6 +132,26 @@ impl<S: Ledger> Cron<S> {
     fn mark(&self, memory: &Memory) -> Mark {
         Mark { trigger: self.trigger.clone(), key: MARK.to_owned(), value: serde_json::to_string(memory).ok() }
     }
+}
+
+/// The event of a time that is taken now because somebody says so.
+pub(crate) fn fired(config: &CronTrigger, trigger: &Name, source: Arc<str>, now: DateTime<Utc>) -> Event {
+    tick(config, trigger, source, &Slot { time: now.trunc_subsecs(6), expression: 0 })
+}
+
+/// The event of a time, under an id of its own.
+fn tick(config: &CronTrigger, trigger: &Name, source: Arc<str>, slot: &Slot) -> Event {
+    let mut event = Event::new(source, "cron.tick", "");
+    event.time = slot.time;
+    event.subject = Some(config.expressions[slot.expression].as_str().into());
+    event.trigger = Some(trigger.clone());
+    let zone = config.zone;
+    event.meta = Meta::Cron(Box::new(CronMeta {
+        slot: slot.time,
+        local: slot.time.with_timezone(&zone.0).to_rfc3339_opts(SecondsFormat::Secs, false),
+        zone: zone.to_string(),
+    }));
+    event
 }
 
 /// The id of a slot's event: the instant it was planned for.

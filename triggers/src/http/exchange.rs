@@ -78,6 +78,7 @@ async fn route<S: Sink>(
             let body = body::read(&head.headers, body, max_body, gateway.limits.body_timeout).await?;
             events::take(gateway, &head.headers, &body, &namespace).await
         }
+        Found::Route { route, .. } if route.bound.paused => Err(Refusal::Paused.into()),
         Found::Route { route, params, .. } => {
             let body = body::read(&head.headers, body, route.bound.max_body, gateway.limits.body_timeout).await?;
             match route.bound.mode {

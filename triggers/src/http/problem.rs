@@ -22,6 +22,8 @@ use serde::Serialize;
 pub(super) enum Refusal {
     #[error("no route is configured for this path")]
     NoRoute,
+    #[error("this route is paused")]
+    Paused,
     #[error("this path does not take this method")]
     OtherMethods(Vec<&'static str>),
     #[error("the request {0}")]
@@ -70,6 +72,7 @@ impl Refusal {
         use StatusCode as S;
         let (urn, status, retry_after) = match self {
             Self::NoRoute => ("no-route", S::NOT_FOUND, None),
+            Self::Paused => ("paused", S::SERVICE_UNAVAILABLE, Some(LATER)),
             Self::OtherMethods(_) => ("method-not-allowed", S::METHOD_NOT_ALLOWED, None),
             Self::Malformed(_) => ("malformed-request", S::BAD_REQUEST, None),
             Self::UriTooLong => ("uri-too-long", S::URI_TOO_LONG, None),

@@ -3,7 +3,12 @@
 //! A full match comes before a greedy one, a fixed segment before a variable, a method by its name before `ANY`, and
 //! `$default` is last. A table never changes: a reload makes another.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use bus::{Name, payload::Format, sink::LogMode};
 use hyper::Method;
@@ -25,6 +30,8 @@ pub(super) struct Bound {
     pub(super) timeout: Option<Duration>,
     pub(super) max_body: u64,
     pub(super) log: LogMode,
+    /// Nothing is taken for now.
+    pub(super) paused: bool,
 }
 
 /// One route of a trigger.
@@ -113,6 +120,7 @@ impl Table {
         namespace: &Name,
         http: &HttpConfig,
         triggers: impl IntoIterator<Item = (&'a Name, &'a TriggerConfig)>,
+        paused: &BTreeSet<Name>,
     ) -> Result<Self, Vec<Collision>> {
         let triggers: Vec<_> = triggers
             .into_iter()
@@ -128,7 +136,8 @@ impl Table {
         }
         let mut table = Self { namespace: format!("/{namespace}/").into(), max_body: http.max_body, ..Self::default() };
         for (name, config, kind) in triggers {
-            let bound = Arc::new(bind(namespace, http, name, config, kind));
+            let bound = Bound { paused: paused.contains(name), ..bind(namespace, http, name, config, kind) };
+            let bound = Arc::new(bound);
             for path in &kind.routes {
                 table.insert(path, Route { bound: bound.clone(), text: path.to_string().into() });
             }
@@ -193,6 +202,7 @@ fn bind(namespace: &Name, http: &HttpConfig, name: &Name, config: &TriggerConfig
         timeout: kind.timeout,
         max_body: kind.max_body.unwrap_or(http.max_body),
         log: kind.log,
+        paused: false,
     }
 }
 
@@ -227,10 +237,18 @@ mod tests {
                     log: LogMode::Full,
                 });
                 let to = vec![Target::Named("f".parse().unwrap())];
-                (format!("t{n}").parse().unwrap(), TriggerConfig { kind, to, payload: PayloadKey::Lambda })
+                (
+                    format!("t{n}").parse().unwrap(),
+                    TriggerConfig { kind, to, payload: PayloadKey::Lambda, order_by: None },
+                )
             })
             .collect();
-        Table::new(&"shop".parse().unwrap(), &http, triggers.iter().map(|(name, config)| (name, config)))
+        Table::new(
+            &"shop".parse().unwrap(),
+            &http,
+            triggers.iter().map(|(name, config)| (name, config)),
+            &BTreeSet::new(),
+        )
     }
 
     const ROUTES: [&str; 12] = [

@@ -1,6 +1,7 @@
 //! A bus in memory, a server on a free port, and a client that speaks bytes.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     net::SocketAddr,
     path::PathBuf,
@@ -141,6 +142,7 @@ pub(crate) fn ok(output: impl Into<Bytes>) -> Outcome {
         start: Start::Warm,
         started: chrono::Utc::now(),
         times: Times::default(),
+        shared: false,
     }
 }
 
@@ -173,10 +175,11 @@ pub(crate) fn table(routes: &[(&str, Mode)]) -> Table {
                 log: LogMode::Full,
             });
             let to = vec![Target::Named("f".parse().unwrap())];
-            (format!("t{n}").parse().unwrap(), TriggerConfig { kind, to, payload: PayloadKey::Lambda })
+            (format!("t{n}").parse().unwrap(), TriggerConfig { kind, to, payload: PayloadKey::Lambda, order_by: None })
         })
         .collect();
-    Table::new(&"shop".parse().unwrap(), &http, triggers.iter().map(|(name, config)| (name, config))).unwrap()
+    Table::new(&"shop".parse().unwrap(), &http, triggers.iter().map(|(name, config)| (name, config)), &BTreeSet::new())
+        .unwrap()
 }
 
 pub(crate) async fn serve(bus: &Bus, routes: &[(&str, Mode)]) -> Server {
