@@ -24,6 +24,7 @@ use crate::{
     log::{
         Log, LogError, OpenError,
         calls::CallRecord,
+        event::Prepared,
         mark,
         retention::{self, Keep},
     },
@@ -307,7 +308,7 @@ impl Bus {
 
     fn record(&self, event: Event, call: &Call, outcome: &crate::Outcome) -> CallRecord {
         CallRecord {
-            event,
+            event: Prepared::new(event),
             function: call.function.clone(),
             format: call.format,
             node: self.owner().node().clone(),

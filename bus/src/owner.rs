@@ -19,7 +19,7 @@ use crate::{
         Log, LogError, Status,
         calls::{self, CallRecord},
         delivery::{self, Due, End, Ended, Place, Placed, Rules},
-        event::{self as rows, Inserted},
+        event::{self as rows, Inserted, Prepared},
         mark,
         query::QueryError,
         replay, run,
@@ -160,6 +160,7 @@ impl Owner {
         let matches = self.catalog().matches(&event);
         let id = event.id.clone();
         let count = matches.len();
+        let event = Prepared::new(event);
         let placed = self.log().write(move |tx| -> Result<Option<Vec<Placed>>, AcceptError> {
             mark::write(tx, &marks)?;
             match rows::insert(tx, &event)? {
@@ -322,10 +323,11 @@ impl Owner {
         format: Format,
     ) -> Result<oneshot::Receiver<Outcome>, AcceptError> {
         let (target, trigger) = (pipeline.clone().into(), event.trigger.clone());
-        let matched = Match { target, trigger, format, key: None };
+        let matched = [Match { target, trigger, format, key: None }];
+        let event = Prepared::new(event);
         let placed = self.log().write(move |tx| -> Result<Vec<Placed>, AcceptError> {
             match rows::insert(tx, &event)? {
-                Inserted::New(row) => Ok(delivery::place(tx, row, &[matched], Status::Pending)?),
+                Inserted::New(row) => Ok(delivery::place(tx, row, &matched, Status::Pending)?),
                 Inserted::Duplicate => Ok(Vec::new()),
             }
         });
