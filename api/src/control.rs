@@ -235,7 +235,10 @@ async fn follow_events(
 
 async fn show(State(control): State<Control>, Path(id): Path<String>) -> Result<Json<query::EventDetail>, Problem> {
     control.bus.log().calls().flush().await;
-    Ok(Json(control.bus.log().read(move |c| query::show(c, &id)).await?))
+    let mut event = control.bus.log().read(move |c| query::show(c, &id)).await?;
+    let catalog = control.bus.owner().catalog();
+    event.deliveries.iter_mut().for_each(|delivery| delivery.explain(&catalog));
+    Ok(Json(event))
 }
 
 async fn emit(State(control): State<Control>, body: Bytes) -> Result<Json<Emitted>, Problem> {

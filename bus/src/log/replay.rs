@@ -66,12 +66,15 @@ pub struct Created {
 }
 
 impl Request {
-    /// SQL for the chosen deliveries: the latest generation of each (event, target, binding).
+    /// SQL for the chosen deliveries: the latest generation of each (event, target, binding). A step is made again by
+    /// the run it is a part of, never alone.
     fn source(&self, connection: &Connection) -> Result<(String, Vec<rusqlite::types::Value>), QueryError> {
         let (condition, values) = self.selection.condition(connection)?;
         let dead = if self.dead { IS_DEAD_LETTER } else { "1" };
-        let sql =
-            format!("FROM delivery d JOIN event e ON e.seq = d.event WHERE {condition} AND {dead} AND {IS_LATEST}");
+        let sql = format!(
+            "FROM delivery d JOIN event e ON e.seq = d.event \
+                 WHERE {condition} AND {dead} AND {IS_LATEST} AND d.run IS NULL"
+        );
         Ok((sql, values))
     }
 }

@@ -360,8 +360,11 @@ async fn expiry_and_a_crash_keep_the_order_of_a_key() {
     let (_folder, log) = log();
     let rows = keyed(&log, &[Some("a"), Some("a"), Some("a")]).await;
     let first = rows[0];
-    let freed = log.write(move |tx| Ok::<_, LogError>(delivery::expire(tx, &[first])?)).await.unwrap();
-    assert_eq!(freed.iter().map(|placed| placed.row).collect::<Vec<_>>(), [rows[1]]);
+    let freed = log.write(move |tx| {
+        let by = Rules { catalog: &Catalog::default(), namespace: &name("shop") };
+        Ok::<_, LogError>(delivery::expire(tx, first, &by)?.unwrap().placed)
+    });
+    assert_eq!(freed.await.unwrap().iter().map(|placed| placed.row).collect::<Vec<_>>(), [rows[1]]);
     let begun = RowId::new(Born::now(), delivery::attempt_row(rows[1], 1));
     log.write(move |tx| Ok::<_, LogError>(delivery::begin(tx, begun, "node")?)).await.unwrap();
     log.write(|tx| Ok::<_, LogError>(delivery::recover(tx)?)).await.unwrap();
