@@ -41,6 +41,7 @@ check:
 fmt:
 	$(CARGO) fmt --all
 
+# BENCH: words for the bench, such as --quick, or rows: BENCH="P2 P7"
 bench:
 	$(CARGO) build --release --locked --workspace
 	@server=$$(sh tools/nats-server.sh $(TOOLS)) && \

@@ -45,13 +45,16 @@ const PAGE: usize = 500;
 /// Bodies on the socket: an invocation's payload, with room.
 const MAX_BODY: usize = 64 << 20;
 
+/// A trigger that is being steered.
+pub type Steering = BoxFuture<'static, Result<Steered, SteerError>>;
+
 /// What others know and the control plane shows.
 #[derive(Clone)]
 pub struct Views {
     pub functions: Arc<dyn Fn() -> Vec<FunctionStatus> + Send + Sync>,
     pub triggers: Arc<dyn Fn() -> Vec<TriggerStatus> + Send + Sync>,
     /// Tells a trigger that there is to do something.
-    pub steer: Arc<dyn Fn(Name, Steer) -> BoxFuture<'static, Result<Steered, SteerError>> + Send + Sync>,
+    pub steer: Arc<dyn Fn(Name, Steer) -> Steering + Send + Sync>,
     pub logs: broadcast::Sender<LogLine>,
     /// Addresses and folders, as `up` prints them.
     pub node: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
@@ -232,7 +235,10 @@ async fn follow_events(
 
 async fn show(State(control): State<Control>, Path(id): Path<String>) -> Result<Json<query::EventDetail>, Problem> {
     control.bus.log().calls().flush().await;
-    Ok(Json(control.bus.log().read(move |c| query::show(c, &id)).await?))
+    let mut event = control.bus.log().read(move |c| query::show(c, &id)).await?;
+    let catalog = control.bus.owner().catalog();
+    event.deliveries.iter_mut().for_each(|delivery| delivery.explain(&catalog));
+    Ok(Json(event))
 }
 
 async fn emit(State(control): State<Control>, body: Bytes) -> Result<Json<Emitted>, Problem> {

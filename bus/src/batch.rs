@@ -88,11 +88,11 @@ fn failed_items(output: &[u8], ids: &[&str]) -> Result<HashSet<String>, String> 
     })?;
     let failed = failures.unwrap_or_default().into_iter().map(|failure| failure.item_identifier);
     failed
-        .map(|id| match ids.contains(&id.as_str()) {
-            true => Ok(id),
-            false => Err(format!(
-                "`batchItemFailures` names `{id}`, which is no message of this batch; the whole batch is tried again"
-            )),
+        .map(|id| {
+            let known = ids.contains(&id.as_str());
+            known.then(|| id.clone()).ok_or_else(|| {
+                format!("`batchItemFailures` names `{id}`, which is no message of this batch; the whole batch is tried again")
+            })
         })
         .collect()
 }

@@ -109,6 +109,20 @@ impl Catalog {
         target.name().and_then(|name| self.functions.get(name)).map(|function| function.retry).unwrap_or_default()
     }
 
+    /// Why deliveries to a target wait, when this config is the reason.
+    pub fn holds_back(&self, target: &Target) -> Option<String> {
+        let name = target.name()?;
+        match self.functions.get(name) {
+            Some(function) if function.concurrency == 0 => {
+                Some(format!("`{name}` is stopped: its `concurrency` is 0; it goes on when that is more"))
+            }
+            None if !self.pipelines.contains_key(name) => {
+                Some(format!("there is no function `{name}` in the config; it goes on when there is one again"))
+            }
+            _ => None,
+        }
+    }
+
     /// What follows from a target's outcomes; none for what is no function.
     pub fn chain(&self, target: &Target) -> Option<(&Name, &Chain)> {
         let (name, function) = self.functions.get_key_value(target.name()?)?;

@@ -6,7 +6,7 @@ use std::{
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -24,6 +24,7 @@ use crate::{
     log::{
         Log, LogError, OpenError,
         calls::CallRecord,
+        event::Prepared,
         mark,
         retention::{self, Keep},
     },
@@ -42,6 +43,9 @@ use crate::{
 
 /// How long a synchronous call waits for a pipeline when its route does not say.
 const RUN_WAIT: Duration = Duration::from_secs(30);
+
+/// A node that was killed leaves its lock to the processes it was about to start, until they begin or end.
+const LET_GO: Duration = Duration::from_millis(500);
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -124,7 +128,13 @@ impl DataFolder {
         let path = data.join("lock");
         let mut file =
             File::options().create(true).read(true).write(true).truncate(false).open(&path).map_err(unwritable)?;
-        if file.try_lock().is_err() {
+        let patience = Instant::now() + LET_GO;
+        while file.try_lock().is_err() {
+            if Instant::now() < patience {
+                // A lock that is waited for without this cannot be given up on.
+                std::thread::sleep(LET_GO / 20);
+                continue;
+            }
             let mut holder = String::new();
             let _ = file.read_to_string(&mut holder);
             return Err(StartError::InUse { path: data.to_owned(), holder: holder.trim().parse().ok() });
@@ -298,7 +308,7 @@ impl Bus {
 
     fn record(&self, event: Event, call: &Call, outcome: &crate::Outcome) -> CallRecord {
         CallRecord {
-            event,
+            event: Prepared::new(event),
             function: call.function.clone(),
             format: call.format,
             node: self.owner().node().clone(),

@@ -19,7 +19,7 @@ use crate::{
         Log, LogError, Status,
         calls::{self, CallRecord},
         delivery::{self, Due, End, Ended, Place, Placed, Rules},
-        event::{self as rows, Inserted},
+        event::{self as rows, Inserted, Prepared},
         mark,
         query::QueryError,
         replay, run,
@@ -133,11 +133,34 @@ impl Owner {
         self.wake();
     }
 
+    /// Warns of what waits for functions and pipelines that are not in the config.
+    pub async fn warn_of_stranded(&self) {
+        let unended = match self.log().read(|c| Ok::<_, LogError>(delivery::unended(c)?)).await {
+            Ok(unended) => unended,
+            Err(error) => {
+                tracing::warn!(%error, "what waits in the log could not be looked at");
+                return;
+            }
+        };
+        let catalog = self.catalog().clone();
+        for (target, deliveries) in unended {
+            let Ok(Target::Named(name)) = target.parse() else { continue };
+            if !catalog.functions.contains_key(&name) && !catalog.pipelines.contains_key(&name) {
+                tracing::warn!(
+                    deliveries,
+                    "`{name}` is not in the config and deliveries wait for it: they stay in the log and go on when it \
+                     is there again (fnbus events --function {name})"
+                );
+            }
+        }
+    }
+
     /// Writes the event and its deliveries, and what its trigger remembers. When this returns they are on disk.
     pub async fn accept(&self, event: Event, marks: Vec<Mark>) -> Result<Accepted, AcceptError> {
         let matches = self.catalog().matches(&event);
         let id = event.id.clone();
         let count = matches.len();
+        let event = Prepared::new(event);
         let placed = self.log().write(move |tx| -> Result<Option<Vec<Placed>>, AcceptError> {
             mark::write(tx, &marks)?;
             match rows::insert(tx, &event)? {
@@ -251,14 +274,41 @@ impl Owner {
         Ok(ended)
     }
 
+    /// Ends pending deliveries that became too old, and what was to follow from them.
+    pub(crate) async fn expire(&self, target: &Target, rows: Vec<i64>) -> Result<(), LogError> {
+        let (inner, old) = (self.inner.clone(), rows.clone());
+        let expired = self.log().write(move |tx| {
+            let catalog = inner.catalog.load();
+            let by = Rules { catalog: &catalog, namespace: &inner.namespace };
+            let ends: Vec<Option<End>> =
+                old.iter().map(|row| delivery::expire(tx, *row, &by)).collect::<rusqlite::Result<_>>()?;
+            Ok::<_, LogError>(ends)
+        });
+        let expired = expired.await?;
+        for row in rows {
+            self.window().ended(target, row);
+        }
+        for End { placed, run, .. } in expired.into_iter().flatten() {
+            if let Some((delivery, outcome)) = run {
+                self.answer(delivery, outcome);
+            }
+            self.placed(&placed);
+        }
+        Ok(())
+    }
+
     /// Makes a pending delivery to a pipeline into a run.
     pub(crate) async fn start_run(&self, pipeline: &Name, due: Due) -> Result<(), LogError> {
         let machine = self.catalog().pipelines.get(pipeline).cloned();
-        let Some(machine) = machine else { return Ok(()) };
+        let Some(machine) = machine else {
+            // Taken out of the config since this was loaded: it waits in the log, and not here.
+            self.window().reload(&pipeline.clone().into(), due.row);
+            return Ok(());
+        };
         let (inner, name, row) = (self.inner.clone(), pipeline.clone(), due.row);
         let started =
             self.log().write(move |tx| Ok::<_, LogError>(run::start(tx, &due, &name, &machine, &inner.node)?));
-        let placed = started.await?;
+        let placed = started.await.inspect_err(|_| self.window().reload(&pipeline.clone().into(), row))?;
         self.window().ended(&pipeline.clone().into(), row);
         self.placed(&placed.unwrap_or_default());
         Ok(())
@@ -273,10 +323,11 @@ impl Owner {
         format: Format,
     ) -> Result<oneshot::Receiver<Outcome>, AcceptError> {
         let (target, trigger) = (pipeline.clone().into(), event.trigger.clone());
-        let matched = Match { target, trigger, format, key: None };
+        let matched = [Match { target, trigger, format, key: None }];
+        let event = Prepared::new(event);
         let placed = self.log().write(move |tx| -> Result<Vec<Placed>, AcceptError> {
             match rows::insert(tx, &event)? {
-                Inserted::New(row) => Ok(delivery::place(tx, row, &[matched], Status::Pending)?),
+                Inserted::New(row) => Ok(delivery::place(tx, row, &matched, Status::Pending)?),
                 Inserted::Duplicate => Ok(Vec::new()),
             }
         });

@@ -3,7 +3,6 @@
 use std::{fmt, str::FromStr};
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::event::Event;
 
@@ -46,8 +45,7 @@ impl KeyPath {
         if key.len() <= MAX_KEY {
             return Some(key);
         }
-        let digest = Sha256::digest(key.as_bytes());
-        Some(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        Some(uuid::Uuid::from_bytes(crate::log::event::hash(key.as_bytes())).simple().to_string())
     }
 }
 

@@ -96,15 +96,20 @@ impl Relay {
             if fills.is_empty() {
                 return Ok(());
             }
-            for fill in fills {
-                self.fill_lane(fill).await?;
+            let mut fills = fills.into_iter();
+            while let Some(fill) = fills.next() {
+                if let Err(error) = self.fill_lane(fill).await {
+                    let mut window = self.owner.window();
+                    fills.for_each(|fill| window.unfilled(&fill));
+                    return Err(error);
+                }
             }
         }
     }
 
     async fn fill_lane(&self, fill: Fill) -> Result<(), LogError> {
         let wanted = fill.clone();
-        let rows = self
+        let read = self
             .owner
             .log()
             .read(move |connection| {
@@ -118,7 +123,8 @@ impl Relay {
                 }
                 Ok::<_, LogError>(rows)
             })
-            .await?;
+            .await;
+        let rows = read.inspect_err(|_| self.owner.window().unfilled(&fill))?;
         let due = self.owner.window().loaded(&fill, rows);
         let due = self.expire(&fill.target, due).await?;
         match &fill.target {
@@ -152,12 +158,11 @@ impl Relay {
         if !old.is_empty() {
             let rows: Vec<i64> = old.iter().map(|due| due.row).collect();
             tracing::warn!(target = %target, deliveries = rows.len(), "deliveries expired before they could run");
-            let ended = rows.clone();
-            let freed = self.owner.log().write(move |tx| Ok::<_, LogError>(delivery::expire(tx, &ended)?)).await?;
-            for row in rows {
-                self.owner.window().ended(target, row);
+            if let Err(error) = self.owner.expire(target, rows.clone()).await {
+                let mut window = self.owner.window();
+                rows.iter().chain(fresh.iter().map(|due| &due.row)).for_each(|row| window.reload(target, *row));
+                return Err(error);
             }
-            self.owner.placed(&freed);
         }
         Ok(fresh)
     }

@@ -114,33 +114,44 @@ impl Window {
     }
 
     /// Lanes with room and something to load, each at most `chunk` rows, so that no function holds up another. A
-    /// lane is filled again only when half of it is free: loading is cheaper in bulk.
-    pub fn fills(&self, chunk: usize) -> Vec<Fill> {
-        let lanes = self.lanes.iter().filter_map(|(name, lane)| {
+    /// lane is filled again only when half of it is free: loading is cheaper in bulk. What is to be loaded is wanted no
+    /// more: what arrives while the log is read is wanted anew, and so is never missed.
+    pub fn fills(&mut self, chunk: usize) -> Vec<Fill> {
+        let lanes = self.lanes.iter_mut().filter_map(|(name, lane)| {
             let room = lane.limit.saturating_sub(lane.open.len()).min(chunk);
             let wanted = lane.more || !lane.again.is_empty();
             let due = room >= lane.limit.div_ceil(2).min(chunk);
             (wanted && due && room > 0).then(|| {
                 let again: Vec<i64> = lane.again.iter().copied().take(room).collect();
+                for row in &again {
+                    lane.again.remove(row);
+                }
                 let room = if lane.more { room - again.len() } else { 0 };
+                if room > 0 {
+                    lane.more = false;
+                }
                 Fill { target: name.clone(), again, after: lane.after, room }
             })
         });
         lanes.collect()
     }
 
+    /// The log could not be read for a fill: it is wanted again.
+    pub fn unfilled(&mut self, fill: &Fill) {
+        let lane = self.lane(&fill.target);
+        lane.again.extend(&fill.again);
+        lane.more |= fill.room > 0;
+    }
+
     /// Takes what was loaded for a fill, and says which of it is to be published.
     pub fn loaded(&mut self, fill: &Fill, rows: Vec<Due>) -> Vec<Due> {
         let Some(lane) = self.lanes.get_mut(&fill.target) else { return Vec::new() };
-        for row in &fill.again {
-            lane.again.remove(row);
-        }
         let above = |due: &&Due| due.row > fill.after && !fill.again.contains(&due.row);
         let (above, last) =
             rows.iter().filter(above).fold((0, lane.after), |(n, last), due| (n + 1, last.max(due.row)));
         lane.after = last;
-        if fill.room > 0 && above < fill.room {
-            lane.more = false;
+        if fill.room > 0 && above >= fill.room {
+            lane.more = true;
         }
         let mut fresh = Vec::with_capacity(rows.len());
         for due in rows {
@@ -342,6 +353,38 @@ mod tests {
         assert_eq!(window.fills(100), []);
         window.arrived(&name(), 4);
         assert_eq!(window.fills(100), [Fill { target: name(), again: vec![], after: 3, room: 7 }]);
+    }
+
+    #[test]
+    fn what_arrives_while_the_log_is_read_is_not_missed() {
+        let mut window = window(10, 3);
+        window.arrived(&name(), 4);
+        let fill = window.fills(100).remove(0);
+        // The log was read up to 4 when 5 is committed, and what was read is taken after that.
+        window.arrived(&name(), 5);
+        window.loaded(&fill, vec![due(4, 1)]);
+        assert_eq!(window.fills(100), [Fill { target: name(), again: vec![], after: 4, room: 6 }]);
+    }
+
+    #[test]
+    fn what_is_wanted_again_while_the_log_is_read_is_not_missed() {
+        let mut window = window(10, 3);
+        window.reload(&name(), 2);
+        let fill = window.fills(100).remove(0);
+        window.reload(&name(), 2);
+        window.loaded(&fill, vec![]);
+        assert_eq!(window.fills(100)[0].again, [2]);
+    }
+
+    #[test]
+    fn a_fill_that_the_log_could_not_be_read_for_is_wanted_again() {
+        let mut window = window(10, 3);
+        window.reload(&name(), 2);
+        window.arrived(&name(), 4);
+        let fill = window.fills(100).remove(0);
+        assert_eq!(window.fills(100), []);
+        window.unfilled(&fill);
+        assert_eq!(window.fills(100), [fill]);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl<T> Batch<T> {
 mod tests {
     use super::*;
 
-    const BATCHING: Batching = Batching { size: 3, window: Duration::from_secs(3600) };
+    const BATCHING: Batching = Batching { size: 3, window: Duration::from_hours(1) };
 
     fn kind(function: &str) -> Kind {
         Kind { function: function.parse().unwrap(), trigger: "t".parse().unwrap(), format: Format::Sqs }

@@ -13,7 +13,7 @@ use tokio::sync::{OnceCell, broadcast};
 use uuid::Uuid;
 
 use crate::{
-    config::EnvValue,
+    config::{EnvValue, RuntimeKind},
     lock,
     node::{NoNode, NodeJs, Spares},
     process::Group,
@@ -124,7 +124,7 @@ impl Ground {
     /// Found once; looked for again as long as there is none.
     pub(crate) async fn python(&self) -> Result<&Interpreter, NoPython> {
         let find = || async {
-            let asked = self.settings.python.clone().or_else(|| env::var_os("FNBUS_PYTHON").map(PathBuf::from));
+            let asked = self.settings.python.clone().or_else(|| asked_for(RuntimeKind::Python));
             let data = self.settings.data.clone();
             let found = tokio::task::spawn_blocking(move || Interpreter::find(asked.as_deref(), &data)).await;
             found.unwrap_or_else(|panic| {
@@ -138,7 +138,7 @@ impl Ground {
     /// As [`Ground::python`].
     pub(crate) async fn node(&self) -> Result<&NodeJs, NoNode> {
         let find = || async {
-            let asked = self.settings.node_js.clone().or_else(|| env::var_os("FNBUS_NODE").map(PathBuf::from));
+            let asked = self.settings.node_js.clone().or_else(|| asked_for(RuntimeKind::Node));
             let data = self.settings.data.clone();
             let found = tokio::task::spawn_blocking(move || NodeJs::find(asked.as_deref(), &data)).await;
             found.unwrap_or_else(|panic| {
@@ -205,6 +205,26 @@ impl Ground {
     /// The processes no pool knows.
     pub(crate) fn passing_groups(&self) -> Vec<Arc<Group>> {
         lock(&self.passing).iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// The interpreter that the environment names for a runtime.
+fn asked_for(runtime: RuntimeKind) -> Option<PathBuf> {
+    let variable = match runtime {
+        RuntimeKind::Python => "FNBUS_PYTHON",
+        RuntimeKind::Node => "FNBUS_NODE",
+        RuntimeKind::Provided | RuntimeKind::Command => return None,
+    };
+    env::var_os(variable).map(PathBuf::from)
+}
+
+/// Why functions of a runtime could not be run on this machine; none when they could. Blocks.
+pub fn missing_interpreter(runtime: RuntimeKind) -> Option<String> {
+    let asked = asked_for(runtime);
+    match runtime {
+        RuntimeKind::Python => Interpreter::probe(asked.as_deref()).err().map(|error| error.to_string()),
+        RuntimeKind::Node => NodeJs::probe(asked.as_deref()).err().map(|error| error.to_string()),
+        RuntimeKind::Provided | RuntimeKind::Command => None,
     }
 }
 

@@ -60,7 +60,7 @@ mod watch;
 
 pub use config::{EnvValue, FunctionConfig, Isolation, RuntimeKind};
 pub use functions::Functions;
-pub use ground::Settings;
+pub use ground::{Settings, missing_interpreter};
 pub use lease::{Invocation, Lease, LeaseError};
 pub use output::TAIL;
 pub use worker::Worker;

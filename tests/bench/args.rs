@@ -57,4 +57,6 @@ pub(crate) enum Floor {
     Responder { nats: String },
     /// Publishes messages into a work queue, and pulls and acknowledges them when told to
     Pull { nats: String, messages: usize },
+    /// Makes runs of steps when told to: each step a row, synced, and a message through JetStream
+    Steps { nats: String, folder: PathBuf, runs: usize, steps: usize },
 }

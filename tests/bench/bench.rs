@@ -10,7 +10,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tempfile::TempDir;
 
-use crate::{Result, args::Options};
+use crate::{Result, args::Options, code};
 
 /// Where the binaries are, where data goes, and how thorough to be.
 pub(crate) struct Bench {
@@ -38,6 +38,15 @@ impl Bench {
         // the whole of it is removed, or kept, with the scratch folder
         folder.disable_cleanup(true);
         Ok(folder)
+    }
+
+    /// The native program that functions are made of; compiled when it is first asked for.
+    pub(crate) fn native(&self) -> Result<PathBuf> {
+        let program = self.scratch.path().join("native");
+        if !program.is_file() {
+            code::compile(&program)?;
+        }
+        Ok(program)
     }
 
     /// One of two, by how thorough to be.

@@ -74,6 +74,8 @@ impl Machine {
 
 /// One process as `/proc/PID/stat` has it.
 struct Stat {
+    /// Whether it waits for something; what has work and no CPU for it does not.
+    sleeps: bool,
     parent: u32,
     own: u64,
     reaped: u64,
@@ -86,6 +88,7 @@ impl Stat {
         let fields: Vec<&str> = text.get(text.rfind(')')? + 2..)?.split(' ').collect();
         let ticks = |at: usize| fields.get(at).and_then(|n| n.parse::<u64>().ok());
         Some(Self {
+            sleeps: *fields.first()? == "S",
             parent: fields.get(1)?.parse().ok()?,
             own: ticks(11)? + ticks(12)?,
             reaped: ticks(13)? + ticks(14)?,
@@ -124,6 +127,11 @@ fn tree_ticks(roots: &[u32]) -> Result<u64> {
 pub(crate) fn own_ms(process: u32) -> Result<f64> {
     let stat = Stat::of(&process.to_string()).ok_or("a process that is measured has ended")?;
     Ok(stat.own as f64 * TICK_MS)
+}
+
+/// Whether a process waits for something; one that has ended does not.
+pub(crate) fn sleeps(process: u32) -> bool {
+    Stat::of(&process.to_string()).is_some_and(|stat| stat.sleeps)
 }
 
 pub(crate) fn name(process: u32) -> String {

@@ -156,7 +156,7 @@ impl End {
 }
 
 impl Expected {
-    fn check(&self, status: u16, body: &[u8]) -> Result<()> {
+    pub(crate) fn check(&self, status: u16, body: &[u8]) -> Result<()> {
         let good = match &self.body {
             Body::Is(expected) => body == expected,
             Body::Begins(expected) => body.starts_with(expected.as_bytes()),

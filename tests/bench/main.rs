@@ -10,6 +10,8 @@
 mod args;
 // What a row has to work with.
 mod bench;
+// Functions' code.
+mod code;
 // Child processes that end with us.
 mod child;
 // What a process tree costs: CPU time, memory, and what others took meanwhile.

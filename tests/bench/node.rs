@@ -16,12 +16,18 @@ use crate::{
     Result,
     bench::{Bench, fnbus, free_address, nats_server},
     child::Running,
+    code::Code,
     cost,
     load::{Body, Connection, Expected, Load, Pace, Until, post},
 };
 
 /// A start may take this long before the row fails.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An instance that uses no CPU for so long has nothing to do.
+const QUIET: Duration = Duration::from_millis(100);
+/// A thousand functions may take this long to be deployed.
+const DEPLOYED: Duration = Duration::from_secs(120);
 
 /// A folder with a config and functions.
 pub(crate) struct Project {
@@ -36,12 +42,11 @@ pub(crate) struct Node {
 }
 
 impl Project {
-    /// Functions are (name, Python code); `config` is all but `[http]`.
-    pub(crate) fn new(bench: &Bench, functions: &[(&str, &str)], config: &str) -> Result<Self> {
+    /// Functions are (name, code); `config` is all but `[http]`.
+    pub(crate) fn new(bench: &Bench, functions: &[(&str, Code<'_>)], config: &str) -> Result<Self> {
         let project = Self { folder: bench.folder("node")?, address: free_address()? };
         for (name, code) in functions {
-            fs::create_dir_all(project.path().join(name))?;
-            fs::write(project.path().join(name).join("app.py"), code)?;
+            code.write(bench, &project.path().join(name))?;
         }
         project.configure(config)?;
         Ok(project)
@@ -142,6 +147,48 @@ impl Node {
                 Err(error) if begun.elapsed() > PATIENCE => return Err(error),
                 _ => sleep(Duration::from_millis(20)).await,
             }
+        }
+    }
+
+    /// Waits until there are so many instances and none of them does anything: others have ended, all have started.
+    pub(crate) async fn rests(&self, instances: usize) -> Result<()> {
+        let begun = Instant::now();
+        let (mut used, mut since) = (None, Instant::now());
+        while begun.elapsed() < PATIENCE {
+            let below = cost::tree(self.id())?.into_iter().skip(1);
+            let below: Vec<u32> = below.filter(|id| !cost::name(*id).starts_with("nats-server")).collect();
+            let ticks: f64 = below.iter().filter_map(|id| cost::own_ms(*id).ok()).sum();
+            let now = Some((below.len(), ticks));
+            if now != used || below.len() != instances || !below.iter().all(|id| cost::sleeps(*id)) {
+                (used, since) = (now, Instant::now());
+            } else if instances == 0 || since.elapsed() > QUIET {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        Err(format!(
+            "there are not {instances} instances at rest but {}; fnbus said:\n{}",
+            self.instances()?,
+            self.said()
+        )
+        .into())
+    }
+
+    /// Waits until every function has a version that works, and gives how long after `begun` that was.
+    pub(crate) async fn deployed(&self, functions: usize, begun: Instant) -> Result<Duration> {
+        let asked = Instant::now();
+        loop {
+            let mut command = Command::new(fnbus()?);
+            command.args(["functions", "--json"]).current_dir(self.project.path()).env_remove("FNBUS_CONFIG");
+            let said = String::from_utf8(command.stdin(Stdio::null()).output()?.stdout)?;
+            let ready = said.lines().filter(|line| line.contains(r#""state":"ready""#)).count();
+            if ready == functions {
+                return Ok(begun.elapsed());
+            }
+            if asked.elapsed() > DEPLOYED {
+                return Err(format!("{ready} of {functions} functions are ready; fnbus said:\n{}", self.said()).into());
+            }
+            sleep(Duration::from_millis(100)).await;
         }
     }
 

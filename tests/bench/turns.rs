@@ -40,7 +40,7 @@ pub(crate) struct Side<'a> {
 }
 
 impl Side<'_> {
-    async fn turn(&self, until: Until, pace: Pace) -> Result<Turn> {
+    pub(crate) async fn turn(&self, until: Until, pace: Pace) -> Result<Turn> {
         let meter = Meter::start(self.roots)?;
         let fired = self.load.fire(until, pace).await?;
         Ok(Turn::of(&fired, meter.stop()?))

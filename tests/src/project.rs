@@ -19,6 +19,8 @@ pub struct Project {
     config: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// What starts the binary, with its arguments; nothing: the test itself.
+    under: Vec<String>,
 }
 
 impl Default for Project {
@@ -34,6 +36,7 @@ impl Project {
             config: "[http]\nlisten = \"127.0.0.1:0\"\n".to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            under: Vec::new(),
         }
     }
 
@@ -103,6 +106,12 @@ impl Project {
         self
     }
 
+    /// Starts every command by another program, which must become what it starts.
+    pub fn under(mut self, program: &[&str]) -> Self {
+        self.under = program.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -144,7 +153,15 @@ impl Project {
 
     /// A `fnbus` command in the project's folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let binary = binary();
+        let mut command = match self.under.split_first() {
+            Some((program, rest)) => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(binary);
+                command
+            }
+            None => Command::new(binary),
+        };
         command.args(arguments).current_dir(self.folder.path()).env_remove("FNBUS_CONFIG").env("NO_COLOR", "1");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command

@@ -105,7 +105,8 @@ async fn a_replay_that_nobody_can_be_asked_about_wants_a_yes() {
 #[case::status(&["events", "--status", "broken"], "invalid value 'broken' for '--status <STATUS>'", "use one of held, pending, running")]
 #[case::limit(&["events", "-n", "many"], "invalid value 'many' for '--limit <LIMIT>'", "--help")]
 #[case::grace(&["up", "--grace", "soon"], "invalid value 'soon' for '--grace <TIME>'", "--help")]
-#[case::url(&["up", "--nats", "http://x"], "invalid value 'http://x' for '--nats <URL>'", "begins with nats:// or tls://")]
+#[case::url(&["up", "--nats", "http://x"], "--nats: `http://x` is not the address of a NATS server", "begins with nats:// or tls://")]
+#[case::url_with_a_login(&["up", "--nats", "amqp://me:hush@x"], "--nats: `amqp://…@x` is not", "begins with nats://")]
 #[case::name(&["logs", "no such"], "invalid value 'no such' for '[NAME]'", "use 1 to 64 of")]
 #[case::both(&["dead", "redrive", "x", "--all"], "cannot be used with", "--help")]
 #[test]
@@ -116,6 +117,7 @@ fn wrong_usage_ends_with_2_before_anything_is_asked(
 ) {
     let output = Project::new().command(arguments).output().unwrap().into();
     refused(&output, 2, &[said, help]);
+    assert!(!output.all().contains("hush"), "a password was shown: {}", output.all());
 }
 
 #[rstest]

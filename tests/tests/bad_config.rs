@@ -144,7 +144,7 @@ async fn a_value_that_cannot_be_read_is_said_with_one_that_can(
     "queue = 'nats:fnbus.deliver.>'",
     "`nats:fnbus.deliver.>` cannot be read: subjects under the bus' own"
 )]
-#[case::batch("queue = 'nats:a.b'\nbatch = { size = 10 }", "`batch` in [triggers.o] is not available in this version")]
+#[case::batch("queue = 'nats:jobs'\nbatch = { size = 0 }", "`size` must be from 1 to 1000")]
 #[tokio::test]
 async fn a_trigger_that_cannot_be_bound_is_said(#[case] kind: &str, #[case] message: &str) {
     let refused = refused(&project(&format!("{PRICE}[triggers.o]\n{kind}\nto = 'price'\n"))).await;

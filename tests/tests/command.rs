@@ -50,7 +50,8 @@ fn check_finds_what_is_wrong_with_a_command() {
     for (keys, says) in [
         ("", "[functions.f] has no `handler`"),
         ("handler = './gone.sh'", "there is no ./gone.sh in `f`"),
-        ("handler = 'no-such-program-here'", "there is no no-such-program-here"),
+        ("handler = 'no-such-program-here -x'", "there is no `no-such-program-here` in `f` and none on PATH"),
+        ("handler = 'no-such-program-here -x'", "install `no-such-program-here`, put it into the folder"),
         ("handler = \"sh -c 'x\"", "is not a handler"),
         ("handler = 'true'\nwarm = 1", "has no effect on a command"),
     ] {

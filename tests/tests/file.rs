@@ -10,6 +10,7 @@ use std::{
 };
 
 use fnbus_tests::{Node, Project, eventually};
+use rstest::rstest;
 use serde_json::{Value, json};
 
 const ECHO: &str = "def handler(event, context): return event\n";
@@ -238,4 +239,57 @@ async fn a_file_that_is_too_large_to_take_along_is_said() {
     node.says("the file is larger than the 6 MiB").await;
     node.write("inbox/small", "1");
     assert_eq!(told_are(&node, 1).await, [of("created", "inbox/small")]);
+}
+
+#[rstest]
+#[case::facts("lambda")]
+#[case::content("body")]
+#[tokio::test]
+async fn a_file_that_goes_between_its_event_and_its_delivery_is_delivered_as_it_was(#[case] payload: &str) {
+    let stopped = Project::new().function_with("f", ECHO, "concurrency = 0");
+    fs::create_dir(stopped.path().join("inbox")).unwrap();
+    let keys = format!("to = 'f'\nfile = 'inbox/*'\npayload = '{payload}'");
+    let node = stopped.config(&format!("[triggers.t]\n{keys}\n")).start().await;
+    watching(&node).await;
+    node.write("inbox/a.json", "[1]");
+    assert_eq!(told_are(&node, 1).await, [of("created", "inbox/a.json")]);
+    fs::remove_file(node.path().join("inbox/a.json")).unwrap();
+    node.reconfigure(&node.project().toml().replace("concurrency = 0", "concurrency = 1")).await;
+    let got = got(&node, 0).await;
+    if payload == "body" {
+        assert_eq!(got, json!([1]));
+    } else {
+        let object = &got["Records"][0]["s3"]["object"];
+        assert_eq!((&object["key"], &object["size"]), (&json!("inbox/a.json"), &json!(3)));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_may_not_be_read_is_said_once_holds_up_no_other_and_is_told_when_it_may() {
+    const BY: &[&str] =
+        &["setpriv", "--inh-caps=-dac_override,-dac_read_search", "--bounding-set=-dac_override,-dac_read_search"];
+    let mut project = Project::new().function("f", ECHO);
+    if rustix::process::getuid().is_root() {
+        // To root every file is readable, unless it gives that right up.
+        let gives_up = std::process::Command::new(BY[0]).args(&BY[1..]).arg("true").status();
+        if !gives_up.is_ok_and(|status| status.success()) {
+            eprintln!("not tested: root cannot give up the right to read everything here");
+            return;
+        }
+        project = project.under(BY);
+    }
+    fs::create_dir(project.path().join("inbox")).unwrap();
+    let node = project.config("[triggers.t]\nto = 'f'\nfile = 'inbox/*'\npayload = 'body'\n").start().await;
+    watching(&node).await;
+    node.write("secret.json", "[1]");
+    node.project().mode("secret.json", 0);
+    fs::rename(node.path().join("secret.json"), node.path().join("inbox/secret.json")).unwrap();
+    node.says("the file cannot be read and is not delivered until it can; let the user that runs fnbus read it").await;
+    node.says("Permission denied").await;
+    node.write("inbox/open.json", "2");
+    assert_eq!(told_are(&node, 1).await, [of("created", "inbox/open.json")]);
+    assert_eq!(node.said().matches("the file cannot be read").count(), 1);
+    node.project().mode("inbox/secret.json", 0o600);
+    assert_eq!(told_are(&node, 2).await[1], of("created", "inbox/secret.json"));
+    assert_eq!(got(&node, 1).await, json!([1]));
 }

@@ -1,9 +1,11 @@
 //! Functions for Node.js, from end to end.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::Project;
 use serde_json::{Value, json};
 
-const PRICE: &str = "exports.handler = async (event) => ({ item: event.pathParameters.item })\n";
+const PRICE: &str = "exports.handler = async (event) => ({ item: event.pathParameters?.item })\n";
 
 fn price() -> Project {
     Project::new()
@@ -25,6 +27,50 @@ async fn a_request_is_answered_by_a_function_for_node_and_an_edit_is_live() {
     })
     .await;
     assert_eq!(node.get("/price/apple").await.json::<Value>(), json!({ "thing": "apple" }));
+}
+
+/// A function for Node.js and one that needs nothing but a shell, on a machine with an empty `PATH`.
+fn without_path() -> Project {
+    let project = price()
+        .program("hello/run.sh", "#!/bin/sh\necho hello\n")
+        .config("[functions.hello]\nruntime = 'command'\nhandler = './run.sh'\n")
+        .config("[triggers.hello]\nhttp = 'GET /hello'\nto = 'hello'\n");
+    let path = project.path().join("bin").display().to_string();
+    std::fs::create_dir(&path).unwrap();
+    project.variable("PATH", &path)
+}
+
+#[tokio::test]
+async fn without_node_on_the_path_check_and_up_say_what_to_install_and_what_came_runs_once_it_is_there() {
+    let path = std::env::var_os("PATH").unwrap();
+    let mut nodes = std::env::split_paths(&path).map(|folder| folder.join("node"));
+    let node = nodes.find(|file| file.is_file()).expect("these tests need Node.js on PATH");
+    let project = without_path();
+    let checked = project.check(&[]);
+    assert_eq!(checked.code(), 0, "the file is good, this machine is not: {}", checked.all());
+    let says = "`price` cannot run on this machine: no Node.js to run it with: `node` does not start (";
+    assert!(checked.stderr.contains(says), "{}", checked.all());
+    let bus = project.start().await;
+    bus.says("`price` cannot serve: Runtime.InvalidConfiguration: no Node.js to run it with").await;
+    bus.says("install Node.js 18 or newer, or set FNBUS_NODE to its path").await;
+    assert_eq!(bus.function("price").await["state"], "failed");
+    assert_eq!(bus.get("/hello").await.text(), "hello\n", "a function that needs no Node.js goes on");
+    let id = bus.accepted("/later", "{}").await;
+    bus.event_is(&id, "retrying").await;
+    std::os::unix::fs::symlink(node, bus.path().join("bin/node")).unwrap();
+    bus.event_is(&id, "done").await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_too_old_is_named_with_its_version() {
+    let project = price().program("old-node", "#!/bin/sh\necho '{\"path\":\"/old/node\",\"version\":\"16.20.2\"}'\n");
+    let old = project.path().join("old-node").display().to_string();
+    let project = project.variable("FNBUS_NODE", &old);
+    let says = format!("`{old}` is not a Node.js that works: it is version 16.20.2; install Node.js 18 or newer");
+    assert!(project.check(&[]).stderr.contains(&says), "{}", project.check(&[]).all());
+    let bus = project.start().await;
+    bus.says(&says).await;
+    assert_eq!(bus.get("/price/apple").await.status, 502);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Pipelines: steps in sequence and side by side, synchronous and not, over a crash.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::{Node, Project, eventually};
 use serde_json::{Value, json};
 
@@ -89,4 +91,82 @@ async fn runs_survive_kills_between_any_two_steps_and_each_goes_through_once() {
     // What follows on the bus follows exactly once: one event for each pair of steps, however often a step ran.
     let steps = node.json(&["events", "--type", "pipeline.step", "-n", "1000", "--json"]).await;
     assert_eq!(steps.len(), ids.len() * 2);
+}
+
+/// The delivery of an event to one target.
+fn to<'a>(event: &'a Value, target: &str) -> &'a Value {
+    event["deliveries"].as_array().unwrap().iter().find(|delivery| delivery["target"] == target).unwrap()
+}
+
+/// Waits until a run is at one step, which waits, and gives the event of the run and that step.
+async fn waits_at(node: &Node, id: &str, step: &str) -> (Value, Value) {
+    eventually(&format!("the run waits at {step}"), || async {
+        let event = node.show(id).await;
+        let at = to(&event, "line")["steps"].as_array()?.first()?.clone();
+        (at["step"] == step && at["waits"].is_string()).then_some((event, at))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_run_whose_next_function_is_taken_out_of_the_config_waits_for_it_and_says_so() {
+    let stopped = |toml: &str| toml.replace("[functions.b]\n", "[functions.b]\nconcurrency = 0\n");
+    let mut node = shop("['a', 'b', 'c']", "async").start().await;
+    let whole = node.project().toml().to_owned();
+    node.reconfigure(&stopped(&whole)).await;
+    let id = node.accepted("/go", "{}").await;
+    let (_, at) = waits_at(&node, &id, "b").await;
+    assert!(at["waits"].as_str().unwrap().starts_with("`b` is stopped: its `concurrency` is 0"), "{at}");
+    // Neither the function nor a step that names it is there any more.
+    let b = whole.split("[functions.").find(|table| table.starts_with("b]")).unwrap();
+    let without = whole.replace(&format!("[functions.{b}"), "").replace("['a', 'b', 'c']", "['a', 'c']");
+    node.reconfigure(&without).await;
+    node.says("`b` is not in the config and deliveries wait for it: they stay in the log").await;
+    let gone = "there is no function `b` in the config; it goes on when there is one again";
+    for _ in 0..2 {
+        let (event, at) = waits_at(&node, &id, "b").await;
+        assert_eq!(
+            (&event["status"], &at["status"], &at["waits"]),
+            (&json!("running"), &json!("pending"), &json!(gone))
+        );
+        let shown = node.fnbus(&["show", &id]).await.stdout;
+        let step = at["event"].as_str().unwrap();
+        assert!(shown.contains(&format!("at step b, pending: {gone} (fnbus show {step})")), "{shown}");
+        assert!(node.fnbus(&["show", step]).await.stdout.contains(&format!("waits: {gone}")));
+        // It is not the pipeline that is stopped.
+        let other = node.accepted("/go", "{}").await;
+        let event = node.event_is(&other, "done").await;
+        assert_eq!(to(&event, "line")["attempts"][0]["output"], r#"["a","c"]"#);
+        node.kill();
+        node.restart().await;
+    }
+    node.reconfigure(&whole).await;
+    let event = node.event_is(&id, "done").await;
+    assert_eq!(to(&event, "line")["attempts"][0]["output"], r#"["a","b","c"]"#, "it goes on as it began");
+    assert!(to(&event, "line")["steps"].is_null(), "{event:#}");
+}
+
+#[tokio::test]
+async fn a_step_that_became_too_old_before_it_could_begin_ends_its_run_where_it_can_be_seen() {
+    let node = shop("['a', 'b']", "async").start().await;
+    let old = "[functions.b]\nretry = { max_age = '500ms' }\n";
+    let stopped = node.project().toml().replace("[functions.b]\n", &format!("{old}concurrency = 0\n"));
+    node.reconfigure(&stopped).await;
+    let id = node.accepted("/go", "{}").await;
+    let (_, at) = waits_at(&node, &id, "b").await;
+    let step = node.show(at["event"].as_str().unwrap()).await;
+    let born: chrono::DateTime<chrono::Utc> = step["time"].as_str().unwrap().parse().unwrap();
+    let old_enough = chrono::TimeDelta::milliseconds(600);
+    eventually("the step is too old", || async { (chrono::Utc::now() - born > old_enough).then_some(()) }).await;
+    node.reconfigure(&stopped.replace("concurrency = 0\n", "")).await;
+    node.event_is(&id, "dead").await;
+    let letter = node.json(&["dead", "list", "--json"]).await.remove(0);
+    assert_eq!((&letter["target"], &letter["reason"]), (&json!("line"), &json!("step_failed")));
+    let says = "step `b` failed: it was older than `retry.max_age` before an attempt could begin";
+    assert_eq!(letter["error"], json!({ "kind": "Runtime.Expired", "message": says }));
+    assert_eq!(ran(&node), ["a"]);
+    node.reconfigure(node.project().toml()).await;
+    assert_eq!(node.fnbus(&["dead", "redrive", &id]).await.code(), 0);
+    node.event_is(&id, "done").await;
+    assert_eq!(ran(&node), ["a", "a", "b"], "the run began anew, its steps did not run by themselves");
 }

@@ -66,3 +66,25 @@ async fn a_bootstrap_that_ends_at_once_says_so_in_each_attempt() {
     assert_eq!((&attempt["outcome"], &attempt["error"]["kind"]), (&"init_error".into(), &"Runtime.ExitError".into()));
     assert!(attempt["log"].as_str().unwrap().contains("no licence"), "{attempt}");
 }
+
+#[tokio::test]
+async fn a_bootstrap_whose_interpreter_is_missing_names_it_and_runs_what_came_when_it_is_mended() {
+    let bootstrap = BOOTSTRAP.replace("/usr/bin/env python3", "/opt/none/python9");
+    let later = "[triggers.later]\nhttp = 'POST /later'\nmode = 'async'\npayload = 'body'\nto = 'f'\n";
+    let node = project(&bootstrap, 0o755).config(later).start().await;
+    let says = "names /opt/none/python9 in its first line, which is not there; install it, or correct the line";
+    node.says(says).await;
+    let id = node.accepted("/later", "[1]").await;
+    let event = node.event_is(&id, "dead").await;
+    let attempt = &event["deliveries"][0]["attempts"][0];
+    assert_eq!(
+        (&attempt["outcome"], &attempt["error"]["kind"]),
+        (&"init_error".into(), &"Runtime.InvalidEntrypoint".into())
+    );
+    assert!(attempt["error"]["message"].as_str().unwrap().contains(says), "{attempt}");
+    node.write("f/bootstrap", BOOTSTRAP);
+    node.function_ready("f").await;
+    assert_eq!(node.fnbus(&["dead", "redrive", &id]).await.code(), 0);
+    let event = node.event_is(&id, "done").await;
+    assert_eq!(event["deliveries"][1]["attempts"][0]["output"], "[1]");
+}

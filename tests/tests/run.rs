@@ -1,5 +1,7 @@
 //! Pipelines and their runs as the command line tells of them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::{Node, Project, eventually};
 use serde_json::{Value, json};
 

@@ -1,5 +1,7 @@
 //! Triggers that are fired, paused and resumed; and the NATS of the bus, for people.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 use fnbus_tests::{Node, Project, eventually};
 use serde_json::{Value, json};
 

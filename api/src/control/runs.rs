@@ -47,7 +47,10 @@ pub(super) async fn list(State(control): State<Control>, RawQuery(query): RawQue
 }
 
 pub(super) async fn show(State(control): State<Control>, Path(id): Path<String>) -> Result<Json<RunDetail>, Problem> {
-    Ok(Json(control.bus.log().read(move |c| runs::run(c, &id)).await?))
+    let mut run = control.bus.log().read(move |c| runs::run(c, &id)).await?;
+    let catalog = control.bus.owner().catalog();
+    run.steps.iter_mut().for_each(|step| step.explain(&catalog));
+    Ok(Json(run))
 }
 
 pub(super) async fn pipelines(State(control): State<Control>) -> Result<Json<Vec<PipelineStatus>>, Problem> {

@@ -296,6 +296,8 @@ impl fmt::Debug for NatsUrl {
 fn without_user(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
+        // the scheme was forgotten
+        (None, Some((_, place))) => format!("…@{place}"),
         _ => url.to_owned(),
     }
 }
@@ -438,9 +440,9 @@ mod tests {
     #[test]
     fn a_password_in_a_nats_address_is_never_shown() {
         let good: NatsUrl = "nats://me:hush@host:4222".parse().unwrap();
-        let bad = "ws://me:hush@host:4222".parse::<NatsUrl>().unwrap_err();
-        for shown in [format!("{good} {good:?}"), format!("{bad} {bad:?}")] {
-            assert!(!shown.contains("hush"), "{shown}");
+        let bad = ["ws://me:hush@host:4222", "me:hush@host:4222"].map(|bad| bad.parse::<NatsUrl>().unwrap_err());
+        for shown in [format!("{good} {good:?}"), format!("{bad:?}")] {
+            assert!(!shown.contains("hush") && shown.contains("…@host:4222"), "{shown}");
         }
     }
 

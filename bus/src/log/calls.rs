@@ -16,10 +16,11 @@ use tokio::sync::Notify;
 use super::{
     LogError, Status, Tx,
     delivery::{self, Current, Placed, Rules},
-    event, follow,
+    event::{self, Prepared},
+    follow,
     writer::Writer,
 };
-use crate::{event::Event, id::Born, name::Name, outcome::Outcome, payload::Format};
+use crate::{id::Born, name::Name, outcome::Outcome, payload::Format};
 
 /// Calls waiting at most.
 const WAITING: usize = 8192;
@@ -31,7 +32,7 @@ const LINGER: Duration = Duration::from_millis(100);
 /// One finished synchronous call.
 #[derive(Debug)]
 pub struct CallRecord {
-    pub event: Event,
+    pub event: Prepared,
     pub function: Name,
     pub format: Format,
     pub node: Arc<str>,
@@ -125,7 +126,7 @@ pub(crate) fn insert_chained(tx: &Tx<'_>, call: &CallRecord, by: &Rules<'_>) -> 
 
 /// Writes a call; its delivery's row.
 fn insert(tx: &Tx<'_>, call: &CallRecord) -> rusqlite::Result<i64> {
-    let event = event::insert_row(tx, &call.event, event::hash(&call.event.data))?;
+    let event = event::insert_row(tx, &call.event)?;
     let status = if call.outcome.fault.is_none() { Status::Done } else { Status::Dead };
     let ended = Utc::now().timestamp_micros();
     tx.prepare_cached(

@@ -179,6 +179,17 @@ pub(crate) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, 
         .collect()
 }
 
+/// The targets that have anything unended or a retry to come, with how much.
+pub(crate) fn unended(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
+    connection
+        .prepare_cached(
+            "SELECT target, count(*) FROM (SELECT target FROM delivery WHERE status IN (0, 1, 2) \
+             UNION ALL SELECT target FROM delivery WHERE status = 3) GROUP BY target ORDER BY target",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
 /// Opens an attempt. A delivery that has ended or moved on meanwhile is left alone.
 pub(crate) fn begin(tx: &Tx<'_>, attempt: RowId, node: &str) -> rusqlite::Result<()> {
     let (delivery, n) = delivery_of(attempt.row());
@@ -428,10 +439,16 @@ pub(crate) fn publish_anew(tx: &Tx<'_>, rows: &[i64]) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Ends pending deliveries that are older than their function allows; gives those that waited for that.
-pub(crate) fn expire(tx: &Tx<'_>, rows: &[i64]) -> rusqlite::Result<Vec<Placed>> {
-    let end = |row: &i64| finish(tx, *row, Status::Expired, Some(DeadReason::Expired), Utc::now());
-    rows.iter().filter_map(|row| end(row).transpose()).collect()
+/// Ends a pending delivery that is older than its function allows; what waited for that and what was to follow goes on.
+pub(crate) fn expire(tx: &Tx<'_>, row: i64, by: &Rules<'_>) -> rusqlite::Result<Option<End>> {
+    let Some(current) = Current::read(tx, row)?.filter(|current| current.status == Status::Pending) else {
+        return Ok(None);
+    };
+    let freed = finish(tx, row, Status::Expired, Some(DeadReason::Expired), Utc::now())?;
+    let message = "it was older than `retry.max_age` before an attempt could begin";
+    let outcome = Outcome::failure(Ending::Error, "Runtime.Expired", message);
+    let following = follow::ended(tx, &current, &outcome, by, Some(DeadReason::Expired))?;
+    Ok(Some(following.of(Ended::Final(Status::Expired), freed)))
 }
 
 /// Deliveries per target that may have been on their way when the node ended.

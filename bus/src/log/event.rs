@@ -29,17 +29,27 @@ pub(crate) enum Inserted {
     Duplicate,
 }
 
-/// The attributes that have no column of their own.
-#[derive(Serialize, Deserialize, Default)]
+/// The attributes that have no column of their own, as they are read.
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Attributes {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     datacontenttype: Option<Arc<str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     dataschema: Option<Arc<str>>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     extensions: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "is_none")]
     facts: Meta,
+}
+
+/// The same as they are written.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datacontenttype: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dataschema: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    extensions: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_none")]
+    facts: &'a Meta,
 }
 
 fn is_none(meta: &Meta) -> bool {
@@ -55,9 +65,40 @@ impl ToSql for EventId {
     }
 }
 
+/// An event as it is written. Made before the writer's turn, which everybody waits for.
+#[derive(Debug)]
+pub struct Prepared {
+    event: Event,
+    /// The attributes without a column, JSON.
+    attributes: String,
+    hash: [u8; 16],
+}
+
+impl Prepared {
+    pub fn new(event: Event) -> Self {
+        let attributes = Written {
+            datacontenttype: event.datacontenttype.as_deref(),
+            dataschema: event.dataschema.as_deref(),
+            extensions: &event.extensions,
+            facts: &event.meta,
+        };
+        // strings, numbers and maps of strings: nothing that could not be written
+        let attributes = serde_json::to_string(&attributes).unwrap_or_default();
+        Self { hash: hash(&event.data), attributes, event }
+    }
+}
+
+impl std::ops::Deref for Prepared {
+    type Target = Event;
+
+    fn deref(&self) -> &Event {
+        &self.event
+    }
+}
+
 /// Writes an event. A foreign id is checked against every event of its source that the log knows.
-pub(crate) fn insert(tx: &Tx<'_>, event: &Event) -> Result<Inserted, AcceptError> {
-    let hash = hash(&event.data);
+pub(crate) fn insert(tx: &Tx<'_>, event: &Prepared) -> Result<Inserted, AcceptError> {
+    let hash = event.hash;
     if let EventId::Foreign(id) = &event.id {
         let known: Option<[u8; 16]> = tx
             .prepare_cached("SELECT hash FROM seen WHERE id = ?1 AND scope = ?2")?
@@ -71,7 +112,7 @@ pub(crate) fn insert(tx: &Tx<'_>, event: &Event) -> Result<Inserted, AcceptError
             None => {}
         }
     }
-    let seq = insert_row(tx, event, hash)?;
+    let seq = insert_row(tx, event)?;
     if let EventId::Foreign(id) = &event.id {
         tx.prepare_cached("INSERT INTO seen (id, scope, hash, event) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
             id,
@@ -84,14 +125,7 @@ pub(crate) fn insert(tx: &Tx<'_>, event: &Event) -> Result<Inserted, AcceptError
 }
 
 /// Writes an event whose id is known to be new.
-pub(crate) fn insert_row(tx: &Tx<'_>, event: &Event, hash: [u8; 16]) -> rusqlite::Result<i64> {
-    let attributes = Attributes {
-        datacontenttype: event.datacontenttype.clone(),
-        dataschema: event.dataschema.clone(),
-        extensions: event.extensions.clone(),
-        facts: event.meta.clone(),
-    };
-    let meta = serde_json::to_string(&attributes).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+pub(crate) fn insert_row(tx: &Tx<'_>, event: &Prepared) -> rusqlite::Result<i64> {
     tx.prepare_cached(
         "INSERT INTO event (id, source, type, time, subject, trigger, meta, data, hash, correlation, causation, hop, \
          received) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
@@ -103,9 +137,9 @@ pub(crate) fn insert_row(tx: &Tx<'_>, event: &Event, hash: [u8; 16]) -> rusqlite
         event.time.timestamp_micros(),
         event.subject,
         event.trigger.as_ref().map(crate::name::Name::as_str),
-        meta,
+        event.attributes,
         &event.data[..],
-        hash,
+        event.hash,
         event.correlation,
         event.causation,
         event.hop,

@@ -3,7 +3,7 @@
 use super::{
     DeadReason, Status, Tx,
     delivery::{self, Current, End, Ended, Placed, Rules},
-    event::{self as rows, Inserted},
+    event::{self as rows, Inserted, Prepared},
     run,
 };
 use crate::{
@@ -99,7 +99,7 @@ pub(crate) fn place_outputs(
 fn place(tx: &Tx<'_>, parent: &Event, event: &Event, to: &[Target], by: &Rules<'_>) -> rusqlite::Result<Vec<Placed>> {
     let own = to.iter().map(|target| Match { target: target.clone(), trigger: None, format: Format::Body, key: None });
     let matches: Vec<Match> = own.chain(by.catalog.matches(event)).collect();
-    let row = match rows::insert(tx, event) {
+    let row = match rows::insert(tx, &Prepared::new(event.clone())) {
         Ok(Inserted::New(row)) => row,
         Ok(Inserted::Duplicate) | Err(AcceptError::Conflict { .. }) => return Ok(Vec::new()),
         Err(error) => return Err(rusqlite::Error::ToSqlConversionFailure(error.into())),

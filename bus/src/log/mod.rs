@@ -1,7 +1,7 @@
 //! The log: the SQLite event log of a node. What it says is the truth; NATS is transport.
 //!
-//! One thread owns the writing connection ([`writer`]). Callers hand it closures that run inside a transaction, each
-//! in a savepoint; it commits at once when idle and otherwise in groups of what arrived meanwhile, and answers after
+//! One thread owns the writing connection ([`writer`]). Callers hand it closures that run inside a transaction, all or
+//! nothing of each; it commits at once when idle and otherwise in groups of what arrived meanwhile, and answers after
 //! the fsync. So a check and the change it allows are always one, and many callers share one fsync. Readers have
 //! connections of their own ([`reader`]) and hold no transaction longer than one query.
 //!
@@ -121,8 +121,9 @@ impl Log {
         [&*self.path, wal.as_path()].iter().filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).sum()
     }
 
-    /// Runs a change in the writer's next group and returns when it is on disk.
-    pub async fn write<T, E>(&self, change: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    /// Runs a change in the writer's next group and returns when it is on disk. It may run twice, when another change of
+    /// the group failed half-way; only the last time counts.
+    pub async fn write<T, E>(&self, change: impl Fn(&Tx<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<LogError> + Send + 'static,
@@ -131,7 +132,7 @@ impl Log {
     }
 
     /// Hands a change to the writer, in order with every other, without waiting for it.
-    pub fn post(&self, change: impl FnOnce(&Tx<'_>) -> Result<(), LogError> + Send + 'static) {
+    pub fn post(&self, change: impl Fn(&Tx<'_>) -> Result<(), LogError> + Send + 'static) {
         self.writer.post(change);
     }
 

@@ -11,6 +11,7 @@ use super::{
     event::{self, time},
 };
 use crate::{
+    catalog::Catalog,
     event::Meta,
     id::{Born, RowId},
     name::Name,
@@ -121,7 +122,24 @@ pub struct DeliveryDetail {
     /// The name of the replay that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay: Option<String>,
+    /// Why it does not go on, as far as the config says; set by who knows the config.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+    /// Of a pipeline that runs: the steps it is at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepDetail>,
     pub attempts: Vec<AttemptDetail>,
+}
+
+/// A step that has begun and is not done: a delivery of the event that carries its input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepDetail {
+    pub step: String,
+    pub target: String,
+    pub event: String,
+    pub status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -229,7 +247,7 @@ fn page(
     values.push((limit as i64).into());
     let sql = format!(
         "SELECT e.seq, e.id, e.source, e.type, e.time, e.trigger, \
-                (SELECT group_concat(d.status || ' ' || d.target, char(10)) FROM delivery d \
+                (SELECT group_concat(d.status || ' ' || (d.run IS NOT NULL) || ' ' || d.target, char(10)) FROM delivery d \
                  WHERE d.event = e.seq AND {IS_LATEST}) \
          FROM event e LEFT JOIN delivery d ON d.event = e.seq AND {IS_LATEST} WHERE {condition} AND e.seq > ? \
          GROUP BY e.seq ORDER BY e.seq {order} LIMIT ?"
@@ -243,8 +261,11 @@ fn read_event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
     let deliveries: Option<String> = row.get(6)?;
     let mut statuses = Vec::new();
     let mut targets: Vec<String> = Vec::new();
-    for (status, target) in deliveries.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(' ')) {
-        statuses.extend(status.parse::<i64>().ok().and_then(|n| Status::ALL.into_iter().find(|s| *s as i64 == n)));
+    for line in deliveries.iter().flat_map(|text| text.lines()) {
+        let mut parts = line.splitn(3, ' ');
+        let (Some(status), Some(step), Some(target)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let status = status.parse::<i64>().ok().and_then(|n| Status::ALL.into_iter().find(|s| *s as i64 == n));
+        statuses.extend(status.map(|status| (status, step == "1")));
         if !targets.iter().any(|known| known == target) {
             targets.push(target.to_owned());
         }
@@ -261,8 +282,9 @@ fn read_event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
     })
 }
 
-/// One word for all deliveries of an event.
-fn overall(statuses: &[Status]) -> Status {
+/// One word for all deliveries of an event, each with whether it is a step. A pipeline's delivery stands for its steps:
+/// those of a run that was made again do not count any more.
+fn overall(deliveries: &[(Status, bool)]) -> Status {
     const WORST_FIRST: [Status; 8] = [
         Status::Running,
         Status::Retrying,
@@ -273,7 +295,9 @@ fn overall(statuses: &[Status]) -> Status {
         Status::Done,
         Status::Filtered,
     ];
-    WORST_FIRST.into_iter().find(|status| statuses.contains(status)).unwrap_or(Status::Filtered)
+    let only_steps = deliveries.iter().all(|(_, step)| *step);
+    let counts = |wanted: &Status| deliveries.iter().any(|(status, step)| status == wanted && (only_steps || !step));
+    WORST_FIRST.into_iter().find(counts).unwrap_or(Status::Filtered)
 }
 
 /// Everything about the event `id`.
@@ -287,7 +311,7 @@ pub fn show(connection: &Connection, id: &str) -> Result<EventDetail, QueryError
         };
         !deliveries.iter().any(again)
     };
-    let statuses: Vec<Status> = deliveries.iter().filter(latest).map(|d| d.status).collect();
+    let statuses: Vec<_> = deliveries.iter().filter(latest).map(|d| (d.status, d.step.is_some())).collect();
     let text = std::str::from_utf8(&event.data).ok().map(str::to_owned);
     Ok(EventDetail {
         id: event.id.to_string(),
@@ -336,7 +360,32 @@ pub(crate) fn deliveries_where(
             step: row.get(12)?,
             key: row.get(13)?,
             replay: row.get(8)?,
+            waits: None,
+            steps: steps(connection, seq)?,
             attempts: attempts(connection, seq)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// The steps that the run of a delivery is at; none when it is no pipeline's, or its run is over.
+fn steps(connection: &Connection, delivery: i64) -> rusqlite::Result<Vec<StepDetail>> {
+    let run: Option<i64> = connection
+        .prepare_cached("SELECT seq FROM run WHERE delivery = ?1 AND status = 2")?
+        .query_row([delivery], |row| row.get(0))
+        .optional()?;
+    let Some(run) = run else { return Ok(Vec::new()) };
+    let mut statement = connection.prepare_cached(
+        "SELECT d.step, d.target, e.id, d.status FROM delivery d JOIN event e ON e.seq = d.event \
+         WHERE d.run = ?1 AND d.status < 10 ORDER BY d.seq",
+    )?;
+    let rows = statement.query_map([run], |row| {
+        Ok(StepDetail {
+            step: row.get(0)?,
+            target: row.get(1)?,
+            event: event::read_id(row, 2)?.map(|id| id.to_string()).unwrap_or_default(),
+            status: row.get(3)?,
+            waits: None,
         })
     })?;
     rows.collect()
@@ -375,6 +424,20 @@ pub(crate) fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Resu
         })
     })?;
     rows.collect()
+}
+
+impl DeliveryDetail {
+    /// Says why it does not go on, or a step of its run, where the config is the reason.
+    pub fn explain(&mut self, catalog: &Catalog) {
+        let waits = |status: Status, target: &str| {
+            let waits = matches!(status, Status::Pending | Status::Retrying | Status::Held);
+            if waits { catalog.holds_back(&target.parse().ok()?) } else { None }
+        };
+        self.waits = waits(self.status, &self.target);
+        for step in &mut self.steps {
+            step.waits = waits(step.status, &step.target);
+        }
+    }
 }
 
 /// What makes a delivery a dead letter: given up or expired, no step (its pipeline's delivery is the letter), not a caller's to repeat, and not delivered again since.

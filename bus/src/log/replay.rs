@@ -55,6 +55,9 @@ pub struct Plan {
     pub without_body: u64,
 }
 
+/// Of a delivery: event, target, trigger, format, generation, key.
+type Chosen = (i64, String, Option<String>, i64, u32, Option<String>);
+
 /// A replay that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Created {
@@ -63,12 +66,15 @@ pub struct Created {
 }
 
 impl Request {
-    /// SQL for the chosen deliveries: the latest generation of each (event, target, binding).
+    /// SQL for the chosen deliveries: the latest generation of each (event, target, binding). A step is made again by
+    /// the run it is a part of, never alone.
     fn source(&self, connection: &Connection) -> Result<(String, Vec<rusqlite::types::Value>), QueryError> {
         let (condition, values) = self.selection.condition(connection)?;
         let dead = if self.dead { IS_DEAD_LETTER } else { "1" };
-        let sql =
-            format!("FROM delivery d JOIN event e ON e.seq = d.event WHERE {condition} AND {dead} AND {IS_LATEST}");
+        let sql = format!(
+            "FROM delivery d JOIN event e ON e.seq = d.event \
+                 WHERE {condition} AND {dead} AND {IS_LATEST} AND d.run IS NULL"
+        );
         Ok((sql, values))
     }
 }
@@ -128,7 +134,6 @@ pub fn create(tx: &Tx<'_>, request: &Request) -> Result<(Created, Vec<Placed>), 
         "SELECT d.event, d.target, d.trigger, d.format, d.generation, d.key {source} AND e.data IS NOT NULL ORDER BY d.seq"
     );
     let mut statement = tx.prepare(&chosen)?;
-    type Chosen = (i64, String, Option<String>, i64, u32, Option<String>);
     let rows: Vec<Chosen> = statement
         .query_map(params_from_iter(values), |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))

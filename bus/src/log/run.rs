@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     DeadReason, Status, Tx,
     delivery::{self, Current, Due, Placed, Rules},
-    event::{self as rows, Inserted},
+    event::{self as rows, Inserted, Prepared},
     follow::Following,
 };
 use crate::{
@@ -105,7 +105,7 @@ pub(crate) fn step_ended(
             let source = format!("/{}/{}", by.namespace, open.pipeline);
             // One event carries the input of all the steps that begin together.
             let input = steps.first().and_then(|step| step.input.clone()).unwrap_or_default();
-            let event = insert(tx, &chain::step(&parent, current.id, &source, input))?;
+            let event = insert(tx, chain::step(&parent, current.id, &source, input))?;
             let place = |step| place_step(tx, run, event, step, Format::Body);
             steps.iter().map(place).collect::<Result<Vec<_>, _>>()?
         }
@@ -162,8 +162,8 @@ fn place_step(tx: &Tx<'_>, run: i64, event: i64, step: &Begin, format: Format) -
     Ok(placed)
 }
 
-fn insert(tx: &Tx<'_>, event: &Event) -> rusqlite::Result<i64> {
-    match rows::insert(tx, event) {
+fn insert(tx: &Tx<'_>, event: Event) -> rusqlite::Result<i64> {
+    match rows::insert(tx, &Prepared::new(event)) {
         Ok(Inserted::New(row)) => Ok(row),
         Ok(Inserted::Duplicate) => Err(rusqlite::Error::QueryReturnedNoRows),
         Err(error) => Err(rusqlite::Error::ToSqlConversionFailure(error.into())),

@@ -8,7 +8,7 @@ use super::{
     Log, LogError, Status,
     calls::CallRecord,
     delivery::{self, Due, Ended, Rules},
-    event::{self, Inserted},
+    event::{self, Inserted, Prepared},
     query::{self, Selection},
     replay::{self, Request},
     retention::{self, Keep},
@@ -43,14 +43,15 @@ fn failed(ending: Ending) -> Outcome {
 
 /// Accepts an event for `target`, and gives the event's id.
 async fn accept(log: &Log, event: Event, target: &str) -> Result<(String, bool), AcceptError> {
-    let matched = Match { target: name(target).into(), trigger: None, format: Format::Body, key: None };
+    let matched = [Match { target: name(target).into(), trigger: None, format: Format::Body, key: None }];
     let id = event.id.to_string();
+    let event = Prepared::new(event);
     log.write(move |tx| match event::insert(tx, &event)? {
         Inserted::New(row) => {
-            delivery::place(tx, row, &[matched], Status::Pending)?;
-            Ok((id, true))
+            delivery::place(tx, row, &matched, Status::Pending)?;
+            Ok((id.clone(), true))
         }
-        Inserted::Duplicate => Ok((id, false)),
+        Inserted::Duplicate => Ok((id.clone(), false)),
     })
     .await
 }
@@ -223,7 +224,13 @@ async fn a_flush_returns_when_calls_that_another_one_took_can_be_read_too() {
     let (_folder, log) = log();
     let event = Event::new("/s", "t", "{}");
     let id = event.id.to_string();
-    log.calls().note(CallRecord { event, function: name("f"), format: Format::Body, node: "n".into(), outcome: ok() });
+    log.calls().note(CallRecord {
+        event: Prepared::new(event),
+        function: name("f"),
+        format: Format::Body,
+        node: "n".into(),
+        outcome: ok(),
+    });
     // The writer is held up, so the first flush has taken the call and not written it.
     let (go_on, held) = std::sync::mpsc::channel::<()>();
     log.post(move |_| {
@@ -244,7 +251,13 @@ async fn synchronous_calls_are_written_in_bulk_and_their_failures_are_nobodys_de
     let (_folder, log) = log();
     for outcome in [ok(), failed(Ending::Error)] {
         let event = event();
-        log.calls().note(CallRecord { event, function: name("f"), format: Format::Body, node: "n".into(), outcome });
+        log.calls().note(CallRecord {
+            event: Prepared::new(event),
+            function: name("f"),
+            format: Format::Body,
+            node: "n".into(),
+            outcome,
+        });
     }
     log.calls().flush().await;
     let events = log.read(|c| query::events(c, &Selection::default(), 10)).await.unwrap();
@@ -300,9 +313,9 @@ async fn keyed(log: &Log, keys: &[Option<&'static str>]) -> Vec<i64> {
     let mut rows = Vec::new();
     for key in keys {
         let key = key.map(str::to_owned);
-        let matched = Match { target: name("f").into(), trigger: None, format: Format::Body, key };
-        let placed = log.write(move |tx| match event::insert(tx, &event())? {
-            Inserted::New(row) => Ok::<_, AcceptError>(delivery::place(tx, row, &[matched], Status::Pending)?),
+        let matched = [Match { target: name("f").into(), trigger: None, format: Format::Body, key }];
+        let placed = log.write(move |tx| match event::insert(tx, &Prepared::new(event()))? {
+            Inserted::New(row) => Ok::<_, AcceptError>(delivery::place(tx, row, &matched, Status::Pending)?),
             Inserted::Duplicate => Ok(Vec::new()),
         });
         rows.push(placed.await.unwrap()[0].row);
@@ -347,8 +360,11 @@ async fn expiry_and_a_crash_keep_the_order_of_a_key() {
     let (_folder, log) = log();
     let rows = keyed(&log, &[Some("a"), Some("a"), Some("a")]).await;
     let first = rows[0];
-    let freed = log.write(move |tx| Ok::<_, LogError>(delivery::expire(tx, &[first])?)).await.unwrap();
-    assert_eq!(freed.iter().map(|placed| placed.row).collect::<Vec<_>>(), [rows[1]]);
+    let freed = log.write(move |tx| {
+        let by = Rules { catalog: &Catalog::default(), namespace: &name("shop") };
+        Ok::<_, LogError>(delivery::expire(tx, first, &by)?.unwrap().placed)
+    });
+    assert_eq!(freed.await.unwrap().iter().map(|placed| placed.row).collect::<Vec<_>>(), [rows[1]]);
     let begun = RowId::new(Born::now(), delivery::attempt_row(rows[1], 1));
     log.write(move |tx| Ok::<_, LogError>(delivery::begin(tx, begun, "node")?)).await.unwrap();
     log.write(|tx| Ok::<_, LogError>(delivery::recover(tx)?)).await.unwrap();

@@ -2,7 +2,12 @@
 //!
 //! Changes queue in a bounded channel. The thread takes the first, opens a transaction, runs it and whatever else
 //! has arrived, commits once, and only then answers: a lone change is on disk after one fsync, a thousand concurrent
-//! ones share it. A change that fails undoes itself (its savepoint) and nobody else's.
+//! ones share it. A change that fails undoes itself and nobody else's.
+//!
+//! A savepoint around each change would see to that, but it makes SQLite keep a copy of every page the change touches,
+//! and changes that fail after they wrote something are rare. So a group runs without, and when one of them does fail
+//! so, all of it is rolled back and run again, each change in a savepoint. Changes are therefore `Fn`: they may run
+//! twice, and only the last time counts.
 
 use std::thread;
 
@@ -29,12 +34,63 @@ impl std::ops::Deref for Tx<'_> {
     }
 }
 
-/// Answers a caller, once it is known whether the commit succeeded.
-type Answer = Box<dyn FnOnce(Result<(), LogError>) + Send>;
-type Change = Box<dyn FnOnce(&Tx<'_>) -> (bool, Answer) + Send>;
+/// A change and who waits for it.
+trait Change: Send {
+    /// Runs it; false when it failed.
+    fn apply(&mut self, tx: &Tx<'_>) -> bool;
+    /// Tells how its commit went.
+    fn answer(self: Box<Self>, committed: Result<(), LogError>);
+}
+
+/// Somebody waits.
+struct Written<F, T, E> {
+    change: F,
+    result: Option<Result<T, E>>,
+    caller: oneshot::Sender<Result<T, E>>,
+}
+
+/// Nobody waits.
+struct Posted<F> {
+    change: F,
+    result: Result<(), LogError>,
+}
+
+impl<F, T, E> Change for Written<F, T, E>
+where
+    F: Fn(&Tx<'_>) -> Result<T, E> + Send,
+    T: Send,
+    E: From<LogError> + Send,
+{
+    fn apply(&mut self, tx: &Tx<'_>) -> bool {
+        self.result.insert((self.change)(tx)).is_ok()
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), LogError>) {
+        let result = match (committed, self.result) {
+            (Ok(()), Some(result)) => result,
+            (Ok(()), None) => Err(LogError::Closed.into()),
+            (Err(error), _) => Err(error.into()),
+        };
+        // A caller that went away does not want to know.
+        let _ = self.caller.send(result);
+    }
+}
+
+impl<F: Fn(&Tx<'_>) -> Result<(), LogError> + Send> Change for Posted<F> {
+    fn apply(&mut self, tx: &Tx<'_>) -> bool {
+        self.result = (self.change)(tx);
+        self.result.is_ok()
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), LogError>) {
+        if let Err(error) = committed.and(self.result) {
+            tracing::error!(%error, "a change of the event log was lost");
+        }
+    }
+}
 
 enum Command {
-    Change(Change),
+    Change(Box<dyn Change>),
     Close(oneshot::Sender<()>),
 }
 
@@ -57,42 +113,21 @@ impl Writer {
         self.commits.clone()
     }
 
-    pub(super) async fn write<T, E>(
-        &self,
-        change: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
+    pub(super) async fn write<T, E>(&self, change: impl Fn(&Tx<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<LogError> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let change: Change = Box::new(move |tx| {
-            let result = change(tx);
-            let ok = result.is_ok();
-            let reply: Answer = Box::new(move |committed| {
-                // A caller that went away does not want to know.
-                let _ = answer.send(committed.map_err(E::from).and(result));
-            });
-            (ok, reply)
-        });
+        let (caller, answered) = oneshot::channel();
+        let change = Box::new(Written { change, result: None, caller });
         if self.commands.send(Command::Change(change)).await.is_err() {
             return Err(LogError::Closed.into());
         }
         answered.await.unwrap_or_else(|_| Err(LogError::Closed.into()))
     }
 
-    pub(super) fn post(&self, change: impl FnOnce(&Tx<'_>) -> Result<(), LogError> + Send + 'static) {
-        let change: Change = Box::new(move |tx| {
-            let result = change(tx);
-            let ok = result.is_ok();
-            let report: Answer = Box::new(move |committed| {
-                if let Err(error) = committed.and(result) {
-                    tracing::error!(%error, "a change of the event log was lost");
-                }
-            });
-            (ok, report)
-        });
-        match self.commands.try_send(Command::Change(change)) {
+    pub(super) fn post(&self, change: impl Fn(&Tx<'_>) -> Result<(), LogError> + Send + 'static) {
+        match self.commands.try_send(Command::Change(Box::new(Posted { change, result: Ok(()) }))) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(command)) => {
                 // Late is better than never, and rare: such a change may be overtaken by one that waited its turn.
@@ -114,38 +149,26 @@ impl Writer {
 }
 
 fn run(connection: &Connection, mut queue: mpsc::Receiver<Command>, committed: &watch::Sender<u64>) {
-    let mut answers = Vec::with_capacity(GROUP);
     while let Some(first) = queue.blocking_recv() {
         let mut next = Some(first);
         let mut closing = None;
-        let mut outcome = begin(connection);
+        let mut group = Group::begin(connection);
         while let Some(command) = next.take() {
             match command {
-                Command::Change(change) => match &outcome {
-                    Ok(()) => {
-                        let (answer, result) = apply(connection, change);
-                        answers.push(answer);
-                        outcome = result;
-                    }
-                    // The group is lost already: every later change of it is told the same.
-                    Err(error) => refuse(connection, change, error),
-                },
+                Command::Change(change) => group.add(change),
                 Command::Close(done) => {
                     closing = Some(done);
                     break;
                 }
             }
-            if answers.len() < GROUP {
+            if group.changes.len() < GROUP {
                 next = queue.try_recv().ok();
             }
         }
-        let outcome = outcome.and_then(|()| commit(connection));
-        if outcome.is_err() && !connection.is_autocommit() {
-            let _ = connection.execute_batch("ROLLBACK");
-        }
+        let (changes, outcome) = group.commit();
         committed.send_modify(|n| *n += 1);
-        for answer in answers.drain(..) {
-            answer(outcome.clone());
+        for change in changes {
+            change.answer(outcome.clone());
         }
         if let Some(done) = closing {
             queue.close();
@@ -156,46 +179,83 @@ fn run(connection: &Connection, mut queue: mpsc::Receiver<Command>, committed: &
     }
 }
 
-fn begin(connection: &Connection) -> Result<(), LogError> {
-    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    Ok(())
+/// The changes of one transaction.
+struct Group<'a> {
+    connection: &'a Connection,
+    changes: Vec<Box<dyn Change>>,
+    /// Each change runs in a savepoint: one of them failed after it wrote something.
+    careful: bool,
+    /// An error is everybody's.
+    state: Result<(), LogError>,
 }
 
-fn commit(connection: &Connection) -> Result<(), LogError> {
-    connection.prepare_cached("COMMIT")?.execute([])?;
-    Ok(())
-}
-
-/// Runs one change in its savepoint. An error here is the whole group's: SQLite ended the transaction.
-fn apply(connection: &Connection, change: Change) -> (Answer, Result<(), LogError>) {
-    let step = |sql: &str| -> Result<(), LogError> {
-        connection.prepare_cached(sql)?.execute([])?;
-        Ok(())
-    };
-    let opened = step("SAVEPOINT change");
-    let (ok, answer) = change(&Tx { connection });
-    let result = opened.and_then(|()| {
-        if connection.is_autocommit() {
-            // A full disk or a damaged page makes SQLite roll everything back by itself.
-            return Err(LogError::Full);
-        }
-        if !ok {
-            step("ROLLBACK TO change")?;
-        }
-        step("RELEASE change")
-    });
-    (answer, result)
-}
-
-fn refuse(connection: &Connection, change: Change, error: &LogError) {
-    // The change must run to make its answer; what it writes goes nowhere, for it runs in a transaction that is
-    // rolled back.
-    let scratch = connection.execute_batch("BEGIN");
-    let (_, answer) = change(&Tx { connection });
-    if scratch.is_ok() && !connection.is_autocommit() {
-        let _ = connection.execute_batch("ROLLBACK");
+impl<'a> Group<'a> {
+    fn begin(connection: &'a Connection) -> Self {
+        let state = step(connection, "BEGIN IMMEDIATE");
+        Self { connection, changes: Vec::with_capacity(64), careful: false, state }
     }
-    answer(Err(error.clone()));
+
+    fn add(&mut self, mut change: Box<dyn Change>) {
+        if self.state.is_ok() {
+            self.state = if self.careful {
+                guarded(self.connection, &mut *change)
+            } else {
+                match plain(self.connection, &mut *change) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => self.again(&mut *change),
+                    Err(error) => Err(error),
+                }
+            };
+        }
+        self.changes.push(change);
+    }
+
+    /// Runs everything so far once more, and the change that left something behind after it.
+    fn again(&mut self, last: &mut dyn Change) -> Result<(), LogError> {
+        self.careful = true;
+        step(self.connection, "ROLLBACK")?;
+        step(self.connection, "BEGIN IMMEDIATE")?;
+        self.changes.iter_mut().try_for_each(|change| guarded(self.connection, &mut **change))?;
+        guarded(self.connection, last)
+    }
+
+    fn commit(self) -> (Vec<Box<dyn Change>>, Result<(), LogError>) {
+        let Self { connection, changes, state, .. } = self;
+        let outcome = state.and_then(|()| step(connection, "COMMIT"));
+        if outcome.is_err() && !connection.is_autocommit() {
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        (changes, outcome)
+    }
+}
+
+/// Runs a change; false when it failed and has written something. An error is the whole group's.
+fn plain(connection: &Connection, change: &mut dyn Change) -> Result<bool, LogError> {
+    let before = connection.total_changes();
+    let ok = change.apply(&Tx { connection });
+    still_open(connection)?;
+    Ok(ok || connection.total_changes() == before)
+}
+
+/// Runs a change in a savepoint. An error is the whole group's.
+fn guarded(connection: &Connection, change: &mut dyn Change) -> Result<(), LogError> {
+    step(connection, "SAVEPOINT change")?;
+    let ok = change.apply(&Tx { connection });
+    still_open(connection)?;
+    if !ok {
+        step(connection, "ROLLBACK TO change")?;
+    }
+    step(connection, "RELEASE change")
+}
+
+/// A full disk or a damaged page makes SQLite roll everything back by itself.
+fn still_open(connection: &Connection) -> Result<(), LogError> {
+    if connection.is_autocommit() { Err(LogError::Full) } else { Ok(()) }
+}
+
+fn step(connection: &Connection, sql: &str) -> Result<(), LogError> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -240,6 +300,15 @@ mod tests {
         }
         assert_eq!(failed, 10);
         assert_eq!(count(&writer).await, 90);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_change_that_fails_before_it_wrote_anything_lets_the_others_go_on() {
+        let (_folder, writer) = writer();
+        let failing = writer.write(|_| Err::<(), _>(LogError::Closed));
+        let (failed, inserted) = tokio::join!(failing, insert(&writer, 1));
+        assert!(failed.is_err() && inserted.is_ok());
+        assert_eq!(count(&writer).await, 1);
     }
 
     #[tokio::test]

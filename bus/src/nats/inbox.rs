@@ -22,7 +22,7 @@ use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Nats;
+use super::{Nats, leftover};
 use crate::{
     name::Name,
     subject::{Subjects, covers},
@@ -42,6 +42,8 @@ const MAX_BYTES: i64 = 64 << 20;
 pub struct Inbox {
     stream: Stream,
     messages: pull::Stream,
+    /// What the reader before left and the client cannot read: given first.
+    leftover: Vec<jetstream::Message>,
     /// The stream was made for this trigger, just now.
     pub made: bool,
     /// How many messages wait, as far as was last heard.
@@ -78,6 +80,8 @@ pub enum InboxError {
     JetStream(String),
     #[error("the messages ended: {0}")]
     Ended(String),
+    #[error("the connection to NATS was lost")]
+    Lost,
 }
 
 /// The answer to a question for streams by subject.
@@ -108,11 +112,17 @@ impl Inbox {
             max_ack_pending: 4 * BATCH as i64,
             ..pull::Config::default()
         };
+        let filter = if ours { ">" } else { subject };
         let consumer: PullConsumer = stream.create_consumer(config).await.map_err(|e| refused(&e))?;
         let waiting = consumer.cached_info().num_pending;
+        // Without it they come again after ACK_WAIT, and what cannot be read breaks the connection again.
+        let leftover = leftover::take(nats, consumer.cached_info(), filter).await.unwrap_or_else(|error| {
+            tracing::warn!(%trigger, %error, "what was handed out before cannot be looked at");
+            Vec::new()
+        });
         let messages = consumer.stream().max_messages_per_batch(BATCH).expires(EXPIRES).heartbeat(HEARTBEAT);
         let messages = messages.messages().await.map_err(|e| refused(&e))?;
-        Ok(Self { stream, messages, made, waiting })
+        Ok(Self { stream, messages, leftover, made, waiting })
     }
 
     /// The stream the messages come from.
@@ -122,6 +132,15 @@ impl Inbox {
 
     /// Waits for messages, and gives those that are there.
     pub async fn next(&mut self) -> Result<Vec<Incoming>, InboxError> {
+        let leftover = std::mem::take(&mut self.leftover);
+        if !leftover.is_empty() {
+            tracing::warn!(
+                stream = self.stream(),
+                messages = leftover.len(),
+                "messages have headers that are none; they are taken with what is left of them"
+            );
+            return Ok(leftover.into_iter().filter_map(|message| self.incoming(message)).collect());
+        }
         let mut batch = Vec::new();
         let mut next = self.messages.next().await;
         loop {

@@ -1,6 +1,7 @@
 //! The way to NATS: a server of our own under supervision, or somebody's; one connection; one work-queue stream.
 
 pub mod inbox;
+mod leftover;
 pub mod publish;
 pub mod server;
 pub mod stream;

@@ -6,10 +6,15 @@ mod file;
 mod nats;
 mod web;
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use chrono::Utc;
+use tokio::time::interval;
 
 use crate::{
     Outcome,
@@ -18,7 +23,7 @@ use crate::{
     outcome::{Ending, Start, Times},
     owner::{Claim, Owner},
     target::Target,
-    window::Begin,
+    window::{Begin, LEASE},
 };
 
 pub use web::Webhooks;
@@ -60,13 +65,16 @@ impl Sender {
         let begun = owner.begin(std::slice::from_ref(&claim)).await;
         let Ok([Begin::Run { attempt, .. }]) = begun.as_deref() else { return };
         let (started, clock) = (Utc::now(), Instant::now());
-        let sent = match target {
-            Target::Event(_) => Ok(due.event.data.clone()),
-            Target::Nats(subject) => nats::publish(&self.inner.nats, subject, &due).await,
-            Target::Web(url) => self.inner.web.post(url, &due).await,
-            Target::File(path) => self.inner.files.append(path, &due).await,
-            Target::Named(name) => Err(Refused::new("Target.Unknown", format!("`{name}` is not outside the bus"))),
+        let sent = async {
+            match target {
+                Target::Event(_) => Ok(due.event.data.clone()),
+                Target::Nats(subject) => nats::publish(&self.inner.nats, subject, &due).await,
+                Target::Web(url) => self.inner.web.post(url, &due).await,
+                Target::File(path) => self.inner.files.append(path, &due).await,
+                Target::Named(name) => Err(Refused::new("Target.Unknown", format!("`{name}` is not outside the bus"))),
+            }
         };
+        let sent = renewed(sent, LEASE / 4, || owner.renew(target, *attempt)).await;
         let mut outcome = match sent {
             Ok(answer) => Outcome {
                 ending: Ending::Ok,
@@ -93,8 +101,42 @@ impl Sender {
     }
 }
 
+/// Waits for an attempt however long it takes, so that it is not taken for lost meanwhile and made a second time.
+async fn renewed<T>(attempt: impl Future<Output = T>, every: Duration, renew: impl Fn()) -> T {
+    let mut attempt = std::pin::pin!(attempt);
+    let mut tick = interval(every);
+    loop {
+        tokio::select! {
+            ended = &mut attempt => return ended,
+            _ = tick.tick() => renew(),
+        }
+    }
+}
+
 impl Refused {
     fn new(kind: &'static str, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_attempt_that_takes_long_is_renewed_until_it_ends() {
+        let (renewals, enough) = (Cell::new(0), Notify::new());
+        let renew = || {
+            renewals.set(renewals.get() + 1);
+            if renewals.get() == 5 {
+                enough.notify_one();
+            }
+        };
+        renewed(enough.notified(), Duration::from_millis(1), renew).await;
+        assert_eq!(renewals.get(), 5);
     }
 }

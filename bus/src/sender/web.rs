@@ -3,6 +3,8 @@
 //! otherwise reach whatever this machine can reach.
 
 use std::{
+    error::Error,
+    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -10,16 +12,19 @@ use std::{
 
 use bytes::BytesMut;
 use reqwest::{
-    Client, Url,
+    Client, Response, StatusCode, Url,
     dns::{Addrs, Name, Resolve, Resolving},
+    header::LOCATION,
     redirect::Policy,
 };
 
 use super::{Refused, Sent};
-use crate::{cloudevent, log::delivery::Due};
+use crate::{cloudevent, config::duration_text, log::delivery::Due};
 
 /// Of an answer so much is kept with the attempt; the rest is not read.
 const ANSWER: usize = 64 * 1024;
+/// So much of what it says is told in an error.
+const SAID: usize = 200;
 
 /// `[webhooks]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,22 +80,60 @@ impl Poster {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let mut response = request.send().await.map_err(|error| explained(&error))?;
+        let mut response = request.send().await.map_err(|error| self.explained(&error))?;
         let status = response.status();
         let mut answer = BytesMut::new();
+        let mut cut = None;
         while answer.len() < ANSWER {
             match response.chunk().await {
                 Ok(Some(chunk)) => answer.extend_from_slice(&chunk[..chunk.len().min(ANSWER - answer.len())]),
                 Ok(None) => break,
-                Err(error) => return Err(explained(&error)),
+                Err(error) => {
+                    cut = Some(error);
+                    break;
+                }
             }
         }
-        if status.is_success() {
-            return Ok(answer.freeze());
+        match cut {
+            None if status.is_success() => Ok(answer.freeze()),
+            // What answers is the next step's input: half of it is none.
+            Some(error) if status.is_success() => {
+                let how = if error.is_timeout() {
+                    format!("did not end its answer within {}", duration_text(self.webhooks.timeout))
+                } else {
+                    "cut its answer short".to_owned()
+                };
+                Err(Refused::new("Webhook.Answer", format!("it answered {status} and {how}")))
+            }
+            _ => Err(refused_status(status, &response, &answer)),
         }
-        let text = String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
-        let hint = if status.is_redirection() { "; redirects are not followed" } else { "" };
-        Err(Refused::new("Webhook.Status", format!("it answered {status}{hint} {text}")))
+    }
+
+    /// What went wrong before there was an answer: of the causes the one that says what to do.
+    fn explained(&self, error: &reqwest::Error) -> Refused {
+        if error.is_timeout() {
+            let waited = duration_text(self.webhooks.timeout);
+            return Refused::new("Webhook.Timeout", format!("it did not answer within {waited}"));
+        }
+        let causes: Vec<_> = causes(error).collect();
+        for cause in &causes {
+            match cause.downcast_ref() {
+                Some(missing @ NoAddress::Unknown { .. }) => return Refused::new("Webhook.Name", missing.to_string()),
+                Some(refused @ NoAddress::Private { .. }) => {
+                    return Refused::new("Webhook.PrivateAddress", refused.to_string());
+                }
+                None => {}
+            }
+            if let Some(tls) = cause.downcast_ref() {
+                return Refused::new("Webhook.Tls", explained_tls(tls));
+            }
+        }
+        let last = causes.last().map(ToString::to_string).unwrap_or_default();
+        if error.is_connect() {
+            Refused::new("Webhook.Connect", format!("it cannot be connected to: {last}; is it running?"))
+        } else {
+            Refused::new("Webhook.Failed", format!("it gave no answer that is one: {last}"))
+        }
     }
 
     /// What a resolver is never asked: the scheme, and hosts that are addresses already.
@@ -111,22 +154,47 @@ fn refused_address(address: IpAddr) -> Refused {
     Refused::new("Webhook.PrivateAddress", message)
 }
 
-/// The whole chain of an error's causes: the first alone says nothing.
-fn explained(error: &reqwest::Error) -> Refused {
-    let kind = if error.is_timeout() {
-        "Webhook.Timeout"
-    } else if error.is_connect() {
-        "Webhook.Connect"
-    } else {
-        "Webhook.Failed"
-    };
-    let mut message = if error.is_timeout() { "it did not answer in time".to_owned() } else { error.to_string() };
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        message = format!("{message}: {error}");
-        cause = error.source();
+fn refused_status(status: StatusCode, response: &Response, answer: &[u8]) -> Refused {
+    let mut message = format!("it answered {status}");
+    if status.is_redirection() {
+        let to = response.headers().get(LOCATION).map(|to| String::from_utf8_lossy(to.as_bytes()));
+        let to = to.map(|to| format!(" to {}", &to[..to.floor_char_boundary(SAID)])).unwrap_or_default();
+        message = format!("{message}{to}; redirects are not followed, so name the address it moved to as the target");
+    } else if !answer.is_empty() {
+        message = format!("{message}: {}", String::from_utf8_lossy(&answer[..answer.len().min(SAID)]));
     }
-    Refused::new(kind, message)
+    Refused::new("Webhook.Status", message)
+}
+
+/// The causes of an error, itself first. What an I/O error wraps is one of them.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        wrapped.map(|wrapped| wrapped as &(dyn Error + 'static)).or_else(|| error.source())
+    })
+}
+
+/// Why a name cannot be connected to.
+#[derive(Debug, thiserror::Error)]
+enum NoAddress {
+    #[error("the host `{name}` was not found ({error}); is it written as its owner does?")]
+    Unknown { name: String, error: io::Error },
+    #[error("{name} has no public address; allow private ones with [webhooks] allow_private = true")]
+    Private { name: String },
+}
+
+/// What is wrong with the other side's TLS, and what to do.
+fn explained_tls(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(why) => format!(
+            "its certificate is not accepted ({why:?}); give it one of an authority that this machine trusts, or add \
+             its authority to those of the system"
+        ),
+        rustls::Error::InvalidMessage(_) => {
+            "what answers there does not speak TLS; is it an http:// address?".to_owned()
+        }
+        other => format!("no TLS connection: {other}"),
+    }
 }
 
 /// Resolves names and gives only addresses that may be connected to: what is checked is what is connected.
@@ -138,14 +206,12 @@ impl Resolve for Checked {
     fn resolve(&self, name: Name) -> Resolving {
         let allow_private = self.allow_private;
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let host = name.as_str().to_owned();
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let found = found.map_err(|error| NoAddress::Unknown { name: host.clone(), error })?;
             let allowed: Vec<SocketAddr> = found.filter(|found| allow_private || is_public(found.ip())).collect();
             if allowed.is_empty() {
-                let message = format!(
-                    "{} has no public address; allow private ones with [webhooks] allow_private = true",
-                    name.as_str()
-                );
-                return Err(message.into());
+                return Err(NoAddress::Private { name: host }.into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })

@@ -5,7 +5,14 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{args::Global, config::ConfigError, failure::Failure};
+use runtimes::RuntimeKind;
+
+use crate::{
+    args::Global,
+    config::{Config, ConfigError},
+    failure::Failure,
+    terminal,
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
@@ -24,6 +31,7 @@ impl Check {
                     let triggers = count(config.triggers.len(), "trigger");
                     writeln!(out, "{} is good: {functions}, {triggers}", global.config.display())?;
                 }
+                warn_of_interpreters(&config);
                 Ok(ExitCode::SUCCESS)
             }
             Err(error) if self.json => {
@@ -31,6 +39,20 @@ impl Check {
                 Ok(ExitCode::FAILURE)
             }
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// No problem of the file, which may be meant for another machine: said, and no failure.
+fn warn_of_interpreters(config: &Config) {
+    for runtime in RuntimeKind::ALL {
+        let of_it = config.functions.iter().filter(|(_, function)| function.runtime == runtime);
+        let names: Vec<_> = of_it.map(|(name, _)| format!("`{name}`")).collect();
+        if names.is_empty() {
+            continue;
+        }
+        if let Some(missing) = runtimes::missing_interpreter(runtime) {
+            terminal::talk(format!("warning: {} cannot run on this machine: {missing}", names.join(", ")));
         }
     }
 }

@@ -14,7 +14,7 @@ use bus::log::{
 use chrono::{DateTime, Utc};
 use clap::builder::NonEmptyStringValueParser;
 
-use super::show::{field, print_attempt, words};
+use super::show::{field, print_attempt, print_waits, words};
 use crate::{args::Global, failure::Failure, selection, show, terminal};
 
 #[derive(Debug, clap::Subcommand)]
@@ -128,6 +128,7 @@ fn print(detail: &RunDetail) -> io::Result<()> {
             show::clean(&target),
             show::clean(&words(delivery))
         )?;
+        print_waits(delivery)?;
         delivery.attempts.iter().try_for_each(print_attempt)?;
     }
     match (error, output) {

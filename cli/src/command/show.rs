@@ -8,7 +8,7 @@ use std::{
 use anstream::stdout;
 use bus::{
     event::Meta,
-    log::query::{AttemptDetail, DeliveryDetail, EventDetail},
+    log::query::{AttemptDetail, DeliveryDetail, EventDetail, StepDetail},
 };
 use clap::builder::NonEmptyStringValueParser;
 
@@ -116,7 +116,30 @@ fn print_delivery(delivery: &DeliveryDetail) -> io::Result<()> {
     if let (Some(run), Some(step)) = (&delivery.run, &delivery.step) {
         writeln!(stdout(), "   step {} of run {run}", show::clean(step))?;
     }
-    delivery.attempts.iter().try_for_each(print_attempt)
+    print_waits(delivery)?;
+    delivery.attempts.iter().try_for_each(print_attempt)?;
+    delivery.steps.iter().try_for_each(print_step)
+}
+
+/// Why it does not go on, where that is known.
+pub(super) fn print_waits(delivery: &DeliveryDetail) -> io::Result<()> {
+    match &delivery.waits {
+        Some(waits) => writeln!(stdout(), "   waits: {}", show::clean(waits)),
+        None => Ok(()),
+    }
+}
+
+fn print_step(step: &StepDetail) -> io::Result<()> {
+    let StepDetail { step, event, status, waits, .. } = step;
+    let waits = waits.as_ref().map(|waits| format!(": {waits}")).unwrap_or_default();
+    writeln!(
+        stdout(),
+        "      at step {}, {}{} (fnbus show {})",
+        show::clean(step),
+        status.as_str(),
+        show::clean(&waits),
+        show::clean(event)
+    )
 }
 
 pub(super) fn print_attempt(attempt: &AttemptDetail) -> io::Result<()> {

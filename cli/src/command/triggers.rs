@@ -65,7 +65,7 @@ impl One {
                     }
                 }
                 (None, "pause", true) => {
-                    terminal::talk(format!("`{name}` is paused until `fnbus triggers resume {name}`"))
+                    terminal::talk(format!("`{name}` is paused until `fnbus triggers resume {name}`"));
                 }
                 (None, "pause", false) => terminal::talk(format!("`{name}` was paused already")),
                 (None, _, true) => terminal::talk(format!("`{name}` goes on")),

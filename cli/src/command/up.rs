@@ -1,7 +1,9 @@
 //! `fnbus up`: run the bus.
 
-use std::{process::ExitCode, time::Duration};
+use std::{ffi::OsStr, process::ExitCode, time::Duration};
 
+use bus::config::NatsUrl;
+use clap::{builder::TypedValueParser, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -13,8 +15,8 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Up {
     /// Join this NATS server instead of starting one, instead of `[bus] nats`
-    #[arg(long, value_name = "URL")]
-    nats: Option<bus::config::NatsUrl>,
+    #[arg(long, value_name = "URL", value_parser = NatsUrlParser)]
+    nats: Option<NatsUrl>,
     /// Keep what is deployed: edits of functions' code change nothing
     #[arg(long)]
     no_watch: bool,
@@ -40,5 +42,18 @@ impl Up {
         runtime.shutdown_timeout(Duration::from_secs(1));
         served?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What clap says of a value that does not parse has the value in it, and so the password.
+#[derive(Clone)]
+struct NatsUrlParser;
+
+impl TypedValueParser for NatsUrlParser {
+    type Value = NatsUrl;
+
+    fn parse_ref(&self, command: &clap::Command, _: Option<&clap::Arg>, value: &OsStr) -> Result<NatsUrl, clap::Error> {
+        let url = value.to_string_lossy().parse::<NatsUrl>();
+        url.map_err(|error| command.clone().error(ErrorKind::ValueValidation, format!("--nats: {error}")))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bus::config::duration_text;
+
 use super::Config;
 
 /// A key whose new value waits for a restart.
@@ -32,6 +34,8 @@ impl Config {
                 ("[bus] tap", bus.tap.to_string()),
                 ("[bus] require_isolation", bus.require_isolation.to_string()),
                 ("[http] listen", config.http.listen.to_string()),
+                ("[webhooks] timeout", duration_text(config.webhooks.timeout)),
+                ("[webhooks] allow_private", config.webhooks.allow_private.to_string()),
             ]
         };
         let pairs = fixed(self).into_iter().zip(fixed(new));
@@ -50,13 +54,17 @@ mod tests {
         let parse = |text| Config::parse(text, Path::new("/")).unwrap();
         let old = parse("");
         assert_eq!(old, parse("timezone = \"UTC\"\n[http]\nlisten = \"127.0.0.1:8080\""));
-        let new = parse("[http]\nlisten = \"127.0.0.1:9090\"\nmax_body = \"1MB\"\n[bus]\nnamespace = \"shop\"");
+        let new = parse(
+            "[http]\nlisten = \"127.0.0.1:9090\"\nmax_body = \"1MB\"\n[bus]\nnamespace = \"shop\"\n\
+                         [webhooks]\nallow_private = true",
+        );
         let said: Vec<_> = old.needs_restart(&new).iter().map(ToString::to_string).collect();
         assert_eq!(
             said,
             [
                 "`[bus] namespace` changed from fnbus to shop: restart fnbus for it to take effect",
                 "`[http] listen` changed from 127.0.0.1:8080 to 127.0.0.1:9090: restart fnbus for it to take effect",
+                "`[webhooks] allow_private` changed from false to true: restart fnbus for it to take effect",
             ]
         );
     }

@@ -127,6 +127,9 @@ fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problem
     let Err(error) = function.check_code() else { return };
     let (key, advice) = match &error {
         CodeError::NoHandler { .. } => ("handler", format!("add the file, or set `handler` in [functions.{name}]")),
+        CodeError::NotOnPath { program } => {
+            ("handler", format!("install `{program}`, put it into the folder, or correct `handler`"))
+        }
         CodeError::NotExecutable { file } => ("handler", format!("run: chmod +x {}", file.display())),
         CodeError::NoFolder { .. } => ("code", format!("make the folder, or set `code` in [functions.{name}]")),
         _ => ("code", "name the folder that the file is in".to_owned()),
@@ -137,6 +140,9 @@ fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problem
     let message = match &error {
         CodeError::NoFolder { .. } => format!("the folder `{code}` with the code of `{name}` does not exist"),
         CodeError::NotAFolder { .. } => format!("`{code}`, the code of `{name}`, is not a folder"),
+        CodeError::NotOnPath { program } => {
+            format!("the program of `{name}` is missing: there is no `{program}` in `{code}` and none on PATH")
+        }
         CodeError::NoHandler { tried } => {
             format!("the handler of `{name}` is missing: there is no {} in `{code}`", tried.join(" or "))
         }

@@ -16,7 +16,7 @@ pub(crate) struct Report {
 impl Report {
     /// `path` as the user wrote it.
     pub(crate) fn new(path: &Path, text: String, problems: Vec<Problem>) -> Self {
-        Self { source: NamedSource::new(path.display().to_string(), text).with_language("TOML"), problems }
+        Self { source: NamedSource::new(path.display().to_string(), hidden(text)).with_language("TOML"), problems }
     }
 
     /// Each problem with the lines it is in, then how many there are.
@@ -46,6 +46,28 @@ impl fmt::Display for Report {
         let number = self.problems.len();
         write!(f, "{number} problem{} in {}", if number == 1 { "" } else { "s" }, self.source.name())
     }
+}
+
+/// The text with stars in place of the logins of URLs: whoever sees a problem need not see them. Nothing moves.
+fn hidden(mut text: String) -> String {
+    let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>');
+    let mut from = 0;
+    while let Some(at) = text[from..].find('@').map(|at| from + at) {
+        from = at + 1;
+        let begin =
+            text[..at].rfind(is_end).map_or(0, |end| end + text[end..].chars().next().map_or(1, char::len_utf8));
+        let word = &text[begin..at];
+        let login = match (word.find("://"), word.find(':')) {
+            // an `@` in the path of a URL is no login
+            (Some(scheme), _) if word[scheme + 3..].contains('/') && !word[scheme + 3..].contains(':') => continue,
+            (Some(scheme), _) => begin + scheme + 3,
+            // a URL that lacks its scheme
+            (None, Some(colon)) => begin + colon + 1,
+            (None, None) => continue,
+        };
+        text.replace_range(login..at, &"*".repeat(at - login));
+    }
+    text
 }
 
 /// Line and column of a byte, both from 1, the column in characters.
@@ -88,6 +110,21 @@ impl Diagnostic for Shown<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logins_in_urls_are_not_shown_and_nothing_moves() {
+        for (text, shown) in [
+            ("nats = \"nats://me:hush@host:4222\"", "nats = \"nats://*******@host:4222\""),
+            ("nats = 'nats://token@host'", "nats = 'nats://*****@host'"),
+            ("nats = 'me:hu@sh@host'", "nats = 'me:*****@host'"),
+            ("a://x:hu/sh@h b://y:ssh@h", "a://*******@h b://*****@h"),
+            ("then = 'https://host/users/@me' # mail@host", "then = 'https://host/users/@me' # mail@host"),
+            ("queue = 'nats://me:härt@host'", "queue = 'nats://********@host'"),
+        ] {
+            let hidden = hidden(text.to_owned());
+            assert_eq!((hidden.as_str(), hidden.len()), (shown, text.len()));
+        }
+    }
 
     #[test]
     fn a_column_counts_characters_from_one() {

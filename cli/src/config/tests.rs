@@ -171,6 +171,14 @@ fn an_invalid_url_and_an_invalid_address() {
 }
 
 #[test]
+fn addresses_of_brokers_and_what_is_secret_in_them() {
+    let urls = ["amqp://me:hush@host:5672", "me:hush@host:4222", "nats://", "nats://me:hush@host:x"];
+    let all: Vec<String> = urls.iter().map(|url| report(&format!("[bus]\nnats = \"{url}\"\n"))).collect();
+    assert!(!all.concat().contains("hush"), "{}", all.concat());
+    assert_snapshot!(all.join("\n---\n"));
+}
+
+#[test]
 fn wrong_types() {
     assert_snapshot!(report(
         r#"
@@ -338,6 +346,48 @@ to = "nats:orders"
 fn a_function_and_a_pipeline_of_one_name() {
     assert_snapshot!(report(
         "[functions.price]\nruntime = \"python\"\n[pipelines.price]\nsteps = [\"price\", { run = \"price\" }]\n"
+    ));
+}
+
+#[test]
+fn schedules_that_never_were() {
+    assert_snapshot!(report(
+        r#"
+timezone = ""
+[functions.price]
+runtime = "python"
+[triggers.one]
+cron = ["61 2 * * *", "* * * * * *", "0 2 * * MONN", "", "@Daily", "0 2 31 2 *"]
+timezone = "Mars/Olympus"
+to = "price"
+"#
+    ));
+}
+
+#[test]
+fn pipelines() {
+    assert_snapshot!(report(
+        r#"
+[functions.price]
+runtime = "python"
+[pipelines.unknown]
+steps = ["price", { parallel = ["pryce", ["price", "refund"]] }]
+[pipelines.itself]
+steps = ["price", "itself"]
+[pipelines.one]
+steps = [{ run = "two" }]
+[pipelines.two]
+steps = [{ parallel = ["price", ["one"]] }]
+[pipelines.empty]
+steps = []
+[pipelines.no_branch]
+steps = [{ parallel = [] }]
+[pipelines.empty_branch]
+steps = [{ parallel = ["price", []] }]
+[pipelines.neither]
+steps = [{ retry = { attempts = 2 } }, 5]
+[pipelines.none]
+"#
     ));
 }
 

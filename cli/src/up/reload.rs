@@ -43,12 +43,12 @@ impl Reload {
             let now = std::fs::read(&file).ok();
             if now != text {
                 text = now;
-                self.reload();
+                self.reload().await;
             }
         }
     }
 
-    fn reload(&self) {
+    async fn reload(&self) {
         let mut new = match self.global.load() {
             Ok(new) => new,
             Err(error) => {
@@ -67,6 +67,7 @@ impl Reload {
         // What waits for a restart stays as it runs, whatever else changes until then.
         new.bus = old.bus.clone();
         new.http.listen = old.http.listen;
+        new.webhooks = old.webhooks;
         let (functions, triggers) = (new.functions.len(), new.triggers.len());
         match self.force.put(new) {
             Ok(()) => tracing::info!(functions, triggers, "the config file was read again and is in force"),
@@ -76,6 +77,7 @@ impl Reload {
                 }
             }
         }
+        self.force.bus.owner().warn_of_stranded().await;
     }
 }
 

@@ -80,6 +80,7 @@ pub(crate) async fn serve(global: Global, config: Config, options: Options) -> R
     let (bus, tasks) = Bus::start(settings(&config), folder, bound).await.map_err(explained)?;
     let paused = bus.paused().await.map_err(|error| explained(error.into()))?;
     let table = routes(&paused)?;
+    bus.owner().warn_of_stranded().await;
     let logs = broadcast::channel(LOG_LINES).0;
     let functions = Functions::new(runtimes::Settings {
         namespace: config.bus.namespace.to_string(),

@@ -16,6 +16,9 @@ pub enum CodeError {
     /// None of these files is in the code folder.
     #[error("there is no {} in the code folder", tried.join(" and no "))]
     NoHandler { tried: Vec<String> },
+    /// This program is neither in the code folder nor on `PATH`.
+    #[error("there is no `{program}` in the code folder and none on PATH")]
+    NotOnPath { program: String },
     /// This file is in the code folder and cannot be executed.
     #[error("{} is not executable", file.display())]
     NotExecutable { file: PathBuf },
@@ -69,11 +72,12 @@ impl FunctionConfig {
             Ok(())
         } else if file.is_file() {
             Err(CodeError::NotExecutable { file })
-        } else if self.runtime == RuntimeKind::Command && !name.contains('/') && command::on_path(name, &path).is_some()
-        {
+        } else if self.runtime == RuntimeKind::Provided || name.contains('/') {
+            Err(CodeError::NoHandler { tried })
+        } else if command::on_path(name, &path).is_some() {
             Ok(())
         } else {
-            Err(CodeError::NoHandler { tried })
+            Err(CodeError::NotOnPath { program: name.clone() })
         }
     }
 }
@@ -147,6 +151,8 @@ mod tests {
         assert!(matches!(config.check_code(), Err(CodeError::NoHandler { .. })));
         let (_folder, config) = function_of(RuntimeKind::Command, "sh -c 'exit 3'", &[]);
         assert_eq!(config.check_code(), Ok(()));
+        let (_folder, config) = function_of(RuntimeKind::Command, "no-such-program --daily", &[]);
+        assert!(matches!(config.check_code(), Err(CodeError::NotOnPath { program }) if program == "no-such-program"));
         let (_folder, config) = function_of(RuntimeKind::Command, "./sh", &[]);
         assert!(matches!(config.check_code(), Err(CodeError::NoHandler { .. })));
     }

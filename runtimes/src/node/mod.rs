@@ -57,6 +57,14 @@ pub(crate) enum NoNode {
 impl NodeJs {
     /// Finds the real binary behind `asked` (none: `node` on the path) and puts the shim into place. Blocks.
     pub(crate) fn find(asked: Option<&Path>, data: &Path) -> Result<Self, NoNode> {
+        let mut found = Self::probe(asked)?;
+        let folder = ground::install(data, RuntimeKind::Node.as_str(), SHIM_NAME, SHIM);
+        found.shim = folder.map_err(|(path, source)| NoNode::Shim { path, source })?.join(SHIM_NAME);
+        Ok(found)
+    }
+
+    /// The same without a trace: the shim is not there yet.
+    pub(crate) fn probe(asked: Option<&Path>) -> Result<Self, NoNode> {
         let asked = asked.unwrap_or(Path::new("node"));
         let name = asked.display().to_string();
         let said = Command::new(asked)
@@ -65,7 +73,7 @@ impl NodeJs {
             .stdin(Stdio::null())
             .output()
             .map_err(|source| NoNode::Missing { asked: name.clone(), source })?;
-        let mut found: Self = serde_json::from_slice(&said.stdout).map_err(|_| {
+        let found: Self = serde_json::from_slice(&said.stdout).map_err(|_| {
             let text = String::from_utf8_lossy(&said.stderr);
             let last = text.trim().lines().next_back().unwrap_or("it said nothing");
             NoNode::Broken { asked: name.clone(), said: last.to_owned() }
@@ -73,8 +81,6 @@ impl NodeJs {
         if found.major() < 18 {
             return Err(NoNode::Broken { asked: name, said: format!("it is version {}", found.version) });
         }
-        let folder = ground::install(data, RuntimeKind::Node.as_str(), SHIM_NAME, SHIM);
-        found.shim = folder.map_err(|(path, source)| NoNode::Shim { path, source })?.join(SHIM_NAME);
         Ok(found)
     }
 

@@ -49,6 +49,14 @@ pub(crate) enum NoPython {
 impl Interpreter {
     /// Finds the real binary behind `asked` (none: `python3` on the path) and puts the shim into place. Blocks.
     pub(crate) fn find(asked: Option<&Path>, data: &Path) -> Result<Self, NoPython> {
+        let mut found = Self::probe(asked)?;
+        let shim = ground::install(data, "python", "fnbus_runtime.py", SHIM);
+        found.shim = shim.map_err(|(path, source)| NoPython::Shim { path, source })?;
+        Ok(found)
+    }
+
+    /// The same without a trace: the shim is not there yet.
+    pub(crate) fn probe(asked: Option<&Path>) -> Result<Self, NoPython> {
         let asked = asked.unwrap_or(Path::new("python3"));
         let name = asked.display().to_string();
         let said = Command::new(asked)
@@ -56,7 +64,7 @@ impl Interpreter {
             .stdin(Stdio::null())
             .output()
             .map_err(|source| NoPython::Missing { asked: name.clone(), source })?;
-        let mut found: Self = serde_json::from_slice(&said.stdout).map_err(|_| {
+        let found: Self = serde_json::from_slice(&said.stdout).map_err(|_| {
             let text = String::from_utf8_lossy(&said.stderr);
             let last = text.trim().lines().next_back().unwrap_or("it said nothing");
             NoPython::Broken { asked: name.clone(), said: last.to_owned() }
@@ -65,8 +73,6 @@ impl Interpreter {
             let said = format!("it is version {}.{}", found.version.0, found.version.1);
             return Err(NoPython::Broken { asked: name, said });
         }
-        let shim = ground::install(data, "python", "fnbus_runtime.py", SHIM);
-        found.shim = shim.map_err(|(path, source)| NoPython::Shim { path, source })?;
         Ok(found)
     }
 

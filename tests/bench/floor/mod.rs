@@ -8,6 +8,8 @@ mod pull;
 mod responder;
 // A nats-server alone.
 mod server;
+// Rows and messages in turns.
+mod steps;
 
 use std::{
     env,
@@ -31,6 +33,7 @@ pub(crate) fn run(role: Floor) -> Result<ExitCode> {
             Floor::Http { nats } => http::serve(&nats).await,
             Floor::Responder { nats } => responder::answer(&nats).await,
             Floor::Pull { nats, messages } => pull::pull(&nats, messages).await,
+            Floor::Steps { nats, folder, runs, steps } => steps::steps(&nats, &folder, runs, steps).await,
         }
     })?;
     Ok(ExitCode::SUCCESS)

@@ -1,19 +1,30 @@
 //! The rows. To add one: a file with `SPEC` and `measure`, and a line in [`ALL`].
 
-// Warm synchronous calls of Python.
+// Configured functions that do nothing.
+mod c1;
+// Warm synchronous calls: native, Python, Node.js.
+mod p01;
 mod p02;
+mod p03;
 // One call at a time.
 mod p05;
 // Accepting.
 mod p06;
-// Working a backlog off.
+// Working a backlog off: Python, native.
 mod p07;
+mod p07n;
+// Calls that find nothing there.
+mod p08;
+// A pipeline.
+mod p11;
 // Doing nothing.
 mod p15;
 // Starting.
 mod p16;
-// The small JSON that P2 and P5 send and expect.
+// The small JSON of P1, P2, P3, P5, P8 and C1.
 mod small;
+// What P1, P2 and P3 are.
+mod warm;
 
 use std::pin::Pin;
 
@@ -28,7 +39,20 @@ pub(crate) struct Spec {
 
 type Measured<'a> = Pin<Box<dyn Future<Output = Result<Row>> + 'a>>;
 
-pub(crate) const ALL: &[Spec] = &[p02::SPEC, p05::SPEC, p06::SPEC, p07::SPEC, p15::SPEC, p16::SPEC];
+pub(crate) const ALL: &[Spec] = &[
+    p01::SPEC,
+    p02::SPEC,
+    p03::SPEC,
+    p05::SPEC,
+    p06::SPEC,
+    p07::SPEC,
+    p07n::SPEC,
+    p08::SPEC,
+    p11::SPEC,
+    p15::SPEC,
+    p16::SPEC,
+    c1::SPEC,
+];
 
 /// The rows of these ids; all without any.
 pub(crate) fn wanted(ids: &[String]) -> Result<Vec<&'static Spec>> {

@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 async fn measure(bench: &Bench) -> Result<Row> {
     let front = Front::start(bench).await?;
-    let (node, load) = small::node(bench, 1).await?;
+    let (node, load) = small::node(bench, small::PYTHON, 1).await?;
     let floor_load = small::floor(&front, 1);
     let floor = Side { load: &floor_load, roots: &front.roots() };
     let value = Side { load: &load, roots: &[node.id()] };

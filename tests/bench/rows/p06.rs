@@ -6,6 +6,7 @@ use super::Spec;
 use crate::{
     Result,
     bench::Bench,
+    code::Code,
     floor::Front,
     load::{Load, Pace, Until, post},
     node::{Project, accepted},
@@ -34,7 +35,7 @@ to = \"paused\"
 async fn measure(bench: &Bench) -> Result<Row> {
     let front = Front::start(bench).await?;
     let code = "def handler(event, context):\n    pass\n";
-    let (node, _) = Project::new(bench, &[("paused", code)], CONFIG)?.start().await?;
+    let (node, _) = Project::new(bench, &[("paused", Code::Python(code))], CONFIG)?.start().await?;
     let body = super::p07::body();
     let load = node.load(CONNECTIONS, "/publish", &body, accepted());
     let floor_load = Load {

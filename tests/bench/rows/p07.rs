@@ -8,6 +8,7 @@ use super::Spec;
 use crate::{
     Result,
     bench::Bench,
+    code::Code,
     cost::Meter,
     floor::{Part, Server},
     node::{Node, Project},
@@ -29,15 +30,20 @@ const LOOK: Duration = Duration::from_millis(50);
 const CODE: &str = "def handler(event, context):\n    return None\n";
 
 async fn measure(bench: &Bench) -> Result<Row> {
+    work_off(bench, &SPEC, Code::Python(CODE)).await
+}
+
+/// The row, of any code that answers null.
+pub(super) async fn work_off(bench: &Bench, spec: &Spec, code: Code<'_>) -> Result<Row> {
     let backlog = bench.pick(50_000, 5_000);
     let rounds = bench.pick(3, 1);
-    let bar = bench.progress(SPEC.id, rounds * 2);
+    let bar = bench.progress(spec.id, rounds * 2);
     let mut turns = Turns::default();
     for _ in 0..rounds {
         let floor = floor(bench, backlog).await?;
         bar.inc(1);
         bar.set_message(format!("floor {:.0}/s; accepting {backlog} events", floor.per_second));
-        let value = value(bench, backlog).await?;
+        let value = value(bench, code, backlog).await?;
         bar.inc(1);
         bar.set_message(format!("{:.0}/s, floor {:.0}/s", value.per_second, floor.per_second));
         turns.add(floor, value);
@@ -46,8 +52,8 @@ async fn measure(bench: &Bench) -> Result<Row> {
     let (rate, floor_rate, ratio) = turns.medians(|turn| turn.per_second);
     let (cpu, floor_cpu, _) = turns.medians(|turn| turn.cpu_ms_per_unit);
     Ok(Row {
-        id: SPEC.id,
-        work: SPEC.work,
+        id: spec.id,
+        work: spec.work,
         figures: vec![Figure {
             what: "rate",
             value: rate,
@@ -78,7 +84,7 @@ async fn floor(bench: &Bench, messages: usize) -> Result<Turn> {
     Ok(turn(messages, seconds, meter.stop()?))
 }
 
-fn turn(units: usize, seconds: f64, cost: crate::cost::Cost) -> Turn {
+pub(super) fn turn(units: usize, seconds: f64, cost: crate::cost::Cost) -> Turn {
     Turn {
         per_second: units as f64 / seconds,
         p50: 0.0,
@@ -89,19 +95,20 @@ fn turn(units: usize, seconds: f64, cost: crate::cost::Cost) -> Turn {
     }
 }
 
-fn config(concurrency: usize) -> String {
+fn config(code: Code<'_>, concurrency: usize) -> String {
     format!(
-        "[functions.noop]\nruntime = \"python\"\nconcurrency = {concurrency}\n\n\
-         [triggers.noop]\nhttp = \"POST /noop\"\nmode = \"async\"\npayload = \"body\"\nto = \"noop\"\n"
+        "[functions.noop]\nruntime = \"{}\"\nconcurrency = {concurrency}\n\n\
+         [triggers.noop]\nhttp = \"POST /noop\"\nmode = \"async\"\npayload = \"body\"\nto = \"noop\"\n",
+        code.runtime()
     )
 }
 
-async fn value(bench: &Bench, backlog: usize) -> Result<Turn> {
-    let (node, _) = Project::new(bench, &[("noop", CODE)], &config(0))?.start().await?;
+async fn value(bench: &Bench, code: Code<'_>, backlog: usize) -> Result<Turn> {
+    let (node, _) = Project::new(bench, &[("noop", code)], &config(code, 0))?.start().await?;
     node.accept(backlog, "/noop", &body()).await?;
     let meter = Meter::start(&[node.id()])?;
-    node.project().configure(&config(2 * std::thread::available_parallelism()?.get()))?;
-    finish(&node, backlog).await?;
+    node.project().configure(&config(code, 2 * std::thread::available_parallelism()?.get()))?;
+    finish(&node, backlog as i64).await?;
     let cost = meter.stop()?;
     // by the log's own times: from the first attempt, so that the quiet time before a reload is not within it
     let micros: i64 =
@@ -111,8 +118,8 @@ async fn value(bench: &Bench, backlog: usize) -> Result<Turn> {
     Ok(turn(backlog, micros as f64 / 1e6, cost))
 }
 
-/// Waits until nothing is unended.
-async fn finish(node: &Node, backlog: usize) -> Result<()> {
+/// Waits until nothing is unended, up to this row of the deliveries.
+pub(super) async fn finish(node: &Node, last: i64) -> Result<()> {
     let log = node.log()?;
     let mut newest = log.prepare("SELECT coalesce(max(id) >> 12, 0) FROM attempt")?;
     let mut open = log.prepare("SELECT count(*) FROM delivery WHERE status IN (0, 1, 2)")?;
@@ -120,13 +127,13 @@ async fn finish(node: &Node, backlog: usize) -> Result<()> {
     loop {
         let now: i64 = newest.query_row([], |row| row.get(0))?;
         // the last has begun: only now is it worth counting what is open
-        if now >= backlog as i64 && open.query_row([], |row| row.get::<_, i64>(0))? == 0 {
+        if now >= last && open.query_row([], |row| row.get::<_, i64>(0))? == 0 {
             return Ok(());
         }
         if now > seen {
             (seen, since) = (now, Instant::now());
         } else if since.elapsed() > STALLED {
-            return Err(format!("nothing moved after delivery {now} of {backlog}; fnbus said:\n{}", node.said()).into());
+            return Err(format!("nothing moved after delivery {now} of {last}; fnbus said:\n{}", node.said()).into());
         }
         sleep(LOOK).await;
     }

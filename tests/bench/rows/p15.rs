@@ -11,6 +11,7 @@ use super::Spec;
 use crate::{
     Result,
     bench::Bench,
+    code::Code,
     cost::{self, Meter},
     load::{Body, Expected, Pace, Until},
     node::Project,
@@ -43,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn measure(bench: &Bench) -> Result<Row> {
     let code = "def handler(event, context):\n    return {'ok': True}\n";
-    let (node, _) = Project::new(bench, &[("idle", code)], CONFIG)?.start().await?;
+    let (node, _) = Project::new(bench, &[("idle", Code::Python(code))], CONFIG)?.start().await?;
     // it has worked before it rests
     let expected = Expected { status: 200, body: Body::Is(r#"{"ok":true}"#.into()) };
     let load = node.load(8, "/call", b"{}", expected);

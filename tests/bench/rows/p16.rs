@@ -8,6 +8,7 @@ use super::Spec;
 use crate::{
     Result,
     bench::Bench,
+    code::Code,
     cost::Meter,
     floor::Server,
     node::Project,
@@ -37,7 +38,7 @@ async fn measure(bench: &Bench) -> Result<Row> {
     let events = bench.pick(1_000_000, 20_000);
     let bar = bench.progress(SPEC.id, rounds);
     bar.set_message(format!("writing {events} events"));
-    let (node, _) = Project::new(bench, &[("first", CODE)], CONFIG)?.start().await?;
+    let (node, _) = Project::new(bench, &[("first", Code::Python(CODE))], CONFIG)?.start().await?;
     let mut long = node.stop();
     fill(&long.log(), events)?;
 
@@ -45,7 +46,7 @@ async fn measure(bench: &Bench) -> Result<Row> {
     let (mut floor, mut empty, mut full) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         floor.push(milliseconds(Server::start(bench).await?.took));
-        let (node, took) = Project::new(bench, &[("first", CODE)], CONFIG)?.start().await?;
+        let (node, took) = Project::new(bench, &[("first", Code::Python(CODE))], CONFIG)?.start().await?;
         empty.push(milliseconds(took));
         drop(node);
         let (node, took) = long.start().await?;

@@ -1,36 +1,62 @@
-//! Small JSON in, small JSON out: what P2 and P5 send, and a function that takes it in the shape AWS gives it.
+//! Small JSON in, small JSON out: what P1, P2, P3 and P5 send, and functions that take it in the shape AWS gives it.
 
 use bytes::Bytes;
 
 use crate::{
     Result,
     bench::Bench,
+    code::Code,
     floor::Front,
     load::{Body, Expected, Load, post},
     node::{Node, Project},
 };
 
-const CODE: &str = "\
+pub(super) const PYTHON: Code<'_> = Code::Python(
+    "\
 import json
 
 def handler(event, context):
     order = json.loads(event['body'])
     return {'item': order['item'], 'total': order['quantity'] * 3, 'note': order['note']}
-";
+",
+);
+
+pub(super) const NODE: Code<'_> = Code::Node(
+    "\
+exports.handler = async (event) => {
+  const order = JSON.parse(event.body)
+  return { item: order.item, total: order.quantity * 3, note: order.note }
+}
+",
+);
 
 /// A node with the function warm, and its load.
-pub(super) async fn node(bench: &Bench, connections: usize) -> Result<(Node, Load)> {
+pub(super) async fn node(bench: &Bench, code: Code<'_>, connections: usize) -> Result<(Node, Load)> {
     // as many warm ones as may run at once, so that no start is within what is measured
     let warm = 2 * std::thread::available_parallelism()?.get();
     let config = format!(
-        "[functions.small]\nruntime = \"python\"\nconcurrency = {warm}\nwarm = {warm}\n\n\
-         [triggers.small]\nhttp = \"POST /call\"\nlog = \"full\"\nto = \"small\"\n"
+        "[functions.small]\nruntime = \"{}\"\nconcurrency = {warm}\nwarm = {warm}\n\n\
+         [triggers.small]\nhttp = \"POST /call\"\nlog = \"full\"\nto = \"small\"\n",
+        code.runtime()
     );
-    let (node, _) = Project::new(bench, &[("small", CODE)], &config)?.start().await?;
-    let expected = format!(r#"{{"item":"apple","total":9,"note":"{}"}}"#, note());
-    let load = node.load(connections, "/call", &request(), answer(expected.into()));
-    node.warm(&load, warm).await?;
+    let (node, _) = Project::new(bench, &[("small", code)], &config)?.start().await?;
+    let load = load(&node, code, connections);
+    let spares = if matches!(code, Code::Node(_)) { SPARES } else { 0 };
+    node.warm(&load, warm + spares).await?;
     Ok((node, load))
+}
+
+/// Processes of Node.js that wait for whatever needs one.
+pub(super) const SPARES: usize = 2;
+
+/// What is sent to `POST /call` of a node, and what such a function answers.
+pub(super) fn load(node: &Node, code: Code<'_>, connections: usize) -> Load {
+    let expected = match code {
+        // it echoes, as the floor does
+        Code::Native => request(),
+        Code::Python(_) | Code::Node(_) => format!(r#"{{"item":"apple","total":9,"note":"{}"}}"#, note()).into(),
+    };
+    node.load(connections, "/call", &request(), answer(expected))
 }
 
 /// The same load on the floor, which echoes.
@@ -40,7 +66,7 @@ pub(super) fn floor(front: &Front, connections: usize) -> Load {
     Load { address: front.address, connections, request: post(front.address, "/call", &request), expected }
 }
 
-fn request() -> Bytes {
+pub(super) fn request() -> Bytes {
     format!(r#"{{"item":"apple","quantity":3,"note":"{}"}}"#, note()).into()
 }
 

@@ -66,6 +66,10 @@ struct Pending {
     stamp: Option<Stamp>,
     since: Instant,
     writing: bool,
+    /// It was ripe and could not be read: it is when it is seen again.
+    put_off: bool,
+    /// That was said.
+    said: bool,
 }
 
 impl Inventory {
@@ -88,11 +92,12 @@ impl Inventory {
             self.pending.remove(path);
             return;
         }
-        let fresh = || Pending { stamp, since: now, writing: false };
+        let fresh = || Pending { stamp, since: now, writing: false, put_off: false, said: false };
         let pending = self.pending.entry(path.to_owned()).or_insert_with(fresh);
         if pending.stamp != stamp {
-            (pending.stamp, pending.since) = (stamp, now);
+            (pending.stamp, pending.since, pending.said) = (stamp, now, false);
         }
+        pending.put_off = false;
         match sign {
             Sign::Seen => {}
             Sign::Writing => pending.writing = true,
@@ -112,7 +117,7 @@ impl Inventory {
                 gone.insert(was.file(), path);
             }
         }
-        for (path, pending) in self.pending.iter().filter(|(_, pending)| pending.ripe_at(settle) <= now) {
+        for (path, pending) in self.pending.iter().filter(|(_, pending)| pending.is_ripe(settle, now)) {
             let was = self.known.get(path);
             let (what, stamp) = match (pending.stamp, was) {
                 (Some(new), Some(was)) if new.file() == was.file() => (What::Modified, new),
@@ -133,7 +138,7 @@ impl Inventory {
 
     /// When something may be ripe next.
     pub(super) fn next_ripe(&self, settle: Duration) -> Option<Instant> {
-        self.pending.values().map(|pending| pending.ripe_at(settle)).min()
+        self.pending.values().filter(|pending| !pending.put_off).map(|pending| pending.ripe_at(settle)).min()
     }
 
     /// A change was told.
@@ -152,6 +157,14 @@ impl Inventory {
         }
     }
 
+    /// A change cannot be told although nothing about the file differs: it waits until the file is seen again, by a hint
+    /// or by the next look at everything. True: that is new.
+    pub(super) fn put_off(&mut self, change: &Change) -> bool {
+        let Some(pending) = self.pending.get_mut(&change.path) else { return false };
+        pending.put_off = true;
+        !std::mem::replace(&mut pending.said, true)
+    }
+
     /// Forgets what came and went before anybody was told.
     pub(super) fn tidy(&mut self) {
         let known = &self.known;
@@ -160,6 +173,10 @@ impl Inventory {
 }
 
 impl Pending {
+    fn is_ripe(&self, settle: Duration, now: Instant) -> bool {
+        !self.put_off && self.ripe_at(settle) <= now
+    }
+
     fn ripe_at(&self, settle: Duration) -> Instant {
         self.since + if self.writing { settle.max(ABANDONED) } else { settle }
     }
@@ -306,6 +323,24 @@ mod tests {
         story.see("a", Some(stamp(1, 5)), Sign::Writing).wait(100).see("a", None, Sign::Seen);
         assert_eq!(story.wait(1000).told(false), []);
         assert_eq!(story.inventory.next_ripe(SETTLE), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_waits_until_it_is_seen_again_and_is_said_once_a_state() {
+        let mut story = Story::new(&[]);
+        let put_off = |story: &mut Story| {
+            let ripe = story.inventory.ripe(SETTLE, false, story.now);
+            ripe.iter().map(|change| story.inventory.put_off(change)).collect::<Vec<_>>()
+        };
+        story.see("a", Some(stamp(1, 5)), Sign::Closed).wait(200);
+        assert_eq!(put_off(&mut story), [true]);
+        assert_eq!((put_off(story.wait(9000)), story.inventory.next_ripe(SETTLE)), (vec![], None));
+        story.see("a", Some(stamp(1, 5)), Sign::Seen);
+        assert_eq!(put_off(&mut story), [false], "nothing about it is new");
+        story.see("a", Some(stamp(1, 6)), Sign::Closed).wait(200);
+        assert_eq!(put_off(&mut story), [true]);
+        story.see("a", Some(stamp(1, 6)), Sign::Seen);
+        assert_eq!(story.told(false), one("a", What::Created));
     }
 
     #[test]

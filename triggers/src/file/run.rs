@@ -62,6 +62,8 @@ enum Told {
     Done,
     /// It is no longer what it was.
     Changed(Option<Stamp>),
+    /// It is what it was, and its content cannot be had.
+    Unreadable(io::Error),
     Failed(AcceptError),
 }
 
@@ -193,6 +195,11 @@ impl<S: Ledger> Files<S> {
                 match told {
                     Told::Done => inventory.done(change),
                     Told::Changed(stamp) => inventory.observe(&change.path, stamp, Sign::Seen, Instant::now()),
+                    Told::Unreadable(error) => {
+                        if inventory.put_off(change) {
+                            self.say_unreadable(&change.path, &error);
+                        }
+                    }
                     Told::Failed(error) => failed = Some(error),
                 }
             }
@@ -219,7 +226,7 @@ impl<S: Ledger> Files<S> {
         let event = if self.config.on.contains(&change.what.change()) {
             match self.event(change).await {
                 Ok(event) => event,
-                Err(stamp) => return Told::Changed(stamp),
+                Err(told) => return told,
             }
         } else {
             None
@@ -246,8 +253,8 @@ impl<S: Ledger> Files<S> {
         Ok(())
     }
 
-    /// The event of a change; none when its content is wanted and too large. An error says what the file is now.
-    async fn event(&self, change: &Change) -> Result<Option<Event>, Option<Stamp>> {
+    /// The event of a change; none when its content is wanted and too large. An error says why there is none now.
+    async fn event(&self, change: &Change) -> Result<Option<Event>, Told> {
         let mut data = Bytes::new();
         if self.config.body && change.what != What::Removed {
             if change.stamp.size > MAX_BODY {
@@ -260,12 +267,23 @@ impl<S: Ledger> Files<S> {
             }
             let (path, stamp) = (change.path.clone(), change.stamp);
             let read = tokio::task::spawn_blocking(move || read(&path, &stamp)).await;
-            data = match read {
-                Ok(Ok(Some(data))) => data,
-                _ => return Err(scan::look(&change.path)),
+            let read = read.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+            data = match (read, scan::look(&change.path)) {
+                (Ok(Some(data)), _) => data,
+                (_, stamp) if stamp != Some(change.stamp) => return Err(Told::Changed(stamp)),
+                (Err(error), _) => return Err(Told::Unreadable(error)),
+                (Ok(None), _) => return Err(Told::Unreadable(io::Error::other("it is not as long as its size says"))),
             };
         }
         Ok(Some(event_of(change, &self.config.base, &self.trigger, &self.source, data)))
+    }
+
+    fn say_unreadable(&self, path: &Path, error: &io::Error) {
+        tracing::error!(
+            trigger = %self.trigger, file = %path.display(), %error,
+            "the file cannot be read and is not delivered until it can; let the user that runs fnbus read it, or take \
+             only its path: `payload = \"lambda\"`"
+        );
     }
 
     fn say(&self, watched: &Watched, said: &mut Option<Watched>) {
@@ -340,5 +358,29 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn only_the_content_of_the_very_file_that_was_seen_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, "one").unwrap();
+        let seen = scan::look(&path).unwrap();
+        assert_eq!(read(&path, &seen).unwrap().as_deref(), Some(&b"one"[..]));
+        let other = folder.path().join("b");
+        fs::write(&other, "two").unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert_eq!(read(&path, &seen).unwrap(), None, "another file is in its place");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(read(&path, &seen).unwrap_err().kind(), io::ErrorKind::NotFound);
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        assert!(read(&path, &seen).is_err(), "a link was followed");
     }
 }

@@ -74,9 +74,13 @@ impl Queue {
 
     /// Takes messages until shut down; what was begun is finished.
     async fn drain(&self, mut inbox: Inbox, shutdown: &CancellationToken) -> Result<(), InboxError> {
+        let lost = self.bus.nats().disconnected();
+        tokio::pin!(lost);
         loop {
             let batch = tokio::select! {
                 batch = inbox.next() => batch?,
+                // What was on its way is looked for when it is opened again.
+                () = &mut lost => return Err(InboxError::Lost),
                 () = shutdown.cancelled() => {
                     inbox.close().await;
                     return Ok(());
