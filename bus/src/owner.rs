@@ -16,7 +16,7 @@ use crate::{
     event::Event,
     id::{Born, RowId},
     log::{
-        Log, LogError, Status,
+        Log, LogError,
         calls::{self, CallRecord},
         delivery::{self, Due, End, Ended, Place, Placed, Rules},
         event::{self as rows, Inserted, Prepared},
@@ -58,6 +58,8 @@ struct Inner {
     begun: Mutex<BTreeSet<RowId>>,
     /// Who waits for the end of a delivery: synchronous calls of pipelines.
     waiting: Mutex<HashMap<i64, oneshot::Sender<Outcome>>>,
+    /// New deliveries that are open and wait for the relay.
+    ready: Mutex<Vec<(Target, Due)>>,
     /// Retries: when the next one is due, as far as is known.
     next_due: Mutex<Option<DateTime<Utc>>>,
     /// Wakes the relay.
@@ -72,6 +74,12 @@ pub struct Claim {
     pub publication: u32,
 }
 
+impl Inner {
+    fn rules<'a>(&'a self, catalog: &'a Catalog) -> Rules<'a> {
+        Rules { catalog, namespace: &self.namespace, node: &self.node }
+    }
+}
+
 impl Owner {
     pub fn new(log: Log, node: Arc<str>, namespace: Name, catalog: Arc<ArcSwap<Catalog>>) -> Self {
         let owner = Self {
@@ -83,6 +91,7 @@ impl Owner {
                 window: Mutex::default(),
                 begun: Mutex::default(),
                 waiting: Mutex::default(),
+                ready: Mutex::default(),
                 next_due: Mutex::default(),
                 wake: Notify::new(),
             }),
@@ -161,15 +170,16 @@ impl Owner {
         let id = event.id.clone();
         let count = matches.len();
         let event = Prepared::new(event);
+        let inner = self.inner.clone();
         let placed = self.log().write(move |tx| -> Result<Option<Vec<Placed>>, AcceptError> {
             mark::write(tx, &marks)?;
-            match rows::insert(tx, &event)? {
-                Inserted::New(row) => Ok(Some(delivery::place(tx, row, &matches, Status::Pending)?)),
-                Inserted::Duplicate => Ok(None),
-            }
+            let Inserted::New(row) = rows::insert(tx, &event)? else { return Ok(None) };
+            let catalog = inner.catalog.load();
+            let placed = delivery::place(tx, row, event.event(), &matches)?;
+            Ok(Some(run::begin(tx, placed, &inner.rules(&catalog))?))
         });
         let Some(placed) = placed.await? else { return Ok(Accepted { id, deliveries: 0, duplicate: true }) };
-        self.placed(&placed);
+        self.placed(placed);
         Ok(Accepted { id, deliveries: count, duplicate: false })
     }
 
@@ -177,22 +187,33 @@ impl Owner {
     pub async fn replay(&self, request: replay::Request) -> Result<replay::Created, QueryError> {
         self.log().calls().flush().await;
         let (created, placed) = self.log().write(move |tx| replay::create(tx, &request)).await?;
-        self.placed(&placed);
+        self.placed(placed);
         Ok(created)
     }
 
-    pub(crate) fn placed(&self, placed: &[Placed]) {
+    /// Wakes whoever carries them. What is new and comes at once need not be read from the log again.
+    pub(crate) fn placed(&self, placed: Vec<Placed>) {
+        let mut ready = Vec::new();
         {
             let mut window = self.window();
             for Placed { row, target, place } in placed {
                 match place {
-                    Place::Last => window.arrived(target, *row),
-                    Place::Freed => window.freed(target, *row),
+                    Place::New(due) if window.offered(&target, &due) => ready.push((target, *due)),
+                    Place::New(_) | Place::Last => window.arrived(&target, row),
+                    Place::Freed => window.freed(&target, row),
                     Place::Held => {}
                 }
             }
         }
+        if !ready.is_empty() {
+            lock(&self.inner.ready).append(&mut ready);
+        }
         self.wake();
+    }
+
+    /// New deliveries that are open already, for whoever carries them.
+    pub(crate) fn take_ready(&self) -> Vec<(Target, Due)> {
+        std::mem::take(&mut *lock(&self.inner.ready))
     }
 
     /// Answers whether each delivery may run now, and as which attempt. The attempt is recorded behind the caller's
@@ -258,7 +279,7 @@ impl Owner {
         let inner = self.inner.clone();
         let end = self.log().write(move |tx| {
             let catalog = inner.catalog.load();
-            let by = Rules { catalog: &catalog, namespace: &inner.namespace };
+            let by = inner.rules(&catalog);
             Ok::<_, LogError>(delivery::end(tx, attempt, &inner.node, &outcome, &by, dice(attempt))?)
         });
         let End { ended, placed, run } = end.await?;
@@ -270,7 +291,7 @@ impl Owner {
         if let Some((delivery, outcome)) = run {
             self.answer(delivery, outcome);
         }
-        self.placed(&placed);
+        self.placed(placed);
         Ok(ended)
     }
 
@@ -279,7 +300,7 @@ impl Owner {
         let (inner, old) = (self.inner.clone(), rows.clone());
         let expired = self.log().write(move |tx| {
             let catalog = inner.catalog.load();
-            let by = Rules { catalog: &catalog, namespace: &inner.namespace };
+            let by = inner.rules(&catalog);
             let ends: Vec<Option<End>> =
                 old.iter().map(|row| delivery::expire(tx, *row, &by)).collect::<rusqlite::Result<_>>()?;
             Ok::<_, LogError>(ends)
@@ -292,7 +313,7 @@ impl Owner {
             if let Some((delivery, outcome)) = run {
                 self.answer(delivery, outcome);
             }
-            self.placed(&placed);
+            self.placed(placed);
         }
         Ok(())
     }
@@ -310,7 +331,7 @@ impl Owner {
             self.log().write(move |tx| Ok::<_, LogError>(run::start(tx, &due, &name, &machine, &inner.node)?));
         let placed = started.await.inspect_err(|_| self.window().reload(&pipeline.clone().into(), row))?;
         self.window().ended(&pipeline.clone().into(), row);
-        self.placed(&placed.unwrap_or_default());
+        self.placed(placed.unwrap_or_default());
         Ok(())
     }
 
@@ -323,20 +344,20 @@ impl Owner {
         format: Format,
     ) -> Result<oneshot::Receiver<Outcome>, AcceptError> {
         let (target, trigger) = (pipeline.clone().into(), event.trigger.clone());
-        let matched = [Match { target, trigger, format, key: None }];
+        let matched = Match { target, trigger, format, key: None };
         let event = Prepared::new(event);
-        let placed = self.log().write(move |tx| -> Result<Vec<Placed>, AcceptError> {
-            match rows::insert(tx, &event)? {
-                Inserted::New(row) => Ok(delivery::place(tx, row, &matched, Status::Pending)?),
-                Inserted::Duplicate => Ok(Vec::new()),
-            }
+        let inner = self.inner.clone();
+        let written = self.log().write(move |tx| -> Result<Option<(i64, Vec<Placed>)>, AcceptError> {
+            let Inserted::New(row) = rows::insert(tx, &event)? else { return Ok(None) };
+            let catalog = inner.catalog.load();
+            let placed = delivery::place_one(tx, row, event.event(), &matched, None)?;
+            Ok(Some((placed.row, run::begin(tx, vec![placed], &inner.rules(&catalog))?)))
         });
-        let placed = placed.await?;
         let (answer, answered) = oneshot::channel();
-        if let Some(Placed { row, .. }) = placed.first() {
-            lock(&self.inner.waiting).insert(*row, answer);
+        if let Some((delivery, placed)) = written.await? {
+            lock(&self.inner.waiting).insert(delivery, answer);
+            self.placed(placed);
         }
-        self.placed(&placed);
         Ok(answered)
     }
 
@@ -352,11 +373,11 @@ impl Owner {
         let inner = self.inner.clone();
         let placed = self.log().write(move |tx| {
             let catalog = inner.catalog.load();
-            let by = Rules { catalog: &catalog, namespace: &inner.namespace };
+            let by = inner.rules(&catalog);
             Ok::<_, LogError>(calls::insert_chained(tx, &call, &by)?)
         });
         let placed = placed.await?;
-        self.placed(&placed);
+        self.placed(placed);
         Ok(())
     }
 
@@ -398,7 +419,7 @@ impl Owner {
             .await?;
         *self.next_due_lock() = next;
         let more = placed.len() == chunk;
-        self.placed(&placed);
+        self.placed(placed);
         Ok(more)
     }
 

@@ -5,6 +5,7 @@
 //! under the same message id, and `begin` sorts out the rest.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -92,6 +93,7 @@ impl Relay {
             }
         }
         loop {
+            self.carry_ready().await?;
             let fills = self.owner.window().fills(CHUNK);
             if fills.is_empty() {
                 return Ok(());
@@ -127,12 +129,30 @@ impl Relay {
         let rows = read.inspect_err(|_| self.owner.window().unfilled(&fill))?;
         let due = self.owner.window().loaded(&fill, rows);
         let due = self.expire(&fill.target, due).await?;
-        match &fill.target {
+        self.carry(&fill.target, due).await
+    }
+
+    /// Hands over what was just written, as it came.
+    async fn carry_ready(&self) -> Result<(), LogError> {
+        let mut lanes: HashMap<Target, Vec<Due>> = HashMap::new();
+        for (target, due) in self.owner.take_ready() {
+            lanes.entry(target).or_default().push(due);
+        }
+        let mut result = Ok(());
+        for (target, due) in lanes {
+            // what one target cannot do holds up no other
+            result = self.carry(&target, due).await.and(result);
+        }
+        result
+    }
+
+    async fn carry(&self, target: &Target, due: Vec<Due>) -> Result<(), LogError> {
+        match target {
             Target::Named(name) => {
                 let class = self.owner.catalog().functions.get(name).map(|function| function.class);
                 match class {
                     Some(class) => self.publish(class, name, due).await,
-                    None => self.start_runs(name, due).await?,
+                    None => return self.start_runs(name, due).await,
                 }
             }
             outside => {

@@ -43,6 +43,8 @@ struct Lane {
     after: i64,
     /// Whether the log may have pending rows above `after`.
     more: bool,
+    /// The walk reads the log right now.
+    loading: bool,
     /// Rows that are to be loaded although the walk from `after` has passed them or is not there yet.
     again: BTreeSet<i64>,
     open: BTreeMap<i64, Open>,
@@ -108,6 +110,19 @@ impl Window {
         }
     }
 
+    /// A row that was just written, with all it carries. Opened at once where nothing waits before it; else it has
+    /// merely arrived. A row that the walk has passed is never opened so: it may have run and ended since.
+    pub fn offered(&mut self, target: &Target, due: &Due) -> bool {
+        let lane = self.lane(target);
+        let next = due.row > lane.after && !lane.more && !lane.loading && lane.again.is_empty();
+        if !next || lane.open.len() >= lane.limit {
+            return false;
+        }
+        lane.after = due.row;
+        lane.open.insert(due.row, Open::of(due));
+        true
+    }
+
     /// A row that was held back behind another may go. It may lie anywhere; what is above it was not looked for.
     pub fn freed(&mut self, target: &Target, row: i64) {
         self.lane(target).again.insert(row);
@@ -129,6 +144,7 @@ impl Window {
                 let room = if lane.more { room - again.len() } else { 0 };
                 if room > 0 {
                     lane.more = false;
+                    lane.loading = true;
                 }
                 Fill { target: name.clone(), again, after: lane.after, room }
             })
@@ -140,7 +156,9 @@ impl Window {
     pub fn unfilled(&mut self, fill: &Fill) {
         let lane = self.lane(&fill.target);
         lane.again.extend(&fill.again);
-        lane.more |= fill.room > 0;
+        if fill.room > 0 {
+            (lane.more, lane.loading) = (true, false);
+        }
     }
 
     /// Takes what was loaded for a fill, and says which of it is to be published.
@@ -150,6 +168,7 @@ impl Window {
         let (above, last) =
             rows.iter().filter(above).fold((0, lane.after), |(n, last), due| (n + 1, last.max(due.row)));
         lane.after = last;
+        lane.loading &= fill.room == 0;
         if fill.room > 0 && above >= fill.room {
             lane.more = true;
         }
@@ -304,7 +323,7 @@ mod tests {
             attempts: publication - 1,
             format: Format::Body,
             replay: None,
-            event: Event::new("/t", "t", ""),
+            event: Event::new("/t", "t", "").into(),
         }
     }
 
@@ -385,6 +404,23 @@ mod tests {
         assert_eq!(window.fills(100), []);
         window.unfilled(&fill);
         assert_eq!(window.fills(100), [fill]);
+    }
+
+    #[test]
+    fn a_new_row_is_opened_at_once_unless_something_waits_before_it() {
+        let mut window = window(4, 1);
+        assert!(window.offered(&name(), &due(2, 1)));
+        // what the walk has passed may have run meanwhile
+        assert!(!window.offered(&name(), &due(2, 1)));
+        window.arrived(&name(), 3);
+        assert!(!window.offered(&name(), &due(4, 1)), "3 comes first");
+        window.ended(&name(), 1);
+        let fill = window.fills(100).remove(0);
+        assert!(!window.offered(&name(), &due(5, 1)), "the log is being read");
+        window.loaded(&fill, vec![due(3, 1)]);
+        assert!(window.offered(&name(), &due(6, 1)));
+        assert!(window.offered(&name(), &due(7, 1)));
+        assert!(!window.offered(&name(), &due(8, 1)), "the lane is full");
     }
 
     #[test]

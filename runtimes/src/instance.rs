@@ -44,6 +44,8 @@ pub(crate) struct Instance {
     conversation: Option<Conversation>,
     /// Largest output.
     limit: usize,
+    /// It took a process that waited, and none was started in its place yet.
+    owes: bool,
 }
 
 /// How a process came to be.
@@ -94,6 +96,7 @@ impl Instance {
             program: None,
             conversation: None,
             limit: provided::limit(version.runtime, ground.settings.payload_limit),
+            owes: false,
         };
         match engine {
             Engine::Each(program) => {
@@ -112,10 +115,7 @@ impl Instance {
                 // where the process does not say, all but its making counts as loading
                 let init = loaded.unwrap_or(took.saturating_sub(instance.birth.start));
                 instance.birth = Birth { kind: instance.birth.kind, start: took.saturating_sub(init), init };
-                if version.runtime == RuntimeKind::Node {
-                    // only now: what is waited for comes first
-                    Spares::refill(ground, version.memory);
-                }
+                instance.owes = version.runtime == RuntimeKind::Node;
                 return Ok(instance);
             }
             Ok(Answer::Ended { ending, output, fault }) => instance.answered(ending, output, fault),
@@ -125,6 +125,13 @@ impl Instance {
         let mut outcome = refused(&fault.kind, fault.message);
         (outcome.output, outcome.log) = (reply.output, reply.log);
         Err(outcome)
+    }
+
+    /// Starts a process in place of the one it took. Not before nobody waits for this instance: a start takes a core.
+    pub(crate) fn pay(&mut self) {
+        if std::mem::take(&mut self.owes) {
+            Spares::refill(&self.ground, self.version.memory);
+        }
     }
 
     /// The process group, for who may signal it; none where each invocation has its own.

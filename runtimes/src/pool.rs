@@ -228,6 +228,9 @@ impl Pool {
 
     /// Gives an instance to the first who waits, else keeps it as idle, if it may still serve.
     fn give(self: &Arc<Self>, mut instance: Instance, from: From) {
+        if from == From::Busy {
+            instance.pay();
+        }
         let mut state = lock(&self.state);
         match from {
             From::Busy => state.busy -= 1,
@@ -248,6 +251,7 @@ impl Pool {
             }
             let Some(waiter) = state.waiters.pop_front() else {
                 if instance.keeps() {
+                    instance.pay();
                     state.idle.push(Idle { instance, since: Instant::now() });
                 }
                 return;
@@ -276,7 +280,8 @@ impl Pool {
     }
 
     /// An instance comes back that cannot be used any more: it is killed, and replaced if somebody waits.
-    pub(crate) fn ended(self: &Arc<Self>, instance: Instance) {
+    pub(crate) fn ended(self: &Arc<Self>, mut instance: Instance) {
+        instance.pay();
         drop(instance);
         let mut state = lock(&self.state);
         state.busy -= 1;

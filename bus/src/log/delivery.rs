@@ -1,7 +1,7 @@
 //! Delivery rows and every change of their status. Each function here runs inside one change of the writer, so what
 //! it checks still holds when it writes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -34,11 +34,11 @@ pub struct Due {
     pub attempts: u32,
     pub format: Format,
     pub replay: Option<String>,
-    pub event: Event,
+    pub event: Arc<Event>,
 }
 
 /// A delivery that a change made or set free, to wake whoever carries it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Placed {
     pub row: i64,
     pub target: Target,
@@ -46,9 +46,11 @@ pub struct Placed {
 }
 
 /// What there is to do about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Place {
-    /// It is the newest of its target.
+    /// It is the newest of its target, and this is all of it.
+    New(Box<Due>),
+    /// It is among the newest of its target.
     Last,
     /// It waits for an earlier one with its key: nothing to do.
     Held,
@@ -92,29 +94,47 @@ pub(crate) fn delivery_of(attempt: i64) -> (i64, u32) {
 }
 
 /// Writes the deliveries of a new event. Where an earlier one with the same key is unended, they are held.
-pub(crate) fn place(tx: &Tx<'_>, event: i64, matches: &[Match], status: Status) -> rusqlite::Result<Vec<Placed>> {
-    let mut insert = tx.prepare_cached(
-        "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status, key) \
-         VALUES (?1, ?2, ?3, ?4, ?5, 0, 1, ?6, ?7)",
-    )?;
-    matches
-        .iter()
-        .map(|m| {
-            let target = m.target.to_string();
-            let held = is_key_taken(tx, &target, m.key.as_deref())?;
-            insert.execute(params![
-                Born::now().0,
-                event,
-                target,
-                m.trigger.as_ref().map(Name::as_str),
-                format_number(m.format),
-                if held { Status::Held } else { status },
-                m.key,
-            ])?;
-            let place = if held { Place::Held } else { Place::Last };
-            Ok(Placed { row: tx.last_insert_rowid(), target: m.target.clone(), place })
-        })
-        .collect()
+pub(crate) fn place(tx: &Tx<'_>, row: i64, event: &Arc<Event>, matches: &[Match]) -> rusqlite::Result<Vec<Placed>> {
+    matches.iter().map(|matched| place_one(tx, row, event, matched, None)).collect()
+}
+
+/// The same for one delivery, which may be a step of a run.
+pub(crate) fn place_one(
+    tx: &Tx<'_>,
+    event_row: i64,
+    event: &Arc<Event>,
+    matched: &Match,
+    step: Option<(i64, &str)>,
+) -> rusqlite::Result<Placed> {
+    let (born, target) = (Born::now(), matched.target.to_string());
+    let held = is_key_taken(tx, &target, matched.key.as_deref())?;
+    tx.prepare_cached(
+        "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status, key, run, step) \
+         VALUES (?1, ?2, ?3, ?4, ?5, 0, 1, ?6, ?7, ?8, ?9)",
+    )?
+    .execute(params![
+        born.0,
+        event_row,
+        target,
+        matched.trigger.as_ref().map(Name::as_str),
+        format_number(matched.format),
+        if held { Status::Held } else { Status::Pending },
+        matched.key,
+        step.map(|(run, _)| run),
+        step.map(|(_, path)| path),
+    ])?;
+    let row = tx.last_insert_rowid();
+    let due = || Due {
+        row,
+        id: RowId::new(born, row),
+        publication: 1,
+        attempts: 0,
+        format: matched.format,
+        replay: None,
+        event: event.clone(),
+    };
+    let place = if held { Place::Held } else { Place::New(Box::new(due())) };
+    Ok(Placed { row, target: matched.target.clone(), place })
 }
 
 /// Whether a delivery to this target with this key is unended.
@@ -151,7 +171,7 @@ fn read_due(row: &Row<'_>) -> rusqlite::Result<Due> {
         attempts: row.get(3)?,
         format: read_format(row.get(4)?),
         replay: row.get(5)?,
-        event: event::read(row, 6)?.1,
+        event: Arc::new(event::read(row, 6)?.1),
     })
 }
 
@@ -262,6 +282,8 @@ pub(crate) fn end(
 pub(crate) struct Rules<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) namespace: &'a Name,
+    /// Who decides.
+    pub(crate) node: &'a str,
 }
 
 impl Rules<'_> {

@@ -68,7 +68,7 @@ impl ToSql for EventId {
 /// An event as it is written. Made before the writer's turn, which everybody waits for.
 #[derive(Debug)]
 pub struct Prepared {
-    event: Event,
+    event: Arc<Event>,
     /// The attributes without a column, JSON.
     attributes: String,
     hash: [u8; 16],
@@ -84,7 +84,11 @@ impl Prepared {
         };
         // strings, numbers and maps of strings: nothing that could not be written
         let attributes = serde_json::to_string(&attributes).unwrap_or_default();
-        Self { hash: hash(&event.data), attributes, event }
+        Self { hash: hash(&event.data), attributes, event: Arc::new(event) }
+    }
+
+    pub fn event(&self) -> &Arc<Event> {
+        &self.event
     }
 }
 

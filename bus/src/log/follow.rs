@@ -99,12 +99,13 @@ pub(crate) fn place_outputs(
 fn place(tx: &Tx<'_>, parent: &Event, event: &Event, to: &[Target], by: &Rules<'_>) -> rusqlite::Result<Vec<Placed>> {
     let own = to.iter().map(|target| Match { target: target.clone(), trigger: None, format: Format::Body, key: None });
     let matches: Vec<Match> = own.chain(by.catalog.matches(event)).collect();
-    let row = match rows::insert(tx, &Prepared::new(event.clone())) {
+    let event = Prepared::new(event.clone());
+    let row = match rows::insert(tx, &event) {
         Ok(Inserted::New(row)) => row,
         Ok(Inserted::Duplicate) | Err(AcceptError::Conflict { .. }) => return Ok(Vec::new()),
         Err(error) => return Err(rusqlite::Error::ToSqlConversionFailure(error.into())),
     };
-    let placed = delivery::place(tx, row, &matches, Status::Pending)?;
+    let placed = delivery::place(tx, row, event.event(), &matches)?;
     if chain::hops_left(parent) == Err(HopLimit) {
         tracing::warn!(event.id = %event.id, "a chain of events reached the hop limit and is ended as a loop");
         let end = |dead: &Placed| {
@@ -112,5 +113,5 @@ fn place(tx: &Tx<'_>, parent: &Event, event: &Event, to: &[Target], by: &Rules<'
         };
         return placed.iter().filter_map(|dead| end(dead).transpose()).collect();
     }
-    Ok(placed)
+    run::begin(tx, placed, by)
 }

@@ -11,6 +11,7 @@
 //! * [`query`], [`runs`]: what people ask; [`replay`]: fixed selections delivered again; [`retention`]: what may go.
 
 pub mod calls;
+mod checkpoint;
 pub mod delivery;
 pub mod event;
 mod follow;
@@ -33,13 +34,14 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use status::{DeadReason, Status};
 pub use writer::Tx;
 
+use checkpoint::Checkpoints;
 use reader::Readers;
 use writer::Writer;
 
@@ -94,13 +96,14 @@ impl Log {
         fs::create_dir_all(data).map_err(|error| OpenError::Folder { path: data.to_owned(), error })?;
         restrict(data, &path).map_err(|error| OpenError::Folder { path: data.to_owned(), error })?;
         let sqlite = |error| OpenError::Sqlite { path: path.clone(), error };
-        let connection = Connection::open(&path).map_err(sqlite)?;
+        let mut connection = Connection::open(&path).map_err(sqlite)?;
         schema::prepare(&connection).map_err(|error| match error {
             schema::SchemaError::Sqlite(error) => OpenError::Sqlite { path: path.clone(), error },
             schema::SchemaError::Newer { found, known } => OpenError::Newer { path: path.clone(), found, known },
         })?;
         let id = schema::identity(&connection).map_err(sqlite)?;
-        let writer = Writer::start(connection);
+        let checkpoints = Checkpoints::start(&mut connection, &path).map_err(sqlite)?;
+        let writer = Writer::start(connection, Some(checkpoints));
         Ok(Self {
             calls: calls::CallLog::new(writer.clone()),
             readers: Readers::new(path.clone()),
@@ -169,9 +172,16 @@ fn restrict(data: &Path, log: &Path) -> io::Result<()> {
     fs::set_permissions(data, fs::Permissions::from_mode(0o700))
 }
 
+/// A statement keeps its plan whatever is bound to it. Without this SQLite plans some joins anew at each use, because
+/// another value might have a better plan; the ones here have one good plan each.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
+}
+
 fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
+    keep_plans(&connection)?;
     connection.set_prepared_statement_cache_capacity(32);
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     Ok(connection)

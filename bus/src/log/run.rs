@@ -2,13 +2,15 @@
 //! any crash and goes on at its step. Control states run here, in the writer; a step on a function is an ordinary
 //! delivery that remembers its run.
 
+use std::sync::Arc;
+
 use chrono::Utc;
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::{
     DeadReason, Status, Tx,
-    delivery::{self, Current, Due, Placed, Rules},
+    delivery::{self, Current, Due, Place, Placed, Rules},
     event::{self as rows, Inserted, Prepared},
     follow::Following,
 };
@@ -40,6 +42,23 @@ struct Open {
     started: i64,
 }
 
+/// Begins the runs of new deliveries to pipelines, in the commit that made them. Gives what there is to carry instead.
+pub(crate) fn begin(tx: &Tx<'_>, placed: Vec<Placed>, by: &Rules<'_>) -> rusqlite::Result<Vec<Placed>> {
+    if by.catalog.pipelines.is_empty() {
+        return Ok(placed);
+    }
+    let mut carried = Vec::with_capacity(placed.len());
+    for placed in placed {
+        match (&placed.place, placed.target.name().and_then(|name| by.catalog.pipelines.get_key_value(name))) {
+            (Place::New(due), Some((name, machine))) => {
+                carried.extend(start(tx, due, name, machine, by.node)?.unwrap_or_default());
+            }
+            _ => carried.push(placed),
+        }
+    }
+    Ok(carried)
+}
+
 /// Begins a run for a pending delivery to a pipeline. None: the delivery is not pending any more.
 pub(crate) fn start(
     tx: &Tx<'_>,
@@ -69,8 +88,8 @@ pub(crate) fn start(
         Utc::now().timestamp_micros()
     ])?;
     let run = tx.last_insert_rowid();
-    let steps = machine.begin();
-    steps.iter().map(|step| place_step(tx, run, current.event, step, due.format)).collect::<Result<_, _>>().map(Some)
+    let place = |step: &Begin| place_step(tx, run, current.event, &due.event, step, due.format);
+    machine.begin().iter().map(place).collect::<Result<_, _>>().map(Some)
 }
 
 /// The retry policy of the step, when it has one of its own.
@@ -105,8 +124,9 @@ pub(crate) fn step_ended(
             let source = format!("/{}/{}", by.namespace, open.pipeline);
             // One event carries the input of all the steps that begin together.
             let input = steps.first().and_then(|step| step.input.clone()).unwrap_or_default();
-            let event = insert(tx, chain::step(&parent, current.id, &source, input))?;
-            let place = |step| place_step(tx, run, event, step, Format::Body);
+            let event = Prepared::new(chain::step(&parent, current.id, &source, input));
+            let row = insert(tx, &event)?;
+            let place = |step| place_step(tx, run, row, event.event(), step, Format::Body);
             steps.iter().map(place).collect::<Result<Vec<_>, _>>()?
         }
         Next::Wait => Vec::new(),
@@ -154,16 +174,20 @@ fn failed(step: &str, outcome: &Outcome) -> Outcome {
     Outcome { ending: Ending::Error, output: error_object(&fault), fault: Some(fault), ..outcome.clone() }
 }
 
-fn place_step(tx: &Tx<'_>, run: i64, event: i64, step: &Begin, format: Format) -> rusqlite::Result<Placed> {
+fn place_step(
+    tx: &Tx<'_>,
+    run: i64,
+    row: i64,
+    event: &Arc<Event>,
+    step: &Begin,
+    format: Format,
+) -> rusqlite::Result<Placed> {
     let matched = Match { target: step.target.clone(), trigger: None, format, key: None };
-    let placed = delivery::place(tx, event, &[matched], Status::Pending)?.remove(0);
-    tx.prepare_cached("UPDATE delivery SET run = ?2, step = ?3 WHERE seq = ?1")?
-        .execute(params![placed.row, run, step.path])?;
-    Ok(placed)
+    delivery::place_one(tx, row, event, &matched, Some((run, &step.path)))
 }
 
-fn insert(tx: &Tx<'_>, event: Event) -> rusqlite::Result<i64> {
-    match rows::insert(tx, &Prepared::new(event)) {
+fn insert(tx: &Tx<'_>, event: &Prepared) -> rusqlite::Result<i64> {
+    match rows::insert(tx, event) {
         Ok(Inserted::New(row)) => Ok(row),
         Ok(Inserted::Duplicate) => Err(rusqlite::Error::QueryReturnedNoRows),
         Err(error) => Err(rusqlite::Error::ToSqlConversionFailure(error.into())),

@@ -28,10 +28,10 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), SchemaError> {
         "PRAGMA page_size = 8192;
          PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 4000;
          PRAGMA cache_size = -16000;
          PRAGMA temp_store = MEMORY;",
     )?;
+    super::keep_plans(connection)?;
     connection.set_prepared_statement_cache_capacity(64);
     let known = MIGRATIONS.len() as i64;
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;

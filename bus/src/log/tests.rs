@@ -48,7 +48,7 @@ async fn accept(log: &Log, event: Event, target: &str) -> Result<(String, bool),
     let event = Prepared::new(event);
     log.write(move |tx| match event::insert(tx, &event)? {
         Inserted::New(row) => {
-            delivery::place(tx, row, &matched, Status::Pending)?;
+            delivery::place(tx, row, event.event(), &matched)?;
             Ok((id.clone(), true))
         }
         Inserted::Duplicate => Ok((id.clone(), false)),
@@ -72,7 +72,7 @@ async fn end(log: &Log, attempt: RowId, outcome: Outcome, policy: RetryPolicy) -
 
 async fn end_by(log: &Log, attempt: RowId, outcome: Outcome, catalog: Catalog) -> Ended {
     let ended = log.write(move |tx| {
-        let by = Rules { catalog: &catalog, namespace: &name("shop") };
+        let by = Rules { catalog: &catalog, namespace: &name("shop"), node: "node" };
         Ok::<_, LogError>(delivery::end(tx, attempt, "node", &outcome, &by, 0.5)?.ended)
     });
     ended.await.unwrap()
@@ -111,7 +111,7 @@ async fn an_event_reads_back_byte_for_byte() {
     given.causation = Some(EventId::new());
     given.correlation = Some(EventId::foreign("order 7"));
     accept(&log, given.clone(), "f").await.unwrap();
-    assert_eq!(pending(&log, "f").await[0].event, given);
+    assert_eq!(*pending(&log, "f").await[0].event, given);
 }
 
 #[tokio::test]
@@ -314,8 +314,9 @@ async fn keyed(log: &Log, keys: &[Option<&'static str>]) -> Vec<i64> {
     for key in keys {
         let key = key.map(str::to_owned);
         let matched = [Match { target: name("f").into(), trigger: None, format: Format::Body, key }];
-        let placed = log.write(move |tx| match event::insert(tx, &Prepared::new(event()))? {
-            Inserted::New(row) => Ok::<_, AcceptError>(delivery::place(tx, row, &matched, Status::Pending)?),
+        let event = Prepared::new(event());
+        let placed = log.write(move |tx| match event::insert(tx, &event)? {
+            Inserted::New(row) => Ok::<_, AcceptError>(delivery::place(tx, row, event.event(), &matched)?),
             Inserted::Duplicate => Ok(Vec::new()),
         });
         rows.push(placed.await.unwrap()[0].row);
@@ -361,7 +362,7 @@ async fn expiry_and_a_crash_keep_the_order_of_a_key() {
     let rows = keyed(&log, &[Some("a"), Some("a"), Some("a")]).await;
     let first = rows[0];
     let freed = log.write(move |tx| {
-        let by = Rules { catalog: &Catalog::default(), namespace: &name("shop") };
+        let by = Rules { catalog: &Catalog::default(), namespace: &name("shop"), node: "node" };
         Ok::<_, LogError>(delivery::expire(tx, first, &by)?.unwrap().placed)
     });
     assert_eq!(freed.await.unwrap().iter().map(|placed| placed.row).collect::<Vec<_>>(), [rows[1]]);

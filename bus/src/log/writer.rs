@@ -14,7 +14,7 @@ use std::thread;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::LogError;
+use super::{LogError, checkpoint::Checkpoints};
 
 /// Changes waiting at most; beyond, callers wait to be let in.
 const QUEUE: usize = 4096;
@@ -101,11 +101,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Self {
+    pub(super) fn start(connection: Connection, checkpoints: Option<Checkpoints>) -> Self {
         let (commands, queue) = mpsc::channel(QUEUE);
         let (committed, commits) = watch::channel(0);
         let thread = thread::Builder::new().name("log-writer".into());
-        thread.spawn(move || run(&connection, queue, &committed)).expect("a thread for the log's writer");
+        thread.spawn(move || run(&connection, queue, &committed, checkpoints)).expect("a thread for the log's writer");
         Self { commands, commits }
     }
 
@@ -148,7 +148,12 @@ impl Writer {
     }
 }
 
-fn run(connection: &Connection, mut queue: mpsc::Receiver<Command>, committed: &watch::Sender<u64>) {
+fn run(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Command>,
+    committed: &watch::Sender<u64>,
+    mut checkpoints: Option<Checkpoints>,
+) {
     while let Some(first) = queue.blocking_recv() {
         let mut next = Some(first);
         let mut closing = None;
@@ -169,6 +174,9 @@ fn run(connection: &Connection, mut queue: mpsc::Receiver<Command>, committed: &
         committed.send_modify(|n| *n += 1);
         for change in changes {
             change.answer(outcome.clone());
+        }
+        if let Some(checkpoints) = &mut checkpoints {
+            checkpoints.committed(connection);
         }
         if let Some(done) = closing {
             queue.close();
@@ -266,7 +274,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let connection = Connection::open(folder.path().join("log.db")).unwrap();
         connection.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)").unwrap();
-        (folder, Writer::start(connection))
+        (folder, Writer::start(connection, None))
     }
 
     async fn insert(writer: &Writer, n: i64) -> Result<(), LogError> {
