@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
 
 use std::{
-    process::ExitStatus,
+    process::{ExitStatus, Stdio},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use fnbus_tests::{Node, Project, eventually};
-use rustix::process::Signal;
+use fnbus_tests::{Node, PATIENCE, Project, eventually};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const ROUTES: &str = "[triggers.f]\nhttp = 'GET /f'\nto = 'f'\n\
@@ -178,4 +178,22 @@ async fn a_data_folder_is_free_again_when_its_node_has_ended() {
     node.stop().await;
     node.restart().await;
     assert_eq!(node.get("/f").await.text(), "yes");
+}
+
+#[tokio::test]
+async fn a_node_whose_words_nobody_reads_any_more_goes_on_and_ends_in_order() {
+    let project = Project::new().function("f", "def handler(event, context): return 'yes'\n").config(ROUTES);
+    project.check(&[]);
+    let mut up = tokio::process::Command::from(project.command(&["up"]));
+    let mut child = up.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    drop(child.stderr.take());
+    eventually("the function answers", || async {
+        let output = tokio::process::Command::from(project.command(&["invoke", "f"])).output().await.unwrap();
+        output.status.success().then_some(())
+    })
+    .await;
+    let process = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(process, Signal::TERM).unwrap();
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("the node ends").unwrap();
+    assert!(status.success(), "{status}");
 }

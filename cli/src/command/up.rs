@@ -29,6 +29,8 @@ impl Up {
     pub(crate) fn run(self, global: Global) -> Result<ExitCode, Failure> {
         let filter = EnvFilter::try_from_env("FNBUS_LOG").unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
         let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        // Who read stderr may be gone. To say that there would panic, in whichever task had something to say.
+        let format = format.log_internal_errors(false);
         format.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
         let mut config = global.load()?;
         if self.nats.is_some() {
