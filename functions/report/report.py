@@ -10,7 +10,7 @@ tick = json.load(sys.stdin)
 project = next(folder for folder in Path.cwd().parents if (folder / "fnbus.toml").exists())
 sold = project / "out" / "orders.jsonl"
 lines = [json.loads(line) for line in sold.read_text().splitlines()] if sold.exists() else []
-# A file gets everything at least once: a line that is there twice has the same event.
-orders = {line["event"]: line["data"] for line in lines}
+# An order that was confirmed again, by a replay or a file that came twice, has the same number: it counts once.
+orders = {order.get("number"): order for order in (line["data"] for line in lines)}
 cents = sum(order.get("cents", 0) for order in orders.values())
 print(json.dumps({"until": tick["time"], "orders": len(orders), "cents": cents}))

@@ -119,10 +119,12 @@ async fn a_payment_that_is_none_is_put_aside_and_the_others_of_its_batch_are_set
 }
 
 #[tokio::test]
-async fn the_day_is_added_up_when_its_time_is_fired() {
+async fn the_day_is_added_up_when_its_time_is_fired_and_an_order_that_was_replayed_counts_once() {
     let node = shop().await;
-    node.accepted("/orders", r#"{"item":"Trail 5","quantity":3}"#).await;
+    let id = node.accepted("/orders", r#"{"item":"Trail 5","quantity":3}"#).await;
     lines(&node, "out/orders.jsonl", 1).await;
+    assert_eq!(node.fnbus(&["replay", &id, "--yes"]).await.code(), 0);
+    lines(&node, "out/orders.jsonl", 2).await;
     assert_eq!(node.fnbus(&["triggers", "fire", "evening"]).await.code(), 0);
     let report = lines(&node, "out/reports.jsonl", 1).await.remove(0);
     assert_eq!((&report["orders"], &report["cents"]), (&json!(1), &json!(244_500)));
