@@ -1,6 +1,5 @@
-"""The event trigger `priced`: a function gets the event's data."""
+"""Events of type `order.confirmed`, whoever puts them on the bus. The function gets their data."""
 
 
-def handler(event, context):
-    print(f"the customer hears: {event}")
-    return {"notified": True}
+def handler(order, context):
+    print(f"to the customer of order {order.get('number')}: {order.get('text')}")

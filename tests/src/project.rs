@@ -1,7 +1,9 @@
 //! A project folder: a config file and functions, made in the test.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -36,6 +38,16 @@ impl Project {
             environment: Vec::new(),
             under: Vec::new(),
         }
+    }
+
+    /// A copy of the example project, `functions/`, that listens on any free port.
+    pub fn example() -> Self {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../functions");
+        let project = Self::new();
+        copy(&example, project.path());
+        fs::create_dir(project.path().join("inbox")).unwrap();
+        let config = fs::read_to_string(example.join("fnbus.toml")).unwrap();
+        project.config(&config)
     }
 
     /// A Python function: its code in `NAME/app.py`, its table in the config.
@@ -153,6 +165,20 @@ impl Project {
         command.args(arguments).current_dir(self.folder.path()).env_remove("FNBUS_CONFIG").env("NO_COLOR", "1");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
+    }
+}
+
+/// Copies a project, without what a run of it has left.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let name = entry.file_name();
+        let left = ["inbox", "out"].map(OsStr::new).contains(&&*name) || name.as_encoded_bytes().starts_with(b".");
+        if entry.path().is_dir() && !left {
+            fs::create_dir(to.join(&name)).unwrap();
+            copy(&entry.path(), &to.join(&name));
+        } else if !left {
+            fs::copy(entry.path(), to.join(&name)).unwrap();
+        }
     }
 }
 
