@@ -101,7 +101,7 @@ async fn node(ground: &Arc<Ground>, function: &Name, version: &Version) -> Resul
     } else {
         let home = ground.home()?;
         let env = ground.env(function, version, &home, Some(node.execution_env()))?;
-        (launch(node.launch(version.memory, env, home)).await?, Start::Cold)
+        (launch(node.launch(version.memory, env, home, false)).await?, Start::Cold)
     };
     let env = ground.env(function, version, started.process.home(), Some(node.execution_env()))?;
     let mut frames = frames(ground, &mut started)?;

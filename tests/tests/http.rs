@@ -249,7 +249,10 @@ async fn whoever_listens_on_nats_gets_a_copy_of_what_a_trigger_took() {
     let options = async_nats::ConnectOptions::with_user_and_password("fnbus".into(), password.into());
     let client = options.connect(url).await.unwrap();
     let mut tap = client.subscribe("fnbus.event.orders").await.unwrap();
-    client.flush().await.unwrap();
+    // what comes back was sent after the subscription, and so the server knows of that too
+    let mut back = client.subscribe("back").await.unwrap();
+    client.publish("back", "".into()).await.unwrap();
+    back.next().await.unwrap();
     let id = node.accepted("/orders", "{\"n\": 1}").await;
     let copy = tokio::time::timeout(fnbus_tests::PATIENCE, tap.next()).await.unwrap().unwrap();
     assert_eq!(copy.payload, "{\"n\": 1}");

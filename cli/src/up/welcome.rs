@@ -7,6 +7,9 @@ use triggers::config::{Mode, TriggerKind};
 
 use crate::{config::Config, show::local as shown};
 
+/// Lines of one kind; more would push the addresses off the screen.
+const MOST: usize = 12;
+
 /// Facts that are only known once it runs.
 pub(super) struct Facts<'a> {
     pub(super) http: SocketAddr,
@@ -30,19 +33,15 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
     if config.functions.is_empty() {
         line(format_args!("  no function is configured yet: add [functions.NAME]"));
     }
-    let mut routes = false;
+    let mut tries = Vec::new();
     let mut later = Vec::new();
     for (name, trigger) in &config.triggers {
         let to: Vec<String> = trigger.to.iter().map(ToString::to_string).collect();
         match &trigger.kind {
             TriggerKind::Http(http) => {
                 for route in &http.routes {
-                    if !routes {
-                        line(format_args!("\ntry:"));
-                        routes = true;
-                    }
                     let mode = if http.mode == Mode::Async { " (202, runs behind)" } else { "" };
-                    line(format_args!("  {}   # {name} -> {}{mode}", curl(facts.http, route), to.join(", ")));
+                    tries.push(format!("{}   # {name} -> {}{mode}", curl(facts.http, route), to.join(", ")));
                 }
             }
             TriggerKind::Cron(cron) => {
@@ -61,20 +60,22 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
             }
             TriggerKind::Event(event) => {
                 if let Some(kind) = event.attributes.get("type").and_then(|kinds| kinds.first()) {
-                    if !routes {
-                        line(format_args!("\ntry:"));
-                        routes = true;
-                    }
-                    line(format_args!("  fnbus emit {kind} -d '{{}}'   # {name} -> {}", to.join(", ")));
+                    tries.push(format!("fnbus emit {kind} -d '{{}}'   # {name} -> {}", to.join(", ")));
                 }
             }
         }
     }
-    if !later.is_empty() {
-        line(format_args!("\nby itself:"));
-    }
-    for trigger in later {
-        line(format_args!("  {trigger}"));
+    for (title, entries) in [("try", tries), ("by itself", later)] {
+        if entries.is_empty() {
+            continue;
+        }
+        line(format_args!("\n{title}:"));
+        for entry in entries.iter().take(MOST) {
+            line(format_args!("  {entry}"));
+        }
+        if entries.len() > MOST {
+            line(format_args!("  … and {} more: fnbus triggers", entries.len() - MOST));
+        }
     }
     line(format_args!("\nthen: fnbus events   fnbus show ID   fnbus logs -f   (Ctrl-C drains and ends)"));
     text

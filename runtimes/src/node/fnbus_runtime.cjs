@@ -21,8 +21,39 @@ const chunk = Buffer.allocUnsafe(65536);
 let task, handler, traced;
 // the invocation that runs; undefined while the code is loaded, null in between
 let current;
+// set while a process that waits for a function goes through an invocation of nobody: what to do when it is over
+let rehearsed;
 
 function main() {
+  if (process.argv[2] === "spare") rehearse(begin);
+  else begin();
+}
+
+// Whatever an invocation takes is compiled when it first runs, and that takes longer than most handlers. A process that
+// waits has the time for it.
+function rehearse(done) {
+  const env = {};
+  task = { code: "/", source: "/", handler: "rehearsal.handler", env, limit: 1024 };
+  const module = new (require("node:module"))("/rehearsal.js");
+  module._compile("exports.handler = async (event) => ({ ...event });", "/rehearsal.js");
+  handler = module.exports.handler;
+  load().catch(() => {});
+  const event = Buffer.from('{"n":[1,"a"]}');
+  const frame = Buffer.alloc(HEAD_SIZE + event.length);
+  frame.writeUInt32LE(event.length, 0);
+  frame[16] = JSON_FORM;
+  frame.set(event, HEAD_SIZE);
+  let times = 3;
+  rehearsed = () => {
+    times -= 1;
+    if (times > 0) return invoke(frame);
+    task = handler = rehearsed = current = undefined;
+    done();
+  };
+  invoke(frame);
+}
+
+function begin() {
   const start = fill(4);
   const length = 4 + start.readUInt32LE(0);
   task = JSON.parse(fill(length, start).toString("utf8", 4, length));
@@ -198,12 +229,17 @@ class Invocation {
 
 // Reads the next request, however long that takes, and begins it.
 function next() {
-  let frame = fill(HEAD_SIZE);
+  if (rehearsed) return rehearsed();
+  const head = fill(HEAD_SIZE);
+  const total = HEAD_SIZE + head.readUInt32LE(0) + head.readUInt32LE(8) + head.readUInt32LE(12);
+  invoke(fill(total, head));
+}
+
+function invoke(frame) {
   const size = frame.readUInt32LE(0);
   const left = frame.readUInt32LE(4);
   const traceAt = HEAD_SIZE + frame.readUInt32LE(8);
   const at = traceAt + frame.readUInt32LE(12);
-  frame = fill(at + size, frame);
   const requestId = frame.toString("latin1", HEAD, HEAD_SIZE);
   const eventId = frame.toString("utf8", HEAD_SIZE, traceAt);
   const traceparent = traceAt < at ? frame.toString("utf8", traceAt, at) : undefined;
@@ -218,7 +254,6 @@ function next() {
     invocation.answer(ERROR, encode(body));
     return;
   }
-  frame = null;
   invocation.context = new Context(requestId, eventId, traceparent, left, invocation);
   try {
     const result = handler(event, invocation.context, (error, value) => invocation.called(error, value));
@@ -386,6 +421,7 @@ function answer(kind, body) {
   frame.writeUInt32LE(body.length, 0);
   frame[4] = kind;
   frame.set(body, 5);
+  if (rehearsed) return;
   for (let sent = 0; sent < frame.length; ) sent += fs.writeSync(ANSWERS, frame, sent);
 }
 

@@ -89,13 +89,17 @@ impl NodeJs {
         format!("AWS_Lambda_nodejs{}.x", self.major())
     }
 
-    /// A process that waits to be told what it is to load.
-    pub(crate) fn launch(&self, memory: u32, env: Vec<(String, String)>, home: PathBuf) -> Launch {
+    /// A process that waits to be told what it is to load. A spare one has time to get ready for it.
+    pub(crate) fn launch(&self, memory: u32, env: Vec<(String, String)>, home: PathBuf, spare: bool) -> Launch {
         // the heap collects what it can before the process meets its limit
         let heap = format!("--max-old-space-size={memory}");
+        let mut arguments = vec![heap.into(), OsString::from(&self.shim)];
+        if spare {
+            arguments.push("spare".into());
+        }
         Launch {
             program: self.path.clone(),
-            arguments: vec![heap.into(), OsString::from(&self.shim)],
+            arguments,
             wires: Wires::Frames,
             env,
             folder: home.clone(),

@@ -102,7 +102,7 @@ async fn start(ground: Arc<Ground>, memory: u32, era: u64) {
 async fn launch(ground: &Ground, node: &NodeJs, memory: u32) -> Option<Started> {
     let home = ground.home().ok()?;
     let env = Ground::bare_env(&home);
-    match process::start(node.launch(memory, env, home)).await {
+    match process::start(node.launch(memory, env, home, true)).await {
         Ok(started) => Some(started),
         Err(error) => {
             warn!(%error, "no Node.js process can be kept ready");
