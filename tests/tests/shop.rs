@@ -1,5 +1,7 @@
 //! The example project, as the README's tour walks through it: `functions/` in a copy.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 use std::collections::BTreeMap;
 
 use fnbus_tests::{Node, Project, eventually};
