@@ -20,7 +20,7 @@ use axum::{
 use bus::{
     Bus, Event, Name, Sink,
     cloudevent::json,
-    log::{query, replay},
+    log::{detail, query, replay},
     outcome::{Fault, Start, Times},
     payload::Format,
     presence::{FunctionStatus, LogLine, Steer, SteerError, Steered, TriggerStatus},
@@ -233,9 +233,9 @@ async fn follow_events(
     }
 }
 
-async fn show(State(control): State<Control>, Path(id): Path<String>) -> Result<Json<query::EventDetail>, Problem> {
+async fn show(State(control): State<Control>, Path(id): Path<String>) -> Result<Json<detail::EventDetail>, Problem> {
     control.bus.log().calls().flush().await;
-    let mut event = control.bus.log().read(move |c| query::show(c, &id)).await?;
+    let mut event = control.bus.log().read(move |c| detail::show(c, &id)).await?;
     let catalog = control.bus.owner().catalog();
     event.deliveries.iter_mut().for_each(|delivery| delivery.explain(&catalog));
     Ok(Json(event))

@@ -16,7 +16,7 @@ use crate::{
     event::Event,
     id::{Born, RowId},
     log::{
-        Log, LogError,
+        Log, LogError, attempt,
         calls::{self, CallRecord},
         delivery::{self, Due, End, Ended, Place, Placed, Rules},
         event::{self as rows, Inserted, Prepared},
@@ -271,7 +271,7 @@ impl Owner {
 
     /// Records an outcome and everything that follows from it. Returns when it is on disk.
     pub async fn end(&self, target: &Target, attempt: RowId, outcome: Outcome) -> Result<Ended, LogError> {
-        let (row, _) = delivery::delivery_of(attempt.row());
+        let (row, _) = attempt::delivery_of(attempt.row());
         if !self.window().is_current(target, row, attempt, Instant::now()) {
             return Ok(Ended::Stale);
         }
@@ -383,7 +383,7 @@ impl Owner {
 
     /// The worker still runs these attempts.
     pub fn renew(&self, target: &Target, attempt: RowId) {
-        let (row, _) = delivery::delivery_of(attempt.row());
+        let (row, _) = attempt::delivery_of(attempt.row());
         self.window().is_current(target, row, attempt, Instant::now());
     }
 

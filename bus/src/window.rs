@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     id::{Born, RowId},
-    log::delivery::{Due, attempt_row},
+    log::{attempt::attempt_row, delivery::Due},
     target::Target,
 };
 

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// An instance that uses no CPU for so long has nothing to do.
 const QUIET: Duration = Duration::from_millis(100);
 /// A thousand functions may take this long to be deployed.
-const DEPLOYED: Duration = Duration::from_secs(120);
+const DEPLOYED: Duration = Duration::from_mins(2);
 
 /// A folder with a config and functions.
 pub(crate) struct Project {

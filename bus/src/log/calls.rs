@@ -14,7 +14,7 @@ use rusqlite::params;
 use tokio::sync::Notify;
 
 use super::{
-    LogError, Status, Tx,
+    LogError, Status, Tx, attempt,
     delivery::{self, Current, Placed, Rules},
     event::{self, Prepared},
     follow,
@@ -144,6 +144,6 @@ fn insert(tx: &Tx<'_>, call: &CallRecord) -> rusqlite::Result<i64> {
         ended,
     ])?;
     let row = tx.last_insert_rowid();
-    delivery::insert_closed(tx, delivery::attempt_row(row, 1), &call.node, &call.outcome)?;
+    attempt::insert_closed(tx, attempt::attempt_row(row, 1), &call.node, &call.outcome)?;
     Ok(row)
 }

@@ -6,20 +6,17 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{DeadReason, Status, Tx, event, event::time, follow, run};
+use super::{DeadReason, Status, Tx, attempt, event, event::time, follow, run};
 use crate::{
     catalog::{Catalog, Match},
     event::Event,
     id::{Born, RowId},
     name::Name,
-    outcome::{Disposition, Ending, Outcome, Start},
+    outcome::{Disposition, Ending, Outcome},
     payload::Format,
     retry::Next,
     target::{InvalidTarget, Target},
 };
-
-/// Attempts of one delivery are numbered in twelve bits; the last number is never reached, see [`LOST_LIMIT`].
-const ATTEMPT_BITS: u32 = 12;
 
 /// So many workers vanished while they ran one delivery that it is taken for the cause.
 pub const LOST_LIMIT: u32 = 25;
@@ -83,14 +80,6 @@ pub enum Ended {
     RetryAt(DateTime<Utc>),
     /// The attempt was not the current one: nothing was recorded.
     Stale,
-}
-
-pub(crate) fn attempt_row(delivery: i64, n: u32) -> i64 {
-    (delivery << ATTEMPT_BITS) | i64::from(n)
-}
-
-pub(crate) fn delivery_of(attempt: i64) -> (i64, u32) {
-    (attempt >> ATTEMPT_BITS, (attempt & ((1 << ATTEMPT_BITS) - 1)) as u32)
 }
 
 /// Writes the deliveries of a new event. Where an earlier one with the same key is unended, they are held.
@@ -212,7 +201,7 @@ pub(crate) fn unended(connection: &Connection) -> rusqlite::Result<Vec<(String, 
 
 /// Opens an attempt. A delivery that has ended or moved on meanwhile is left alone.
 pub(crate) fn begin(tx: &Tx<'_>, attempt: RowId, node: &str) -> rusqlite::Result<()> {
-    let (delivery, n) = delivery_of(attempt.row());
+    let (delivery, n) = attempt::delivery_of(attempt.row());
     let opened = tx
         .prepare_cached(
             "UPDATE delivery SET status = 2, attempts = ?2 WHERE seq = ?1 AND status = 1 AND attempts = ?2 - 1",
@@ -234,13 +223,13 @@ pub(crate) fn end(
     by: &Rules<'_>,
     dice: f64,
 ) -> rusqlite::Result<End> {
-    let (delivery, n) = delivery_of(attempt.row());
+    let (delivery, n) = attempt::delivery_of(attempt.row());
     let Some(mut current) = Current::read(tx, delivery)? else { return Ok(Ended::Stale.into()) };
     if current.status == Status::Pending && current.attempts + 1 == n {
         // It ended before its beginning was written: both are written now.
-        insert_attempt(tx, attempt, node, outcome)?;
+        attempt::insert(tx, attempt, node, outcome)?;
         current.attempts = n;
-    } else if current.status != Status::Running || current.attempts != n || !close_attempt(tx, attempt, outcome)? {
+    } else if current.status != Status::Running || current.attempts != n || !attempt::close(tx, attempt, outcome)? {
         return Ok(Ended::Stale.into());
     }
     let now = Utc::now();
@@ -250,9 +239,9 @@ pub(crate) fn end(
     }
     let next = if outcome.ending == Ending::Lost {
         // Nobody knows whether it ran: tried again at once, and not held against the function's own attempts.
-        if lost(tx, delivery)? >= LOST_LIMIT { Err(DeadReason::Quarantined) } else { Ok(Duration::ZERO) }
+        if attempt::lost(tx, delivery)? >= LOST_LIMIT { Err(DeadReason::Quarantined) } else { Ok(Duration::ZERO) }
     } else {
-        let failures = n - lost(tx, delivery)?.min(n - 1);
+        let failures = n - attempt::lost(tx, delivery)?.min(n - 1);
         let age = (now - current.id.born().time()).to_std().unwrap_or_default();
         let policy = run::retry(tx, &current)?.unwrap_or_else(|| by.catalog.retry(&current.target));
         match policy.after(failures, age, dice) {
@@ -337,66 +326,6 @@ fn read_target(row: &Row<'_>, at: usize) -> rusqlite::Result<Target> {
     row.get::<_, String>(at)?.parse().map_err(|error: InvalidTarget| {
         rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, error.into())
     })
-}
-
-fn lost(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<u32> {
-    tx.prepare_cached("SELECT count(*) FROM attempt WHERE id BETWEEN ?1 AND ?2 AND outcome = 'lost'")?
-        .query_row([attempt_row(delivery, 0), attempt_row(delivery + 1, 0) - 1], |row| row.get(0))
-}
-
-/// Writes the outcome into its open attempt; false when the attempt is not open or not this one.
-fn close_attempt(tx: &Tx<'_>, attempt: RowId, outcome: &Outcome) -> rusqlite::Result<bool> {
-    const CLOSE: &str = "UPDATE attempt SET invocation = :invocation, version = :version, started = :started, \
-        queue_us = :queue, start_us = :start, init_us = :init, run_us = :run, cold = :cold, outcome = :outcome, \
-        output = :output, error = :error, log = :log, ended = :ended \
-        WHERE id = :id AND born = :born AND outcome IS NULL";
-    write_outcome(tx, CLOSE, attempt, None, outcome).map(|changed| changed == 1)
-}
-
-/// Writes an attempt that is over already.
-fn insert_attempt(tx: &Tx<'_>, attempt: RowId, node: &str, outcome: &Outcome) -> rusqlite::Result<()> {
-    const INSERT: &str = "INSERT INTO attempt (id, born, node, invocation, version, started, queue_us, start_us, \
-        init_us, run_us, cold, outcome, output, error, log, ended) VALUES (:id, :born, :node, :invocation, :version, \
-        :started, :queue, :start, :init, :run, :cold, :outcome, :output, :error, :log, :ended)";
-    write_outcome(tx, INSERT, attempt, Some(node), outcome).map(|_| ())
-}
-
-fn write_outcome(
-    tx: &Tx<'_>,
-    sql: &str,
-    attempt: RowId,
-    node: Option<&str>,
-    outcome: &Outcome,
-) -> rusqlite::Result<usize> {
-    let error = outcome.fault.as_ref().and_then(|fault| serde_json::to_string(fault).ok());
-    let times = outcome.times;
-    let mut statement = tx.prepare_cached(sql)?;
-    if let Some(node) = node {
-        let index = statement.parameter_index(":node")?.unwrap_or_default();
-        statement.raw_bind_parameter(index, node)?;
-    }
-    let values: [(&str, &dyn rusqlite::ToSql); 15] = [
-        (":id", &attempt.row()),
-        (":born", &attempt.born().0),
-        (":invocation", &outcome.request_id),
-        (":version", &outcome.version),
-        (":started", &outcome.started.timestamp_micros()),
-        (":queue", &(times.queue.as_micros() as i64)),
-        (":start", &(times.start.as_micros() as i64)),
-        (":init", &(times.init.as_micros() as i64)),
-        (":run", &(times.run.as_micros() as i64)),
-        (":cold", &start_number(outcome.start)),
-        (":outcome", &outcome.ending.as_str()),
-        (":output", &&outcome.output[..]),
-        (":error", &error),
-        (":log", &(!outcome.log.is_empty()).then_some(&outcome.log)),
-        (":ended", &Utc::now().timestamp_micros()),
-    ];
-    for (name, value) in values {
-        let index = statement.parameter_index(name)?.unwrap_or_default();
-        statement.raw_bind_parameter(index, value)?;
-    }
-    statement.raw_execute()
 }
 
 /// Ends a delivery with the attempt that ended it; gives the one that waited for that.
@@ -489,8 +418,8 @@ pub(crate) fn recover(tx: &Tx<'_>) -> rusqlite::Result<usize> {
     let now = Utc::now();
     for (delivery, n) in &open {
         tx.prepare_cached("UPDATE attempt SET outcome = 'lost', ended = ?2 WHERE id = ?1 AND outcome IS NULL")?
-            .execute(params![attempt_row(*delivery, *n), now.timestamp_micros()])?;
-        if lost(tx, *delivery)? >= LOST_LIMIT {
+            .execute(params![attempt::attempt_row(*delivery, *n), now.timestamp_micros()])?;
+        if attempt::lost(tx, *delivery)? >= LOST_LIMIT {
             finish(tx, *delivery, Status::Dead, Some(DeadReason::Quarantined), now)?;
         } else {
             tx.prepare_cached("UPDATE delivery SET status = 1 WHERE seq = ?1")?.execute([delivery])?;
@@ -534,39 +463,6 @@ pub(crate) fn read_format(number: i64) -> Format {
         5 => Format::Sqs,
         _ => Format::Body,
     }
-}
-
-pub(crate) fn start_number(start: Start) -> i64 {
-    match start {
-        Start::Warm => 0,
-        Start::Partial => 1,
-        Start::Cold => 2,
-    }
-}
-
-pub(crate) fn read_start(number: i64) -> Start {
-    match number {
-        0 => Start::Warm,
-        1 => Start::Partial,
-        _ => Start::Cold,
-    }
-}
-
-/// Closes the open attempt of a delivery, whichever it is.
-pub(crate) fn close_open(tx: &Tx<'_>, delivery: i64, outcome: &Outcome) -> rusqlite::Result<()> {
-    let open: Option<(i64, i64)> = tx
-        .prepare_cached("SELECT id, born FROM attempt WHERE id BETWEEN ?1 AND ?2 AND outcome IS NULL")?
-        .query_row([attempt_row(delivery, 0), attempt_row(delivery + 1, 0) - 1], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    if let Some((row, born)) = open {
-        close_attempt(tx, RowId::new(Born(born), row), outcome)?;
-    }
-    Ok(())
-}
-
-/// Writes an attempt that is over already.
-pub(crate) fn insert_closed(tx: &Tx<'_>, row: i64, node: &str, outcome: &Outcome) -> rusqlite::Result<()> {
-    insert_attempt(tx, RowId::new(Born::now(), row), node, outcome)
 }
 
 /// The body of a delivery's event.

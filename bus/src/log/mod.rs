@@ -6,13 +6,15 @@
 //! connections of their own ([`reader`]) and hold no transaction longer than one query.
 //!
 //! * [`schema`]: tables, and how an older log becomes a newer one;
-//! * [`event`], [`delivery`]: rows, and every change of a delivery's status;
+//! * [`event`], [`delivery`], [`attempt`]: rows, and every change of a delivery's status;
 //! * [`calls`]: synchronous calls, written behind the caller's back in bulk;
-//! * [`query`], [`runs`]: what people ask; [`replay`]: fixed selections delivered again; [`retention`]: what may go.
+//! * [`query`], [`detail`], [`runs`]: what people ask; [`replay`]: fixed selections delivered again; [`retention`]: what may go.
 
+pub(crate) mod attempt;
 pub mod calls;
 mod checkpoint;
 pub mod delivery;
+pub mod detail;
 pub mod event;
 mod follow;
 pub(crate) mod run;

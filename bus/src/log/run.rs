@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DeadReason, Status, Tx,
+    DeadReason, Status, Tx, attempt,
     delivery::{self, Current, Due, Place, Placed, Rules},
     event::{self as rows, Inserted, Prepared},
     follow::Following,
@@ -68,7 +68,7 @@ pub(crate) fn start(
     node: &str,
 ) -> rusqlite::Result<Option<Vec<Placed>>> {
     let n = due.attempts + 1;
-    delivery::begin(tx, RowId::new(Born::now(), delivery::attempt_row(due.row, n)), node)?;
+    delivery::begin(tx, RowId::new(Born::now(), attempt::attempt_row(due.row, n)), node)?;
     let Some(current) = Current::read(tx, due.row)? else { return Ok(None) };
     if current.status != Status::Running || current.attempts != n {
         return Ok(None);
@@ -159,7 +159,7 @@ fn finished(
     outcome.times.run = (now - outcome.started).to_std().unwrap_or_default();
     outcome.log = String::new();
     outcome.request_id = None;
-    delivery::close_open(tx, open.delivery, &outcome)?;
+    attempt::close_open(tx, open.delivery, &outcome)?;
     let placed = delivery::finish(tx, open.delivery, status, dead, now)?.into_iter().collect();
     Ok(Following { placed, run: Some((open.delivery, outcome)) })
 }

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Status,
+    detail::{self, AttemptDetail, DeliveryDetail},
     event::{self, time},
-    query::{self, AttemptDetail, DeliveryDetail, QueryError},
+    query::{self, QueryError},
 };
 use crate::{
     id::{Born, RowId},
@@ -116,14 +117,14 @@ pub fn runs(connection: &Connection, selection: &RunSelection, limit: usize) -> 
 pub fn run(connection: &Connection, id: &str) -> Result<RunDetail, QueryError> {
     let Read { row: run, delivery } = find(connection, id)?;
     let ended = match delivery {
-        Some(delivery) => query::attempts(connection, delivery)?.pop(),
+        Some(delivery) => detail::attempts(connection, delivery)?.pop(),
         None => None,
     };
     let (output, error) = match ended {
         Some(AttemptDetail { output, error, .. }) => (output, error),
         None => (None, None),
     };
-    let steps = query::deliveries_where(connection, "d.run = ?1", run.id.row())?;
+    let steps = detail::deliveries_where(connection, "d.run = ?1", run.id.row())?;
     Ok(RunDetail { run, output, error, steps })
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use chrono::{Duration as Span, Utc};
 
 use super::{
-    Log, LogError, Status,
+    Log, LogError, Status, attempt as attempts,
     calls::CallRecord,
     delivery::{self, Due, Ended, Rules},
+    detail,
     event::{self, Inserted, Prepared},
     query::{self, Selection},
     replay::{self, Request},
@@ -62,7 +63,7 @@ async fn pending(log: &Log, target: &'static str) -> Vec<Due> {
 
 /// Begins the next attempt of a delivery and ends it.
 async fn attempt(log: &Log, due: &Due, outcome: Outcome, policy: RetryPolicy) -> Ended {
-    let attempt = RowId::new(Born::now(), delivery::attempt_row(due.row, due.attempts + 1));
+    let attempt = RowId::new(Born::now(), attempts::attempt_row(due.row, due.attempts + 1));
     end(log, attempt, outcome, policy).await
 }
 
@@ -85,9 +86,9 @@ fn catalog(retry: RetryPolicy, functions: &[&str]) -> Catalog {
     Catalog { functions: functions.collect(), ..Catalog::default() }
 }
 
-async fn show(log: &Log, id: &str) -> query::EventDetail {
+async fn show(log: &Log, id: &str) -> detail::EventDetail {
     let id = id.to_owned();
-    log.read(move |c| query::show(c, &id)).await.unwrap()
+    log.read(move |c| detail::show(c, &id)).await.unwrap()
 }
 
 fn event() -> Event {
@@ -153,8 +154,8 @@ async fn an_outcome_is_recorded_once_and_a_stale_attempt_records_nothing() {
     let (_folder, log) = log();
     let (id, _) = accept(&log, event(), "f").await.unwrap();
     let due = pending(&log, "f").await.remove(0);
-    let current = RowId::new(Born::now(), delivery::attempt_row(due.row, 1));
-    let forged = RowId::new(Born(7 << 12), delivery::attempt_row(due.row, 1));
+    let current = RowId::new(Born::now(), attempts::attempt_row(due.row, 1));
+    let forged = RowId::new(Born(7 << 12), attempts::attempt_row(due.row, 1));
     log.post(move |tx| Ok(delivery::begin(tx, current, "node")?));
     assert_eq!(end(&log, forged, ok(), POLICY).await, Ended::Stale);
     assert_eq!(end(&log, current, ok(), POLICY).await, Ended::Final(Status::Done));
@@ -170,7 +171,7 @@ async fn what_was_running_when_the_node_ended_is_lost_and_tried_again_without_co
     for n in 1..=5 {
         let due = pending(&log, "f").await.remove(0);
         assert_eq!(due.attempts, n - 1);
-        let attempt = RowId::new(Born::now(), delivery::attempt_row(due.row, n));
+        let attempt = RowId::new(Born::now(), attempts::attempt_row(due.row, n));
         log.write(move |tx| Ok::<_, LogError>(delivery::begin(tx, attempt, "node")?)).await.unwrap();
         assert!(pending(&log, "f").await.is_empty());
         let lost = log.write(|tx| Ok::<_, LogError>(delivery::recover(tx)?)).await.unwrap();
@@ -243,7 +244,7 @@ async fn a_flush_returns_when_calls_that_another_one_took_can_be_read_too() {
     assert!(second.as_mut().now_or_never().is_none(), "what the first one took cannot be read yet");
     drop(go_on);
     tokio::join!(first, second);
-    assert!(log.read(move |c| query::show(c, &id)).await.is_ok());
+    assert!(log.read(move |c| detail::show(c, &id)).await.is_ok());
 }
 
 #[tokio::test]
@@ -303,7 +304,7 @@ async fn an_unknown_id_and_one_of_two_sources_are_told_apart() {
         let event = Event { id: EventId::foreign("same"), source: source.into(), ..event() };
         accept(&log, event, "f").await.unwrap();
     }
-    let ask = |id: &'static str| log.read(move |c| query::show(c, id));
+    let ask = |id: &'static str| log.read(move |c| detail::show(c, id));
     assert!(matches!(ask("none").await, Err(query::QueryError::UnknownId { .. })));
     assert!(matches!(ask("same").await, Err(query::QueryError::Ambiguous { count: 2, .. })));
 }
@@ -366,7 +367,7 @@ async fn expiry_and_a_crash_keep_the_order_of_a_key() {
         Ok::<_, LogError>(delivery::expire(tx, first, &by)?.unwrap().placed)
     });
     assert_eq!(freed.await.unwrap().iter().map(|placed| placed.row).collect::<Vec<_>>(), [rows[1]]);
-    let begun = RowId::new(Born::now(), delivery::attempt_row(rows[1], 1));
+    let begun = RowId::new(Born::now(), attempts::attempt_row(rows[1], 1));
     log.write(move |tx| Ok::<_, LogError>(delivery::begin(tx, begun, "node")?)).await.unwrap();
     log.write(|tx| Ok::<_, LogError>(delivery::recover(tx)?)).await.unwrap();
     assert_eq!(pending_rows(&log).await, [rows[1]]);

@@ -8,7 +8,7 @@ use std::{
 use anstream::stdout;
 use bus::{
     event::Meta,
-    log::query::{AttemptDetail, DeliveryDetail, EventDetail, StepDetail},
+    log::detail::{AttemptDetail, DeliveryDetail, EventDetail, StepDetail},
 };
 use clap::builder::NonEmptyStringValueParser;
 

@@ -106,13 +106,9 @@ fn turn(p50: f64, runs: usize, cost: Cost) -> Turn {
 async fn node(bench: &Bench) -> Result<Node> {
     let warm = 2 * std::thread::available_parallelism()?.get();
     let functions = STEPS.map(|name| (name, Code::Native));
-    let config: String = STEPS
-        .iter()
-        .map(|name| {
-            let runtime = Code::Native.runtime();
-            format!("[functions.{name}]\nruntime = \"{runtime}\"\nconcurrency = {warm}\nwarm = {warm}\n\n")
-        })
-        .collect();
+    let runtime = Code::Native.runtime();
+    let table = |name| format!("[functions.{name}]\nruntime = \"{runtime}\"\nconcurrency = {warm}\nwarm = {warm}\n\n");
+    let config = STEPS.map(table).concat();
     let config = format!(
         "{config}[pipelines.line]\nsteps = {STEPS:?}\n\n\
          [triggers.run]\nhttp = \"POST /run\"\npayload = \"body\"\nto = \"line\"\n"

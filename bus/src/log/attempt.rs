@@ -1,0 +1,115 @@
+//! Attempt rows: each execution of a delivery, open until its outcome is written.
+
+use chrono::Utc;
+use rusqlite::OptionalExtension;
+
+use super::Tx;
+use crate::{
+    id::{Born, RowId},
+    outcome::{Outcome, Start},
+};
+
+/// Attempts of one delivery are numbered in twelve bits; the last number is never reached, see [`super::delivery::LOST_LIMIT`].
+const ATTEMPT_BITS: u32 = 12;
+
+pub(crate) fn attempt_row(delivery: i64, n: u32) -> i64 {
+    (delivery << ATTEMPT_BITS) | i64::from(n)
+}
+
+pub(crate) fn delivery_of(attempt: i64) -> (i64, u32) {
+    (attempt >> ATTEMPT_BITS, (attempt & ((1 << ATTEMPT_BITS) - 1)) as u32)
+}
+
+/// How many workers vanished while they ran a delivery.
+pub(super) fn lost(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<u32> {
+    tx.prepare_cached("SELECT count(*) FROM attempt WHERE id BETWEEN ?1 AND ?2 AND outcome = 'lost'")?
+        .query_row([attempt_row(delivery, 0), attempt_row(delivery + 1, 0) - 1], |row| row.get(0))
+}
+
+/// Writes the outcome into its open attempt; false when the attempt is not open or not this one.
+pub(super) fn close(tx: &Tx<'_>, attempt: RowId, outcome: &Outcome) -> rusqlite::Result<bool> {
+    const CLOSE: &str = "UPDATE attempt SET invocation = :invocation, version = :version, started = :started, \
+        queue_us = :queue, start_us = :start, init_us = :init, run_us = :run, cold = :cold, outcome = :outcome, \
+        output = :output, error = :error, log = :log, ended = :ended \
+        WHERE id = :id AND born = :born AND outcome IS NULL";
+    write_outcome(tx, CLOSE, attempt, None, outcome).map(|changed| changed == 1)
+}
+
+/// Writes an attempt that is over already.
+pub(super) fn insert(tx: &Tx<'_>, attempt: RowId, node: &str, outcome: &Outcome) -> rusqlite::Result<()> {
+    const INSERT: &str = "INSERT INTO attempt (id, born, node, invocation, version, started, queue_us, start_us, \
+        init_us, run_us, cold, outcome, output, error, log, ended) VALUES (:id, :born, :node, :invocation, :version, \
+        :started, :queue, :start, :init, :run, :cold, :outcome, :output, :error, :log, :ended)";
+    write_outcome(tx, INSERT, attempt, Some(node), outcome).map(|_| ())
+}
+
+fn write_outcome(
+    tx: &Tx<'_>,
+    sql: &str,
+    attempt: RowId,
+    node: Option<&str>,
+    outcome: &Outcome,
+) -> rusqlite::Result<usize> {
+    let error = outcome.fault.as_ref().and_then(|fault| serde_json::to_string(fault).ok());
+    let times = outcome.times;
+    let mut statement = tx.prepare_cached(sql)?;
+    if let Some(node) = node {
+        let index = statement.parameter_index(":node")?.unwrap_or_default();
+        statement.raw_bind_parameter(index, node)?;
+    }
+    let values: [(&str, &dyn rusqlite::ToSql); 15] = [
+        (":id", &attempt.row()),
+        (":born", &attempt.born().0),
+        (":invocation", &outcome.request_id),
+        (":version", &outcome.version),
+        (":started", &outcome.started.timestamp_micros()),
+        (":queue", &(times.queue.as_micros() as i64)),
+        (":start", &(times.start.as_micros() as i64)),
+        (":init", &(times.init.as_micros() as i64)),
+        (":run", &(times.run.as_micros() as i64)),
+        (":cold", &start_number(outcome.start)),
+        (":outcome", &outcome.ending.as_str()),
+        (":output", &&outcome.output[..]),
+        (":error", &error),
+        (":log", &(!outcome.log.is_empty()).then_some(&outcome.log)),
+        (":ended", &Utc::now().timestamp_micros()),
+    ];
+    for (name, value) in values {
+        let index = statement.parameter_index(name)?.unwrap_or_default();
+        statement.raw_bind_parameter(index, value)?;
+    }
+    statement.raw_execute()
+}
+
+pub(crate) fn start_number(start: Start) -> i64 {
+    match start {
+        Start::Warm => 0,
+        Start::Partial => 1,
+        Start::Cold => 2,
+    }
+}
+
+pub(crate) fn read_start(number: i64) -> Start {
+    match number {
+        0 => Start::Warm,
+        1 => Start::Partial,
+        _ => Start::Cold,
+    }
+}
+
+/// Closes the open attempt of a delivery, whichever it is.
+pub(crate) fn close_open(tx: &Tx<'_>, delivery: i64, outcome: &Outcome) -> rusqlite::Result<()> {
+    let open: Option<(i64, i64)> = tx
+        .prepare_cached("SELECT id, born FROM attempt WHERE id BETWEEN ?1 AND ?2 AND outcome IS NULL")?
+        .query_row([attempt_row(delivery, 0), attempt_row(delivery + 1, 0) - 1], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((row, born)) = open {
+        close(tx, RowId::new(Born(born), row), outcome)?;
+    }
+    Ok(())
+}
+
+/// Writes an attempt that is over already.
+pub(crate) fn insert_closed(tx: &Tx<'_>, row: i64, node: &str, outcome: &Outcome) -> rusqlite::Result<()> {
+    insert(tx, RowId::new(Born::now(), row), node, outcome)
+}
