@@ -258,9 +258,11 @@ async fn invoke(
     body: Bytes,
 ) -> Result<Json<Invoked>, Problem> {
     let catalog = control.bus.owner().catalog().clone();
-    let function = name.parse::<Name>().ok().filter(|name| catalog.functions.contains_key(name));
-    let Some(function) = function else {
-        let mut known: Vec<String> = catalog.functions.keys().map(Name::to_string).collect();
+    // a pipeline is invoked as it is called: a run, and its last output
+    let is_known = |name: &Name| catalog.functions.contains_key(name) || catalog.pipelines.contains_key(name);
+    let Some(function) = name.parse::<Name>().ok().filter(is_known) else {
+        let mut known: Vec<String> =
+            catalog.functions.keys().chain(catalog.pipelines.keys()).map(Name::to_string).collect();
         known.sort();
         return Err(Problem::unknown_function(&name, &known));
     };

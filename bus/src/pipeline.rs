@@ -43,6 +43,13 @@ pub enum State {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Joins(BTreeMap<String, Vec<Option<Box<RawValue>>>>);
 
+impl Joins {
+    /// Whether no parallel state waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// A step to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begin {

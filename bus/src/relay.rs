@@ -283,6 +283,8 @@ impl Relay {
         if !self.nats.is_connected() {
             return;
         }
+        // looked at before the stream is: what is acknowledged meanwhile is no loss
+        let acked = self.owner.window().acked;
         let found = match stream::incarnation(&self.nats, &self.subjects).await {
             Ok(found) => found,
             Err(error) => {
@@ -290,11 +292,13 @@ impl Relay {
                 return;
             }
         };
-        let acked = self.owner.window().acked;
         let same = known.as_ref().is_none_or(|id| *id == found.id);
         if !same || found.last_sequence < acked {
             let rows = self.owner.window().stream_lost();
-            tracing::warn!(deliveries = rows.len(), "NATS lost messages; they are published anew from the log");
+            tracing::warn!(
+                deliveries = rows.len(),
+                "NATS lost what was on its way; it is published anew from the log, nothing is lost"
+            );
             self.publish_anew(&rows).await;
             self.owner.wake();
         }

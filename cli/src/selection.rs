@@ -7,7 +7,7 @@ use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, TimeZone, Utc};
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Which events")]
 pub(crate) struct SelectionArgs {
-    /// Events that came by this trigger
+    /// Events that came by this trigger, or matched its rule
     #[arg(long, value_name = "NAME")]
     trigger: Option<String>,
     /// Deliveries to this function

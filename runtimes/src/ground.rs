@@ -26,6 +26,8 @@ use crate::{
 pub struct Settings {
     /// The data folder: versions, shims and private folders are below it.
     pub data: PathBuf,
+    /// The folder of the config file, for functions that read or write beside it; none: they are not told.
+    pub project: Option<PathBuf>,
     pub namespace: String,
     pub node: String,
     /// Largest output of an invocation.
@@ -48,6 +50,7 @@ impl Settings {
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
             data: data.into(),
+            project: None,
             namespace: "fnbus".into(),
             node: "local".into(),
             payload_limit: 6 * 1024 * 1024,
@@ -175,6 +178,8 @@ impl Ground {
         let mut env = Self::bare_env(home);
         env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
         env.extend(engine.map(|engine| ("AWS_EXECUTION_ENV".to_owned(), engine)));
+        let project = self.settings.project.as_ref();
+        env.extend(project.map(|project| ("FNBUS_PROJECT".to_owned(), project.display().to_string())));
         for (name, value) in &version.env {
             env.push((name.clone(), resolve(name, value)?));
         }

@@ -193,3 +193,18 @@ async fn a_dead_letter_lets_the_next_of_its_key_go_and_what_has_no_key_does_not_
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_batch_printed_is_shown_once_however_many_of_it_failed() {
+    let code = "def handler(event, context):\n    print('seen', len(event['Records']))\n    raise ValueError('no')\n";
+    let queue = "[triggers.t]\nqueue = 'nats:jobs.*'\nbatch = { size = 3, window = '20s' }\nto = 'f'\n";
+    let node = Project::new().function_with("f", code, "retry = { attempts = 1 }").config(queue).start().await;
+    eventually("it reads", || async {
+        (node.json(&["triggers", "--json"]).await[0]["state"] == "reading fnbus_in_t").then_some(())
+    })
+    .await;
+    publish(&node, "jobs.a", &["1", "2", "3"]).await;
+    node.deliveries_are("dead", 3).await;
+    let said = node.fnbus(&["logs", "f"]).await.stdout;
+    assert_eq!(said.matches("seen 3").count(), 1, "{said}");
+}

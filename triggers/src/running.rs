@@ -76,7 +76,7 @@ impl Running {
             TriggerKind::Http(_) => "send a request; `fnbus up` prints the calls to try".to_owned(),
             TriggerKind::File(_) => "put a file into the watched folder, or `touch` one".to_owned(),
             TriggerKind::Queue(queue) => {
-                format!("publish a message: fnbus nats publish {} -d '{{}}'", queue.queue.subject)
+                format!("publish a message: fnbus nats publish {} -d '{{}}'", one_of(&queue.queue.subject))
             }
             TriggerKind::Event(_) => "put an event on the bus: fnbus emit TYPE -d '{}'".to_owned(),
         };
@@ -140,6 +140,11 @@ impl Running {
     fn lives(&self) -> MutexGuard<'_, HashMap<Name, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A subject that a pattern means, and that a shell takes as it is.
+fn one_of(pattern: &str) -> String {
+    pattern.replace(['*', '>'], "x")
 }
 
 /// The source of a trigger's events.

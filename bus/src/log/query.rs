@@ -1,6 +1,8 @@
 //! What people ask of the log, in the shapes they are answered: these types are the JSON of `--json` and of the
 //! control API.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value};
 use serde::{Deserialize, Serialize};
@@ -103,12 +105,16 @@ impl Selection {
                 values.push(value);
             }
         };
-        equals("e.trigger =", self.trigger.clone().map(Value::from));
         equals("d.target =", self.function.clone().map(Value::from));
         equals("e.type =", self.kind.clone().map(Value::from));
         equals("d.status =", self.status.map(|status| (status as i64).into()));
         equals("e.time >=", self.since.map(|since| since.timestamp_micros().into()));
         equals("e.time <", self.until.map(|until| until.timestamp_micros().into()));
+        if let Some(trigger) = &self.trigger {
+            // the trigger it came in by, or the one whose rule it matched
+            parts.push("(e.trigger = ? OR d.trigger = ?)".to_owned());
+            values.extend([Value::from(trigger.clone()), Value::from(trigger.clone())]);
+        }
         if !self.ids.is_empty() {
             let rows = self.ids.iter().map(|id| one(connection, id)).collect::<Result<Vec<_>, _>>()?;
             let rows: Vec<String> = rows.iter().map(i64::to_string).collect();
@@ -225,7 +231,7 @@ pub fn dead(connection: &Connection, selection: &Selection, limit: usize) -> Res
         "SELECT d.seq, d.born, e.id, e.type, d.target, d.trigger, d.reason, d.attempts, e.time, d.ended, a.outcome, \
          a.error FROM delivery d JOIN event e ON e.seq = d.event \
          LEFT JOIN attempt a ON a.id = (d.seq << 12 | d.attempts) \
-         WHERE {IS_DEAD_LETTER} AND {condition} ORDER BY d.seq DESC LIMIT ?"
+         WHERE {IS_DEAD_LETTER} AND {condition} ORDER BY d.ended DESC, d.seq DESC LIMIT ?"
     );
     let mut statement = connection.prepare(&sql)?;
     let rows = statement.query_map(params_from_iter(values), |row| {
@@ -275,8 +281,13 @@ pub fn logs(connection: &Connection, function: Option<&Name>, limit: usize) -> R
         Ok((time(row.get(0)?), row.get::<_, String>(1)?, request, row.get::<_, String>(4)?))
     })?;
     let mut lines = Vec::new();
+    // the attempts of a batch have one invocation, and each may have kept what it printed
+    let mut told = HashSet::new();
     for row in rows {
         let (time, target, request, text) = row?;
+        if !told.insert(request) {
+            continue;
+        }
         let Ok(function) = target.parse::<Name>() else { continue };
         let attempt_lines = text.lines().rev().map(|text| LogLine {
             time,

@@ -71,9 +71,15 @@ impl Request {
     fn source(&self, connection: &Connection) -> Result<(String, Vec<rusqlite::types::Value>), QueryError> {
         let (condition, values) = self.selection.condition(connection)?;
         let dead = if self.dead { IS_DEAD_LETTER } else { "1" };
+        // What a replay gave to another function was a trial, unless that function is asked for.
+        let own = if self.selection.function.is_some() {
+            "1"
+        } else {
+            "NOT EXISTS (SELECT 1 FROM replay r WHERE r.seq = d.replay AND r.target IS NOT NULL)"
+        };
         let sql = format!(
             "FROM delivery d JOIN event e ON e.seq = d.event \
-                 WHERE {condition} AND {dead} AND {IS_LATEST} AND d.run IS NULL"
+                 WHERE {condition} AND {dead} AND {own} AND {IS_LATEST} AND d.run IS NULL"
         );
         Ok((sql, values))
     }

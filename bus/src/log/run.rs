@@ -118,6 +118,7 @@ pub(crate) fn step_ended(
         return finished(tx, run, &open, outcome, Some(DeadReason::StepFailed));
     }
     let Memory { machine, joins } = &mut open.memory;
+    let waited = !joins.is_empty();
     let placed = match machine.done(joins, step, outcome.output.clone()) {
         Next::Begin(steps) => {
             let Some(parent) = rows::get(tx, current.event)? else { return Ok(Following::default()) };
@@ -136,7 +137,11 @@ pub(crate) fn step_ended(
         }
         Next::Astray => return Ok(Following::default()),
     };
-    tx.prepare_cached("UPDATE run SET state = ?2 WHERE seq = ?1")?.execute(params![run, written(&open.memory)?])?;
+    // between steps in a row there is nothing to remember: which ones are open stands with the deliveries
+    if waited || !open.memory.joins.is_empty() {
+        let state = written(&open.memory)?;
+        tx.prepare_cached("UPDATE run SET state = ?2 WHERE seq = ?1")?.execute(params![run, state])?;
+    }
     Ok(Following { placed, run: None })
 }
 

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use api::control::DeadQuery;
-use bus::log::{query::DeadLetter, replay::Request};
+use bus::log::{
+    query::{DeadLetter, Selection},
+    replay::Request,
+};
 
 use super::{replay::again, show::Show};
 use crate::{args::Global, failure::Failure, selection::SelectionArgs, show, terminal};
@@ -62,7 +65,9 @@ impl List {
     fn run(self, global: &Global) -> Result<ExitCode, Failure> {
         let Self { selection, limit, json } = self;
         global.ask(async |client| {
-            let question = DeadQuery { selection: selection.selection(Vec::new()), limit: Some(limit) };
+            let selection = selection.selection(Vec::new());
+            let chosen = selection != Selection::default();
+            let question = DeadQuery { selection, limit: Some(limit) };
             let mut lines = client.lines("/v1/dead", &question).await?;
             let mut letters = Vec::new();
             while let Some(letter) = lines.next::<DeadLetter>().await? {
@@ -72,7 +77,7 @@ impl List {
                 return Ok(ExitCode::SUCCESS);
             }
             if letters.is_empty() {
-                terminal::talk("no dead letters");
+                terminal::talk(if chosen { "no dead letter matches" } else { "no dead letters" });
                 return Ok(ExitCode::SUCCESS);
             }
             let rows = letters.iter().map(|letter| {

@@ -9,7 +9,7 @@ use anstream::stdout;
 use api::control::EventsQuery;
 use bus::log::query::EventRow;
 
-use crate::{args::Global, failure::Failure, selection::SelectionArgs, show};
+use crate::{args::Global, failure::Failure, selection::SelectionArgs, show, terminal};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Events {
@@ -32,8 +32,13 @@ impl Events {
         global.ask(async |client| {
             let question = EventsQuery { selection: selection.selection(Vec::new()), limit: Some(limit), follow };
             let mut lines = client.lines("/v1/events", &question).await?;
+            let mut any = false;
             while let Some(row) = lines.next::<EventRow>().await? {
+                any = true;
                 if json { show::json(&row)? } else { print(&row)? }
+            }
+            if !any && !json {
+                terminal::talk("no event matches; `fnbus triggers` and `fnbus functions` know the names");
             }
             Ok(ExitCode::SUCCESS)
         })

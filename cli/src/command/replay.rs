@@ -28,7 +28,7 @@ pub(crate) struct Replay {
     /// Deliver to this function instead of each delivery's own
     #[arg(long, value_name = "FUNCTION")]
     to: Option<Name>,
-    /// Run the functions, but let nothing follow from their outputs
+    /// Run the functions, but let nothing follow from their outputs; a pipeline still runs its steps
     #[arg(long)]
     hold: bool,
     /// Why, for the record
@@ -86,7 +86,7 @@ pub(super) async fn again(
         show::json(&created)?;
     } else {
         writeln!(stdout(), "{}", created.name)?;
-        terminal::talk("under way; see what becomes of it with `fnbus events` and `fnbus show ID`");
+        terminal::talk("under way; see what becomes of each with `fnbus show ID` or `fnbus runs show ID`");
     }
     Ok(ExitCode::SUCCESS)
 }

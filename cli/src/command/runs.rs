@@ -133,7 +133,7 @@ fn print(detail: &RunDetail) -> io::Result<()> {
     }
     match (error, output) {
         (Some(error), _) => writeln!(stdout(), "\n{}: {}", show::clean(&error.kind), show::clean(&error.message)),
-        (None, Some(output)) => writeln!(stdout(), "\n= {}", show::short(output, 400)),
+        (None, Some(output)) if !output.is_empty() => writeln!(stdout(), "\n= {}", show::short(output, 400)),
         _ => Ok(()),
     }
 }

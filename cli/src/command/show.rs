@@ -154,7 +154,8 @@ pub(super) fn print_attempt(attempt: &AttemptDetail) -> io::Result<()> {
         }
     }
     let version = attempt.version.as_deref().filter(|v| !v.is_empty()).unwrap_or("-");
-    writeln!(stdout(), "   {}. {outcome:<10} {started}  version {version}  {}", attempt.n, times.join(", "))?;
+    let line = format!("   {}. {outcome:<10} {started}  version {version}  {}", attempt.n, times.join(", "));
+    writeln!(stdout(), "{}", line.trim_end())?;
     match (&attempt.error, &attempt.output) {
         (Some(error), _) => writeln!(stdout(), "      {}: {}", show::clean(&error.kind), show::clean(&error.message))?,
         (None, Some(output)) if !output.is_empty() => writeln!(stdout(), "      = {}", show::short(output, 200))?,

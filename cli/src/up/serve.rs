@@ -86,6 +86,7 @@ pub(crate) async fn serve(global: Global, config: Config, options: Options) -> R
         namespace: config.bus.namespace.to_string(),
         node: bus.owner().node().to_string(),
         watch: options.watch,
+        project: Some(config.base.clone()),
         logs: logs.clone(),
         ..runtimes::Settings::new(&config.bus.data)
     });
