@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
 
-use fnbus_tests::{Node, Project};
+use fnbus_tests::{Node, Project, eventually};
 use serde_json::{Value, json};
 
 async fn node() -> Node {
@@ -150,4 +150,34 @@ async fn unknown_ids_replay_nothing_at_all() {
     let output = node.fnbus(&["replay", &id, "no-such-id", "--yes"]).await;
     assert!(output.code() == 1 && output.stderr.contains("no-such-id"), "{}", output.all());
     assert_eq!(deliveries(&node.show(&id).await).len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_tried_on_another_function_is_not_delivered_to_it_again() {
+    let node = node().await;
+    let id = done(&node).await;
+    assert_eq!(node.fnbus(&["replay", &id, "--to", "other", "--yes"]).await.code(), 0);
+    eventually("the trial is over", || async {
+        deliveries(&node.show(&id).await).contains(&(1, "other", "done")).then_some(())
+    })
+    .await;
+    let plan = |arguments: &'static [&'static str]| {
+        let node = &node;
+        async move { node.json(&[&["replay", "--dry-run", "--json"], arguments].concat()).await[0]["targets"].clone() }
+    };
+    assert_eq!(plan(&["--trigger", "jobs"]).await, json!({ "f": 1 }));
+    assert_eq!(plan(&["--function", "other"]).await, json!({ "other": 1 }));
+}
+
+#[tokio::test]
+async fn the_name_of_an_event_trigger_finds_what_its_rule_matched() {
+    let project = Project::new().function("f", "def handler(event, context): return event\n");
+    let node = project.config("[triggers.paid]\nevent = { type = 'order.paid' }\nto = 'f'\n").start().await;
+    let id = node.json(&["emit", "order.paid", "-d", "1", "--json"]).await[0]["id"].as_str().unwrap().to_owned();
+    node.event_is(&id, "done").await;
+    assert_eq!(node.json(&["events", "--trigger", "paid", "--json"]).await[0]["id"], json!(id));
+    let plan = node.json(&["replay", "--trigger", "paid", "--dry-run", "--json"]).await.remove(0);
+    assert_eq!(plan["deliveries"], 1);
+    let nothing = node.fnbus(&["events", "--trigger", "payd"]).await;
+    assert!(nothing.stdout.is_empty() && nothing.stderr.contains("no event matches"), "{}", nothing.all());
 }

@@ -91,3 +91,15 @@ async fn what_is_no_run_is_said() {
     assert_eq!(node.fnbus(&["runs", "list", "--status", "lost"]).await.code(), 2);
     assert!(node.fnbus(&["runs", "list"]).await.stderr.contains("no runs"));
 }
+
+#[tokio::test]
+async fn a_pipeline_is_invoked_by_hand_like_a_function() {
+    let node = shop().start().await;
+    node.write("go", "");
+    let output = node.fnbus(&["invoke", "line", "-d", r#"{"n":1}"#]).await;
+    assert_eq!((output.code(), output.stdout.trim()), (0, r#"[{"n":1},{"n":1}]"#), "{}", output.stderr);
+    let failed = node.fnbus(&["invoke", "broken", "-d", "{}"]).await;
+    assert!(failed.code() == 1 && failed.stderr.contains("step `fail` failed: no stock"), "{}", failed.all());
+    let unknown = node.fnbus(&["invoke", "lines"]).await;
+    assert!(unknown.stderr.contains("known: broken, check, fail, line, wait"), "{}", unknown.stderr);
+}
