@@ -1,14 +1,16 @@
 //! Moves what was committed from the write-ahead log into the database, on a thread of its own: that takes as long as many
 //! commits, and whoever accepts an event would wait for it.
 //!
-//! While commits go on the log is never caught up with and only grows. So beyond [`MOST`] the writer does wait, once,
-//! for the little that is left, and the log begins anew.
+//! While commits go on the log is never quite caught up with, and only grows. So when the thread is close behind, the
+//! writer itself moves the little that is left, between two commits, and the log begins anew. It then waits for the disk
+//! once: what was moved is synced when all of it is. Syncing it in pieces from the thread makes the commits wait longer,
+//! as their own syncs stand behind it in the file system.
 
 use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
     thread,
@@ -16,10 +18,14 @@ use std::{
 
 use rusqlite::Connection;
 
-/// Pages that are worth a checkpoint: 32 MiB.
-const PAGES: u32 = 4_000;
-/// Pages at which the writer waits: 256 MiB.
-const MOST: u32 = 32_000;
+/// Pages that are worth a checkpoint: 64 MiB.
+const PAGES: u32 = 8_000;
+/// Pages that the writer moves itself without anybody noticing.
+const FEW: u32 = 256;
+/// How often the thread tries to come so close before it leaves the rest to the writer.
+const ROUNDS: usize = 4;
+/// Pages at which the writer waits in any case: 512 MiB.
+const MOST: u32 = 64_000;
 
 /// The writer's side.
 pub(super) struct Checkpoints {
@@ -27,6 +33,8 @@ pub(super) struct Checkpoints {
     pages: Arc<AtomicU32>,
     /// How many there were when the last checkpoint was asked for.
     asked_at: u32,
+    /// Set when few pages are left to be moved.
+    close_behind: Arc<AtomicBool>,
     /// The thread ends with this. None: it could not be started, and the writer does it all.
     ask: Option<SyncSender<()>>,
 }
@@ -43,14 +51,24 @@ impl Checkpoints {
         let own = Connection::open(path)?;
         let (ask, asked) = sync_channel::<()>(1);
         let thread = thread::Builder::new().name("log-checkpoint".into());
+        let close_behind = Arc::new(AtomicBool::new(false));
+        let caught_up = close_behind.clone();
         let started = thread.spawn(move || {
             for () in asked {
-                if let Err(error) = own.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-                    tracing::warn!(%error, "the write-ahead log could not be moved into the event log");
+                for _ in 0..ROUNDS {
+                    match checkpoint(&own, "PASSIVE") {
+                        Ok(left) if left > FEW => {}
+                        Ok(_) => break,
+                        Err(error) => {
+                            tracing::warn!(%error, "the write-ahead log could not be moved into the event log");
+                            break;
+                        }
+                    }
                 }
+                caught_up.store(true, Ordering::Relaxed);
             }
         });
-        Ok(Self { pages, asked_at: 0, ask: started.is_ok().then_some(ask) })
+        Ok(Self { pages, asked_at: 0, close_behind, ask: started.is_ok().then_some(ask) })
     }
 
     /// After a commit, and after everybody was told of it.
@@ -59,16 +77,24 @@ impl Checkpoints {
         if pages < self.asked_at {
             self.asked_at = 0;
         }
-        if pages >= if self.ask.is_some() { MOST } else { PAGES } {
-            let _ = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
-            self.pages.store(0, Ordering::Relaxed);
-            self.asked_at = 0;
+        let late = pages >= if self.ask.is_some() { MOST } else { PAGES };
+        if late || self.close_behind.swap(false, Ordering::Relaxed) {
+            // with a reader in the way the log goes on, and it is tried again when it has grown
+            let _ = checkpoint(connection, "RESTART");
         } else if pages - self.asked_at >= PAGES {
             self.asked_at = pages;
             // full: one is asked for already
             let _ = self.ask.as_ref().map(|ask| ask.try_send(()));
         }
     }
+}
+
+/// Moves pages; how many are left.
+fn checkpoint(connection: &Connection, how: &str) -> rusqlite::Result<u32> {
+    connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |row| {
+        let (all, moved): (i64, i64) = (row.get(1)?, row.get(2)?);
+        Ok(u32::try_from(all - moved).unwrap_or_default())
+    })
 }
 
 #[cfg(test)]
@@ -108,7 +134,23 @@ mod tests {
     }
 
     #[test]
-    fn where_it_grows_without_end_the_writer_waits_once_and_it_begins_anew() {
+    fn the_writer_moves_the_rest_and_the_log_begins_anew() {
+        let (_folder, connection, mut checkpoints) = log();
+        fill(&connection, PAGES);
+        checkpoints.committed(&connection);
+        let begun = Instant::now();
+        while !checkpoints.close_behind.load(Ordering::Relaxed) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it was not moved");
+            thread::yield_now();
+        }
+        fill(&connection, 2);
+        checkpoints.committed(&connection);
+        fill(&connection, 1);
+        assert!(checkpoints.pages.load(Ordering::Relaxed) < 10);
+    }
+
+    #[test]
+    fn without_the_thread_the_writer_does_it_all() {
         let (_folder, connection, mut checkpoints) = log();
         checkpoints.ask = None;
         fill(&connection, PAGES);
