@@ -16,7 +16,7 @@ use crate::{
     event::Event,
     id::{Born, RowId},
     log::{
-        Log, LogError, attempt,
+        Log, LogError, Tx, attempt,
         calls::{self, CallRecord},
         delivery::{self, Due, End, Ended, Place, Placed, Rules},
         event::{self as rows, Inserted, Prepared},
@@ -170,25 +170,30 @@ impl Owner {
         let id = event.id.clone();
         let count = matches.len();
         let event = Prepared::new(event);
-        let inner = self.inner.clone();
-        let placed = self.log().write(move |tx| -> Result<Option<Vec<Placed>>, AcceptError> {
+        let (inner, owner) = (self.inner.clone(), self.clone());
+        let write = move |tx: &Tx<'_>| -> Result<Option<Vec<Placed>>, AcceptError> {
             mark::write(tx, &marks)?;
             let Inserted::New(row) = rows::insert(tx, &event)? else { return Ok(None) };
             let catalog = inner.catalog.load();
             let placed = delivery::place(tx, row, event.event(), &matches)?;
             Ok(Some(run::begin(tx, placed, &inner.rules(&catalog))?))
-        });
-        let Some(placed) = placed.await? else { return Ok(Accepted { id, deliveries: 0, duplicate: true }) };
-        self.placed(placed);
-        Ok(Accepted { id, deliveries: count, duplicate: false })
+        };
+        // carried even when whoever sent it does not wait for the answer
+        let new = self.log().write_and(write, move |placed| placed.map(|placed| owner.placed(placed)).is_some());
+        let duplicate = !new.await?;
+        Ok(Accepted { id, deliveries: if duplicate { 0 } else { count }, duplicate })
     }
 
     /// Delivers logged events again.
     pub async fn replay(&self, request: replay::Request) -> Result<replay::Created, QueryError> {
         self.log().calls().flush().await;
-        let (created, placed) = self.log().write(move |tx| replay::create(tx, &request)).await?;
-        self.placed(placed);
-        Ok(created)
+        let owner = self.clone();
+        let create = move |tx: &Tx<'_>| replay::create(tx, &request);
+        let carry = move |(created, placed)| {
+            owner.placed(placed);
+            created
+        };
+        self.log().write_and(create, carry).await
     }
 
     /// Wakes whoever carries them. What is new and comes at once need not be read from the log again.
@@ -346,18 +351,21 @@ impl Owner {
         let (target, trigger) = (pipeline.clone().into(), event.trigger.clone());
         let matched = Match { target, trigger, format, key: None };
         let event = Prepared::new(event);
-        let inner = self.inner.clone();
-        let written = self.log().write(move |tx| -> Result<Option<(i64, Vec<Placed>)>, AcceptError> {
+        let (inner, owner) = (self.inner.clone(), self.clone());
+        let write = move |tx: &Tx<'_>| -> Result<Option<(i64, Vec<Placed>)>, AcceptError> {
             let Inserted::New(row) = rows::insert(tx, &event)? else { return Ok(None) };
             let catalog = inner.catalog.load();
             let placed = delivery::place_one(tx, row, event.event(), &matched, None)?;
             Ok(Some((placed.row, run::begin(tx, vec![placed], &inner.rules(&catalog))?)))
-        });
+        };
         let (answer, answered) = oneshot::channel();
-        if let Some((delivery, placed)) = written.await? {
-            lock(&self.inner.waiting).insert(delivery, answer);
-            self.placed(placed);
-        }
+        let carry = move |written: Option<(i64, Vec<Placed>)>| {
+            if let Some((delivery, placed)) = written {
+                lock(&owner.inner.waiting).insert(delivery, answer);
+                owner.placed(placed);
+            }
+        };
+        self.log().write_and(write, carry).await?;
         Ok(answered)
     }
 

@@ -219,9 +219,8 @@ impl Worker {
 
     /// The outcome of each, in their order.
     async fn invoke(&self, lease: Lease, begun: &[(Holding, RowId)], batched: bool) -> Vec<Outcome> {
-        let Some(((first, attempt), format)) = begun.first().map(|first| (first, first.0.delivered.format)) else {
-            return Vec::new();
-        };
+        let Some((first, attempt)) = begun.first() else { return Vec::new() };
+        let format = first.delivered.format;
         let mut events = Vec::with_capacity(begun.len());
         for (held, _) in begun {
             match self.whole(&held.delivered).await {

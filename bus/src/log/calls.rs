@@ -107,7 +107,7 @@ impl CallLog {
         let written = self
             .book
             .writer
-            .write(move |tx| Ok::<_, LogError>(calls.iter().try_for_each(|c| insert(tx, c).map(|_| ()))?));
+            .write(move |tx| Ok::<_, LogError>(calls.iter().try_for_each(|c| insert(tx, c).map(|_| ()))?), |()| ());
         if let Err(error) = written.await {
             self.book.dropped.fetch_add(count, Ordering::Relaxed);
             tracing::warn!(%error, calls = count, "synchronous calls could not be logged");

@@ -133,7 +133,22 @@ impl Log {
         T: Send + 'static,
         E: From<LogError> + Send + 'static,
     {
-        self.writer.write(change).await
+        self.writer.write(change, |written| written).await
+    }
+
+    /// The same, with something to be done when it is on disk, in the order of the commits and whether or not the caller
+    /// still waits. It runs on the writer's thread, so it must be short.
+    pub async fn write_and<T, E, R>(
+        &self,
+        change: impl Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
+        after: impl FnOnce(T) -> R + Send + 'static,
+    ) -> Result<R, E>
+    where
+        T: Send + 'static,
+        E: From<LogError> + Send + 'static,
+        R: Send + 'static,
+    {
+        self.writer.write(change, after).await
     }
 
     /// Hands a change to the writer, in order with every other, without waiting for it.

@@ -43,10 +43,11 @@ trait Change: Send {
 }
 
 /// Somebody waits.
-struct Written<F, T, E> {
+struct Written<F, T, E, A, R> {
     change: F,
     result: Option<Result<T, E>>,
-    caller: oneshot::Sender<Result<T, E>>,
+    after: A,
+    caller: oneshot::Sender<Result<R, E>>,
 }
 
 /// Nobody waits.
@@ -55,11 +56,13 @@ struct Posted<F> {
     result: Result<(), LogError>,
 }
 
-impl<F, T, E> Change for Written<F, T, E>
+impl<F, T, E, A, R> Change for Written<F, T, E, A, R>
 where
     F: Fn(&Tx<'_>) -> Result<T, E> + Send,
     T: Send,
     E: From<LogError> + Send,
+    A: FnOnce(T) -> R + Send,
+    R: Send,
 {
     fn apply(&mut self, tx: &Tx<'_>) -> bool {
         self.result.insert((self.change)(tx)).is_ok()
@@ -67,7 +70,7 @@ where
 
     fn answer(self: Box<Self>, committed: Result<(), LogError>) {
         let result = match (committed, self.result) {
-            (Ok(()), Some(result)) => result,
+            (Ok(()), Some(result)) => result.map(self.after),
             (Ok(()), None) => Err(LogError::Closed.into()),
             (Err(error), _) => Err(error.into()),
         };
@@ -113,13 +116,18 @@ impl Writer {
         self.commits.clone()
     }
 
-    pub(super) async fn write<T, E>(&self, change: impl Fn(&Tx<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    pub(super) async fn write<T, E, R>(
+        &self,
+        change: impl Fn(&Tx<'_>) -> Result<T, E> + Send + 'static,
+        after: impl FnOnce(T) -> R + Send + 'static,
+    ) -> Result<R, E>
     where
         T: Send + 'static,
         E: From<LogError> + Send + 'static,
+        R: Send + 'static,
     {
         let (caller, answered) = oneshot::channel();
-        let change = Box::new(Written { change, result: None, caller });
+        let change = Box::new(Written { change, result: None, after, caller });
         if self.commands.send(Command::Change(change)).await.is_err() {
             return Err(LogError::Closed.into());
         }
@@ -278,12 +286,12 @@ mod tests {
     }
 
     async fn insert(writer: &Writer, n: i64) -> Result<(), LogError> {
-        writer.write(move |tx| Ok(tx.execute("INSERT INTO t VALUES (?1)", [n]).map(|_| ())?)).await
+        writer.write(move |tx| Ok(tx.execute("INSERT INTO t VALUES (?1)", [n]).map(|_| ())?), |()| ()).await
     }
 
     async fn count(writer: &Writer) -> i64 {
         writer
-            .write(|tx| tx.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).map_err(LogError::from))
+            .write(|tx| tx.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).map_err(LogError::from), |n| n)
             .await
             .unwrap()
     }
@@ -295,10 +303,13 @@ mod tests {
             let writer = writer.clone();
             tokio::spawn(async move {
                 writer
-                    .write(move |tx| {
-                        tx.execute("INSERT INTO t VALUES (?1)", [n]).map_err(LogError::from)?;
-                        if n % 10 == 0 { Err(LogError::Closed) } else { Ok(()) }
-                    })
+                    .write(
+                        move |tx| {
+                            tx.execute("INSERT INTO t VALUES (?1)", [n]).map_err(LogError::from)?;
+                            if n % 10 == 0 { Err(LogError::Closed) } else { Ok(()) }
+                        },
+                        |()| (),
+                    )
                     .await
             })
         });
@@ -313,9 +324,21 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_change_that_fails_before_it_wrote_anything_lets_the_others_go_on() {
         let (_folder, writer) = writer();
-        let failing = writer.write(|_| Err::<(), _>(LogError::Closed));
+        let failing = writer.write(|_| Err::<(), _>(LogError::Closed), |()| ());
         let (failed, inserted) = tokio::join!(failing, insert(&writer, 1));
         assert!(failed.is_err() && inserted.is_ok());
+        assert_eq!(count(&writer).await, 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_done_after_a_commit_is_done_though_the_caller_has_gone() {
+        let (_folder, writer) = writer();
+        let (tell, told) = oneshot::channel();
+        let change = |tx: &Tx<'_>| Ok::<_, LogError>(tx.execute("INSERT INTO t VALUES (1)", [])?);
+        let gone = writer.write(change, move |_| tell.send(()));
+        // polled once: the change is handed over, and its answer not waited for
+        let _ = futures_util::FutureExt::now_or_never(gone);
+        told.await.unwrap();
         assert_eq!(count(&writer).await, 1);
     }
 
