@@ -378,15 +378,12 @@ impl Owner {
 
     /// Writes a synchronous call that ended well together with what follows from its output.
     pub async fn follow_call(&self, call: CallRecord) -> Result<(), LogError> {
-        let inner = self.inner.clone();
-        let placed = self.log().write(move |tx| {
+        let (inner, owner) = (self.inner.clone(), self.clone());
+        let write = move |tx: &Tx<'_>| {
             let catalog = inner.catalog.load();
-            let by = inner.rules(&catalog);
-            Ok::<_, LogError>(calls::insert_chained(tx, &call, &by)?)
-        });
-        let placed = placed.await?;
-        self.placed(placed);
-        Ok(())
+            Ok::<_, LogError>(calls::insert_chained(tx, &call, &inner.rules(&catalog))?)
+        };
+        self.log().write_and(write, move |placed| owner.placed(placed)).await
     }
 
     /// The worker still runs these attempts.

@@ -45,7 +45,7 @@ pub(crate) fn ended(
         && !current.hold
         && let Some(parent) = rows::get(tx, current.event)?
     {
-        placed = place(tx, &parent, &chain::put(&parent, current.id, kind), &[], by)?;
+        placed = place(tx, &parent, chain::put(&parent, current.id, kind), &[], by)?;
     }
     if let Some((run, step)) = &current.run {
         let mut following = run::step_ended(tx, *run, step, current, outcome, by, dead)?;
@@ -73,7 +73,7 @@ pub(crate) fn ended(
         };
         let end = chain::End { condition, attempts: current.attempts };
         let event = chain::record(&parent, current.id, function, &by.source(function), outcome, &end);
-        placed.extend(place(tx, &parent, &event, records, by)?);
+        placed.extend(place(tx, &parent, event, records, by)?);
     }
     Ok(Following { placed, run: None })
 }
@@ -89,17 +89,17 @@ pub(crate) fn place_outputs(
     let Some((function, chain)) = by.catalog.chain(&current.target) else { return Ok(Vec::new()) };
     let mut placed = Vec::new();
     for event in chain::outputs(parent, current.id, &by.source(function), &outcome.output, chain.each) {
-        placed.extend(place(tx, parent, &event, &chain.then, by)?);
+        placed.extend(place(tx, parent, event, &chain.then, by)?);
     }
     Ok(placed)
 }
 
 /// Writes a following event for these targets and for every rule it matches. Past the hop limit its deliveries are
 /// born dead, so that a loop ends where it can be seen.
-fn place(tx: &Tx<'_>, parent: &Event, event: &Event, to: &[Target], by: &Rules<'_>) -> rusqlite::Result<Vec<Placed>> {
+fn place(tx: &Tx<'_>, parent: &Event, event: Event, to: &[Target], by: &Rules<'_>) -> rusqlite::Result<Vec<Placed>> {
     let own = to.iter().map(|target| Match { target: target.clone(), trigger: None, format: Format::Body, key: None });
-    let matches: Vec<Match> = own.chain(by.catalog.matches(event)).collect();
-    let event = Prepared::new(event.clone());
+    let matches: Vec<Match> = own.chain(by.catalog.matches(&event)).collect();
+    let event = Prepared::new(event);
     let row = match rows::insert(tx, &event) {
         Ok(Inserted::New(row)) => row,
         Ok(Inserted::Duplicate) | Err(AcceptError::Conflict { .. }) => return Ok(Vec::new()),

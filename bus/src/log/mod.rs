@@ -133,7 +133,7 @@ impl Log {
         T: Send + 'static,
         E: From<LogError> + Send + 'static,
     {
-        self.writer.write(change, |written| written).await
+        self.write_and(change, |written| written).await
     }
 
     /// The same, with something to be done when it is on disk, in the order of the commits and whether or not the caller
