@@ -70,6 +70,8 @@ pub mod presence;
 pub mod node;
 // Child processes that do not outlive us.
 pub mod child;
+// Where a debug build can be told to die.
+pub mod failpoint;
 
 pub use event::Event;
 pub use id::{EventId, RowId};

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::{
     catalog::{Catalog, Match},
     event::Event,
+    failpoint::{self, Failpoint},
     id::{Born, RowId},
     log::{
         Log, LogError, Tx, attempt,
@@ -115,6 +116,7 @@ impl Owner {
     /// Brings everything that is unended in the log back under way. Run once, before the relay.
     pub async fn recover(&self) -> Result<usize, LogError> {
         let lost = self.log().write(|tx| Ok::<_, LogError>(delivery::recover(tx)?)).await?;
+        failpoint::reach(Failpoint::RecoverCommitted);
         let (backlog, due) =
             self.log().read(|c| Ok::<_, LogError>((delivery::backlog(c)?, delivery::next_due(c)?))).await?;
         for (target, _) in &backlog {
@@ -179,7 +181,11 @@ impl Owner {
             Ok(Some(run::begin(tx, placed, &inner.rules(&catalog))?))
         };
         // carried even when whoever sent it does not wait for the answer
-        let new = self.log().write_and(write, move |placed| placed.map(|placed| owner.placed(placed)).is_some());
+        let carry = move |placed: Option<Vec<Placed>>| {
+            failpoint::reach(Failpoint::AcceptCommitted);
+            placed.map(|placed| owner.placed(placed)).is_some()
+        };
+        let new = self.log().write_and(write, carry);
         let duplicate = !new.await?;
         Ok(Accepted { id, deliveries: if duplicate { 0 } else { count }, duplicate })
     }
@@ -190,6 +196,7 @@ impl Owner {
         let owner = self.clone();
         let create = move |tx: &Tx<'_>| replay::create(tx, &request);
         let carry = move |(created, placed)| {
+            failpoint::reach(Failpoint::ReplayCommitted);
             owner.placed(placed);
             created
         };
@@ -231,6 +238,7 @@ impl Owner {
                 answer = self.begin_unknown(claim).await?;
             }
             if let Begin::Run { attempt, .. } = answer {
+                failpoint::reach(Failpoint::BeginAnswered);
                 self.note_begun(attempt);
             }
             answers.push(answer);
@@ -288,6 +296,11 @@ impl Owner {
             Ok::<_, LogError>(delivery::end(tx, attempt, &inner.node, &outcome, &by, dice(attempt))?)
         });
         let End { ended, placed, run } = end.await?;
+        failpoint::reach(match (&ended, placed.is_empty()) {
+            (Ended::RetryAt(_), _) => Failpoint::RetryCommitted,
+            (_, true) => Failpoint::EndCommitted,
+            (_, false) => Failpoint::FollowCommitted,
+        });
         self.window().ended(target, row);
         if let Ended::RetryAt(at) = ended {
             let mut next = self.next_due_lock();
@@ -422,6 +435,9 @@ impl Owner {
             .log()
             .write(move |tx| Ok::<_, LogError>((delivery::due(tx, now, chunk)?, delivery::next_due(tx)?)))
             .await?;
+        if !placed.is_empty() {
+            failpoint::reach(Failpoint::DueCommitted);
+        }
         *self.next_due_lock() = next;
         let more = placed.len() == chunk;
         self.placed(placed);

@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    failpoint::{self, Failpoint},
     headers,
     log::{
         LogError,
@@ -195,7 +196,10 @@ impl Relay {
         for due in due {
             let message = self.message(&due);
             match self.nats.jetstream.send_publish(subject.clone(), message).await {
-                Ok(ack) => sent.push((due.row, due.publication, ack)),
+                Ok(ack) => {
+                    failpoint::reach(Failpoint::PublishSent);
+                    sent.push((due.row, due.publication, ack));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a delivery could not be published");
                     self.owner.window().reload(&target, due.row);
@@ -207,6 +211,9 @@ impl Relay {
             let acks = join_all(sent.into_iter().map(async |(row, publication, ack)| (row, publication, ack.await)));
             let mut failed = false;
             for (row, publication, ack) in acks.await {
+                if ack.is_ok() {
+                    failpoint::reach(Failpoint::PublishAcked);
+                }
                 let mut window = relay.owner.window();
                 match ack {
                     // A duplicate was stored before; should it be gone by now, the sweep will find out.

@@ -37,6 +37,10 @@ pub(crate) enum Failure {
     NotConfirmed,
     #[error("the runtime cannot be started: {0}")]
     Runtime(io::Error),
+    #[cfg(debug_assertions)]
+    #[error(transparent)]
+    #[diagnostic(help("they are for tests of fnbus itself; bus/src/failpoint.rs says what each is"))]
+    Failpoint(#[from] bus::failpoint::InvalidFailpoint),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }

@@ -12,6 +12,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use bus::failpoint::{self, Failpoint};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -93,6 +94,7 @@ impl Store {
                 let _ = fs::remove_dir_all(&temporary);
             } else {
                 let place = self.folder.join(&hash);
+                failpoint::reach(Failpoint::VersionCopied);
                 if let Err(source) = fs::rename(&temporary, &place) {
                     let _ = fs::remove_dir_all(&temporary);
                     // another function with the same code may have been quicker
@@ -100,6 +102,7 @@ impl Store {
                         return Err(failed(&place, source));
                     }
                 }
+                failpoint::reach(Failpoint::VersionNamed);
             }
         }
         let source = if config.code.is_file() { config.code.parent().unwrap_or(&config.code) } else { &config.code };

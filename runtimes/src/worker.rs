@@ -23,6 +23,7 @@ use bus::{
     call::{Called, Calls, QUEUE_WAIT, Refusal},
     deliver::{Delivered, Delivery, Source},
     event::Meta,
+    failpoint::{self, Failpoint},
     log::LogError,
     nats::stream::PROGRESS,
     outcome::Ending,
@@ -202,6 +203,7 @@ impl Worker {
             Ok(lease) => self.invoke(lease, &begun, batched).await,
             Err(outcome) => vec![outcome; begun.len()],
         };
+        failpoint::reach(Failpoint::InvokeEnded);
         say_failed(function, &begun, &outcomes);
         let ends = begun.iter().zip(outcomes).map(|((held, attempt), outcome)| self.end(held, *attempt, outcome));
         join_all(ends).await;

@@ -19,6 +19,8 @@
 mod eventually;
 // A command that goes on and prints lines.
 mod following;
+// What can go wrong, and whether the promises hold.
+pub mod faults;
 // HTTP requests of a client.
 mod http;
 // A node that runs.

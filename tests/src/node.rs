@@ -68,21 +68,28 @@ impl Node {
         project.write_config();
         let child = spawn(&project);
         let mut node = Self { project, child: Mutex::new(child), http: String::new() };
-        node.http = node.ready().await;
+        node.is_ready().await;
         node
     }
 
-    /// Waits until the node answers, and gives its HTTP address.
-    async fn ready(&self) -> String {
+    async fn is_ready(&mut self) {
+        if let Err(status) = self.ready().await {
+            panic!("fnbus ended at once ({status}):\n{}", self.said());
+        }
+    }
+
+    /// Waits until the node answers and knows where, or has ended.
+    async fn ready(&mut self) -> Result<(), ExitStatus> {
         let node = eventually("the node is ready", || async {
             if let Ok(Some(status)) = self.child.lock().unwrap().try_wait() {
-                panic!("fnbus ended at once ({status}):\n{}", self.said());
+                return Some(Err(status));
             }
             let output = self.fnbus(&["node", "--json"]).await;
-            (output.code() == 0).then(|| output.lines().remove(0))
+            (output.code() == 0).then(|| Ok(output.lines().remove(0)))
         });
-        let node = node.await;
-        node["http"].as_str().unwrap().trim_start_matches("http://").to_owned()
+        let node = node.await?;
+        node["http"].as_str().unwrap().trim_start_matches("http://").clone_into(&mut self.http);
+        Ok(())
     }
 
     /// Kills the node with SIGKILL and waits until it is gone.
@@ -100,8 +107,24 @@ impl Node {
 
     /// Starts it again after it ended, on what is in its folders.
     pub async fn restart(&mut self) {
+        self.launch();
+        self.is_ready().await;
+    }
+
+    /// The same for a node that may end before it is ready; then how it ended.
+    pub async fn try_restart(&mut self) -> Result<(), ExitStatus> {
+        self.launch();
+        self.ready().await
+    }
+
+    /// Starts it again and waits for nothing.
+    pub fn launch(&mut self) {
         *self.child.lock().unwrap() = spawn(&self.project);
-        self.http = self.ready().await;
+    }
+
+    /// Sets a variable in the environment of the next start.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.project.set_variable(name, value);
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -31,6 +31,20 @@ impl Process {
         found
     }
 
+    /// The processes that show a text to everybody, in their arguments.
+    pub fn showing(text: &str) -> Vec<Self> {
+        let shows = |command: &[u8]| command.windows(text.len()).any(|window| window == text.as_bytes());
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if shows(&command) {
+                found.push(Self { pid, command: String::from_utf8_lossy(&command).replace('\0', " ") });
+            }
+        }
+        found
+    }
+
     /// Kills it with SIGKILL.
     pub fn kill(&self) {
         kill_process(Pid::from_raw(self.pid).unwrap(), Signal::KILL).unwrap();

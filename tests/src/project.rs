@@ -102,8 +102,13 @@ impl Project {
 
     /// A variable in the environment of `fnbus up`.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
+        self.set_variable(name, value);
         self
+    }
+
+    pub(crate) fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts every command by another program, which must become what it starts.

@@ -6,6 +6,8 @@
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use crate::failpoint::{self, Failpoint};
+
 /// Every migration in order.
 const MIGRATIONS: [&str; 2] = [include_str!("schema/001.sql"), include_str!("schema/002.sql")];
 
@@ -40,6 +42,7 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), SchemaError> {
     }
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(found as usize) {
         connection.execute_batch(&format!("BEGIN; {migration} PRAGMA user_version = {}; COMMIT;", index + 1))?;
+        failpoint::reach(Failpoint::SchemaMigrated);
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use tokio::time::interval;
 
 use crate::{
     Outcome,
+    failpoint::{self, Failpoint},
     log::delivery::Due,
     nats::Nats,
     outcome::{Ending, Start, Times},
@@ -75,6 +76,7 @@ impl Sender {
             }
         };
         let sent = renewed(sent, LEASE / 4, || owner.renew(target, *attempt)).await;
+        failpoint::reach(Failpoint::OutsideSent);
         let mut outcome = match sent {
             Ok(answer) => Outcome {
                 ending: Ending::Ok,

@@ -32,6 +32,10 @@ impl Up {
         // Who read stderr may be gone. To say that there would panic, in whichever task had something to say.
         let format = format.log_internal_errors(false);
         format.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+        #[cfg(debug_assertions)]
+        if let Ok(text) = std::env::var("FNBUS_FAILPOINTS") {
+            bus::failpoint::arm(&text)?;
+        }
         let mut config = global.load()?;
         if self.nats.is_some() {
             config.bus.nats = self.nats;

@@ -1,0 +1,148 @@
+//! The fault suite: a node that is killed, starved, cut off and lied to, with a load on it, and a checker that holds
+//! what everybody wrote down against the promises of docs/reliability.md.
+//!
+//! * [`producer`]: a client that journals each event that was accepted; [`recorder`]: functions that write down each of
+//!   their executions; [`history`]: both, and the log, read by other code than the node's;
+//! * [`checker`]: is a history a good one? Pure, and tested with bad ones; [`tally`]: the figures;
+//! * [`arena`]: a started node with all of that;
+//! * `f01_…`: the faults, a file each.
+//!
+//! # A fault more
+//!
+//! 1. `f07_full_stream.rs` beside this file:
+//!
+//!    ```ignore
+//!    pub(super) const FAULT: Fault = Fault {
+//!        number: 7,
+//!        sentence: "JetStream is full",
+//!        short: 1,  // cycles in `make test`, all of them in a few seconds
+//!        full: 20,  // cycles in `make faults`
+//!        run: |trial| Box::pin(run(trial)),
+//!    };
+//!
+//!    async fn run(trial: Trial) -> Tally {
+//!        let project = Arena::project().config("[bus]\nnats = '…'"); // variable, argument, under, file, …
+//!        let mut arena = Arena::of(&trial, project).await;
+//!        arena.produce(&Traffic::default());
+//!        for _ in 0..trial.cycles {
+//!            arena.accepted(20).await;
+//!            // the fault; arena.kill(), arena.restart(), arena.dice, arena.tally.must(holds, || note)
+//!            trial.passed();
+//!        }
+//!        arena.check().await // heals, waits, stops, judges
+//!    }
+//!    ```
+//! 2. here: `mod f07_full_stream;` and its `FAULT` in [`ALL`];
+//! 3. in `tests/tests/faults.rs`: a line with its number and a sentence as the test's name.
+//!
+//! A run has a time limit, and what it started ends with it. A panic, such as a wait in vain, is the fault's own
+//! trouble or the machine's: the run is repeated once. A promise that is broken is not: it counts.
+
+pub mod arena;
+pub mod checker;
+mod dice;
+pub mod history;
+pub mod producer;
+pub mod recorder;
+mod tally;
+
+mod f01_kill_bus;
+mod f02_failpoints;
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+pub use arena::Arena;
+pub use dice::Dice;
+pub use producer::Traffic;
+pub use tally::Tally;
+
+/// Every fault, by number.
+#[rustfmt::skip] // a line each
+pub const ALL: &[Fault] = &[
+    f01_kill_bus::FAULT,
+    f02_failpoints::FAULT,
+];
+
+/// What can happen to a node.
+#[derive(Clone, Copy)]
+pub struct Fault {
+    /// Its row in docs/reliability.md.
+    pub number: u32,
+    pub sentence: &'static str,
+    /// Cycles in `make test`.
+    pub short: usize,
+    /// Cycles in `make faults`.
+    pub full: usize,
+    pub run: fn(Trial) -> Pin<Box<dyn Future<Output = Tally> + Send>>,
+}
+
+/// One run of a fault.
+#[derive(Clone)]
+pub struct Trial {
+    pub seed: u64,
+    pub cycles: usize,
+    progress: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Trial {
+    pub fn new(seed: u64, cycles: usize) -> Self {
+        Self { seed, cycles, progress: Arc::new(|| ()) }
+    }
+
+    /// Tells of each cycle that is over.
+    pub fn telling(self, progress: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { progress: Arc::new(progress), ..self }
+    }
+
+    /// The chance of this run: the same seed gives the same.
+    pub fn dice(&self) -> Dice {
+        Dice::new(self.seed)
+    }
+
+    /// A cycle is over.
+    pub fn passed(&self) {
+        (self.progress)();
+    }
+}
+
+impl Fault {
+    /// Runs it. Never longer than its cycles may take, and never with a panic.
+    pub async fn attempt(&self, trial: Trial) -> Tally {
+        let limit = Duration::from_mins(3) + Duration::from_secs(20) * trial.cycles as u32;
+        let mut trouble = String::new();
+        for _ in 0..2 {
+            let mut run = tokio::spawn((self.run)(trial.clone()));
+            match tokio::time::timeout(limit, &mut run).await {
+                Ok(Ok(tally)) => return Tally { cycles: trial.cycles, ..tally },
+                Ok(Err(error)) => trouble = panic_text(error),
+                Err(_) => {
+                    run.abort();
+                    trouble = format!("it was not over after {} s", limit.as_secs());
+                    break;
+                }
+            }
+        }
+        let mut tally = Tally { cycles: trial.cycles, ..Tally::default() };
+        tally.broken(trouble);
+        tally
+    }
+}
+
+fn panic_text(error: tokio::task::JoinError) -> String {
+    let text = error.to_string();
+    let Ok(panic) = error.try_into_panic() else { return text };
+    let own = panic.downcast_ref::<String>().map(String::as_str);
+    own.or_else(|| panic.downcast_ref::<&str>().copied()).map_or(text, str::to_owned)
+}
+
+/// `FNBUS_SEED`, or one that nobody had before.
+pub fn seed() -> u64 {
+    let given = std::env::var("FNBUS_SEED").ok().and_then(|seed| seed.parse().ok());
+    // short enough to be typed
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64 % 1_000_000_007;
+    given.unwrap_or_else(now)
+}

@@ -1,0 +1,38 @@
+//! The fault suite in short: each fault a few times, at moments of chance. `make faults` has more patience.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
+use fnbus_tests::faults::{self, Trial};
+
+/// A number for each fault and the sentence that holds in spite of it.
+macro_rules! short {
+    ($($number:literal $sentence:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $sentence() {
+                survives($number).await;
+            }
+        )*
+
+        #[test]
+        fn every_fault_is_in_the_short_suite() {
+            let known: Vec<u32> = faults::ALL.iter().map(|fault| fault.number).collect();
+            assert_eq!(known, [$($number),*]);
+        }
+    };
+}
+
+short! {
+    1 a_node_that_is_killed_at_any_moment_loses_and_repeats_nothing
+    2 a_node_that_dies_between_two_things_that_belong_together_loses_and_repeats_nothing
+}
+
+async fn survives(number: u32) {
+    let fault = faults::ALL.iter().find(|fault| fault.number == number).expect("a fault of this number");
+    let seed = faults::seed();
+    // shown when the test fails
+    println!("FNBUS_SEED={seed}");
+    let tally = fault.attempt(Trial::new(seed, fault.short)).await;
+    println!("{tally:#?}");
+    assert!(tally.is_clean(), "{} (FNBUS_SEED={seed}): {tally:#?}", fault.sentence);
+}
