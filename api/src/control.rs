@@ -326,7 +326,8 @@ fn check(control: &Control, request: &replay::Request) -> Result<(), Problem> {
 
 async fn logs(State(control): State<Control>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let LogsQuery { function, limit, follow } = asked(query.as_deref())?;
-    // Subscribed before history is read: a line may come twice, none is missed.
+    // Subscribed before history is read and the answer begins: whoever has its head misses nothing printed after, and a
+    // line may come twice. What an attempt under way had printed before is shown by the next question.
     let live = control.views.logs.subscribe();
     control.bus.log().calls().flush().await;
     let chosen = function.clone();

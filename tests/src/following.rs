@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStdout},
+    process::{Child, ChildStderr, ChildStdout},
     time::timeout,
 };
 
@@ -14,15 +14,29 @@ use crate::PATIENCE;
 pub struct Following {
     _child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    talk: Lines<BufReader<ChildStderr>>,
 }
 
 impl Following {
     pub(crate) fn start(command: Command) -> Self {
         let mut command = tokio::process::Command::from(command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { _child: child, lines }
+        let talk = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { _child: child, lines, talk }
+    }
+
+    /// Waits until it has said `text` on stderr.
+    pub async fn says(&mut self, text: &str) {
+        loop {
+            let line = timeout(PATIENCE, self.talk.next_line()).await.expect("it says something").unwrap();
+            let line = line.expect("it goes on");
+            eprintln!("{line}");
+            if line.contains(text) {
+                return;
+            }
+        }
     }
 
     /// The next line it prints.

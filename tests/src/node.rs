@@ -196,6 +196,13 @@ impl Node {
         Following::start(self.project.command(arguments))
     }
 
+    /// `fnbus logs -f`, when it hears all that is printed from now on.
+    pub async fn follow_logs(&self, arguments: &[&str]) -> Following {
+        let mut following = self.follow(&[&["logs", "-f"], arguments].concat());
+        following.says("from now on").await;
+        following
+    }
+
     /// Writes another `fnbus.toml`; see [`Project::toml`] for the one it began with.
     pub fn configure(&self, toml: &str) {
         self.write("fnbus.toml", toml);

@@ -41,7 +41,7 @@ async fn what_a_function_prints_is_kept_with_its_attempt_and_can_be_followed() {
     let code = "import sys\nprint('loaded')\ndef handler(event, context):\n    print('out', event)\n    \
                 print('err', file=sys.stderr)\n";
     let node = function(code, "").await;
-    let mut followed = node.follow(&["logs", "-f", "f", "--json"]);
+    let mut followed = node.follow_logs(&["f", "--json"]).await;
     let first = attempt(&node, "done").await;
     let log = first["log"].as_str().unwrap();
     assert!(log.contains("out {}\n") && log.contains("err\n"), "{log}");

@@ -157,7 +157,7 @@ async fn what_does_not_finish_in_the_grace_period_is_ended() {
     let project = Project::new().argument("--grace").argument("200ms");
     let code = "import os, time\ndef handler(event, context):\n    print('began')\n    time.sleep(1000)\n";
     let node = project.function("f", code).config(ROUTES).start().await;
-    let mut logs = node.follow(&["logs", "-f"]);
+    let mut logs = node.follow_logs(&[]).await;
     node.accepted("/jobs", "").await;
     logs.line_with("began").await;
     let ended: ExitStatus = node.stop().await;

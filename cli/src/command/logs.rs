@@ -30,6 +30,10 @@ impl Logs {
         global.ask(async |client| {
             let question = LogsQuery { function: name, limit: Some(limit), follow };
             let mut lines = client.lines("/v1/logs", &question).await?;
+            if follow {
+                // Said when it is true: what is printed from here on is not missed.
+                terminal::talk("what is printed from now on is shown; Ctrl-C ends it");
+            }
             while let Some(value) = lines.next::<Value>().await? {
                 if let Some(missed) = value["missed"].as_u64() {
                     terminal::talk(format_args!("{missed} lines came faster than they could be shown"));
