@@ -11,14 +11,15 @@ use hyper::{
 };
 use tokio::time::timeout;
 
-use super::problem::Refusal;
+use super::{memory::Share, problem::Refusal};
 
-/// The whole body. What announces more than `limit` is refused before a byte of it is read.
+/// The whole body, counted in `share`. What announces more than `limit` is refused before a byte of it is read.
 pub(super) async fn read(
     headers: &HeaderMap,
     mut body: Incoming,
     limit: u64,
     deadline: Duration,
+    share: &mut Share,
 ) -> Result<Bytes, Refusal> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
@@ -27,14 +28,14 @@ pub(super) async fn read(
     if announced.is_some_and(|length| length > limit) {
         return Err(Refusal::BodyTooLarge { limit });
     }
-    timeout(deadline, collect(&mut body, announced, limit)).await.unwrap_or(Err(Refusal::TooSlow))
+    timeout(deadline, collect(&mut body, announced, limit, share)).await.unwrap_or(Err(Refusal::TooSlow))
 }
 
-async fn collect(body: &mut Incoming, announced: Option<u64>, limit: u64) -> Result<Bytes, Refusal> {
+async fn collect(body: &mut Incoming, announced: Option<u64>, limit: u64, share: &mut Share) -> Result<Bytes, Refusal> {
     // most bodies are one frame, which is then given on without a copy
-    let Some(first) = next(body).await? else { return Ok(Bytes::new()) };
+    let Some(first) = next(body, share).await? else { return Ok(Bytes::new()) };
     check(first.len(), limit)?;
-    let Some(second) = next(body).await? else { return Ok(first) };
+    let Some(second) = next(body, share).await? else { return Ok(first) };
     // what is announced is not believed beyond what is likely: memory is taken as bytes arrive
     let likely = announced.unwrap_or_default().min(1024 * 1024) as usize;
     let mut whole = BytesMut::with_capacity(likely.max(first.len() + second.len()));
@@ -43,7 +44,7 @@ async fn collect(body: &mut Incoming, announced: Option<u64>, limit: u64) -> Res
     while let Some(frame) = more {
         check(whole.len() + frame.len(), limit)?;
         whole.extend_from_slice(&frame);
-        more = next(body).await?;
+        more = next(body, share).await?;
     }
     Ok(whole.freeze())
 }
@@ -53,12 +54,13 @@ fn check(size: usize, limit: u64) -> Result<(), Refusal> {
 }
 
 /// The next data; trailers are not for functions.
-async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
+async fn next(body: &mut Incoming, share: &mut Share) -> Result<Option<Bytes>, Refusal> {
     loop {
         match body.frame().await {
             None => return Ok(None),
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
+                    share.take(data.len())?;
                     return Ok(Some(data));
                 }
             }

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use super::{
     exchange::{Refused, accept, accepted_response, broken, json_response},
+    memory::Share,
     problem::Refusal,
     request::{check_source, pairs},
     server::Gateway,
@@ -35,16 +36,17 @@ pub(super) async fn take<S: Sink>(
     headers: &HeaderMap,
     body: &Bytes,
     namespace: &str,
+    share: Share,
 ) -> Result<Response<Full<Bytes>>, Refused> {
     match read(headers, body, namespace)? {
         Carried::One(event) => {
             let id = event.id.clone();
-            match accept(gateway, *event).await {
+            match accept(gateway, *event, share).await {
                 Ok(accepted) => Ok(accepted_response(&accepted.id)),
                 Err(why) => Err(Refused { why, event: Some(id) }),
             }
         }
-        Carried::Many(events) => Ok(batch_response(&accept_all(gateway, events).await?)),
+        Carried::Many(events) => Ok(batch_response(&accept_all(gateway, events, share).await?)),
     }
 }
 
@@ -97,6 +99,7 @@ fn batch(body: &Bytes, read: impl Fn(&Bytes) -> Result<Event, Refusal>) -> Resul
 async fn accept_all<S: Sink>(
     gateway: &Arc<Gateway<S>>,
     events: Vec<Result<Event, Refusal>>,
+    share: Share,
 ) -> Result<Vec<Taken>, Refusal> {
     let sink = gateway.sink.clone();
     let task = gateway.tasks.spawn(async move {
@@ -106,6 +109,7 @@ async fn accept_all<S: Sink>(
             let group = events.by_ref().take(AT_ONCE).map(|event| accept_one(sink.clone(), event));
             results.extend(join_all(group).await);
         }
+        drop(share);
         results
     });
     task.await.map_err(|panic| broken(&panic))

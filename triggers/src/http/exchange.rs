@@ -17,6 +17,7 @@ use hyper::{
 
 use super::{
     body, events, guard,
+    memory::Share,
     problem::Refusal,
     request, response,
     route::METHODS,
@@ -73,23 +74,25 @@ async fn route<S: Sink>(
     let ours = path == events::PATH && !matches!(found, Found::Route { full: true, .. });
     let (namespace, max_body) = (table.namespace.clone(), table.max_body);
     drop(table);
+    let mut share = gateway.memory.share();
     match found {
         _ if ours && head.method == Method::POST => {
-            let body = body::read(&head.headers, body, max_body, gateway.limits.body_timeout).await?;
-            events::take(gateway, &head.headers, &body, &namespace).await
+            let body = body::read(&head.headers, body, max_body, gateway.limits.body_timeout, &mut share).await?;
+            events::take(gateway, &head.headers, &body, &namespace, share).await
         }
         Found::Route { route, .. } if route.bound.paused => Err(Refusal::Paused.into()),
         Found::Route { route, params, .. } => {
-            let body = body::read(&head.headers, body, route.bound.max_body, gateway.limits.body_timeout).await?;
+            let (limit, patience) = (route.bound.max_body, gateway.limits.body_timeout);
+            let body = body::read(&head.headers, body, limit, patience, &mut share).await?;
             match route.bound.mode {
                 Mode::Sync => {
                     let event = request::called(&head, peer, &route, params, body);
-                    call(gateway, event, &route).await
+                    call(gateway, event, &route, share).await
                 }
                 Mode::Async => {
                     let event = request::taken(&head, peer, &route, params, body, &namespace)?;
                     let id = event.id.clone();
-                    match accept(gateway, event).await {
+                    match accept(gateway, event, share).await {
                         Ok(accepted) => Ok(accepted_response(&accepted.id)),
                         Err(why) => Err(Refused { why, event: Some(id) }),
                     }
@@ -106,6 +109,7 @@ async fn call<S: Sink>(
     gateway: &Arc<Gateway<S>>,
     event: Event,
     route: &Route,
+    share: Share,
 ) -> Result<Response<Full<Bytes>>, Refused> {
     let id = event.id.clone();
     let refused = |why| Refused { why, event: Some(id.clone()) };
@@ -114,7 +118,11 @@ async fn call<S: Sink>(
     let call = Call { function, format: route.bound.format, timeout: route.bound.timeout, log: route.bound.log };
     let sink = gateway.sink.clone();
     // a task of its own: a client that leaves drops this future, not the invocation
-    let task = gateway.tasks.spawn(async move { sink.call(event, call).await });
+    let task = gateway.tasks.spawn(async move {
+        let reply = sink.call(event, call).await;
+        drop(share);
+        reply
+    });
     match task.await {
         Ok(Ok(reply)) => response::respond(reply.outcome).map_err(refused),
         Ok(Err(why)) => Err(refused(why.into())),
@@ -123,9 +131,18 @@ async fn call<S: Sink>(
 }
 
 /// Gives an event to the bus, whether or not the client waits for it.
-pub(super) async fn accept<S: Sink>(gateway: &Arc<Gateway<S>>, event: Event) -> Result<Accepted, Refusal> {
+pub(super) async fn accept<S: Sink>(
+    gateway: &Arc<Gateway<S>>,
+    event: Event,
+    share: Share,
+) -> Result<Accepted, Refusal> {
     let sink = gateway.sink.clone();
-    match gateway.tasks.spawn(async move { sink.accept(event).await }).await {
+    let task = gateway.tasks.spawn(async move {
+        let accepted = sink.accept(event).await;
+        drop(share);
+        accepted
+    });
+    match task.await {
         Ok(accepted) => Ok(accepted?),
         Err(panic) => Err(broken(&panic)),
     }

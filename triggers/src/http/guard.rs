@@ -18,7 +18,7 @@ use std::{
 use hyper::{Method, Uri};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
 use super::{framing::Framing, problem::Refusal, server::Limits};
@@ -94,6 +94,8 @@ pub(super) struct Guarded<T> {
     /// When a head has to be whole, or a connection used again. The timer may be set to an earlier time; it looks here.
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
+    /// Runs while the client does not read.
+    unread: Option<Pin<Box<Sleep>>>,
     busy: Busy,
     limits: Arc<Limits>,
 }
@@ -111,6 +113,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
             shut: false,
             deadline,
             timer: Box::pin(sleep_until(deadline)),
+            unread: None,
             busy,
             limits,
         }
@@ -168,6 +171,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
         }
     }
 
+    /// A write that the client gets no further with ends after a while: what it leaves unread is memory.
+    fn or_unread(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if write.is_ready() {
+            self.unread = None;
+            return write;
+        }
+        let timer = self.unread.get_or_insert_with(|| Box::pin(sleep(self.limits.write_timeout)));
+        timer.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
     /// Reads and drops; ready when the client is done or fails.
     fn poll_swallow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; 8192];
@@ -218,7 +231,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
+        let me = self.get_mut();
+        let write = Pin::new(&mut me.io).poll_write(cx, bytes);
+        me.or_unread(cx, write)
     }
 
     fn poll_write_vectored(
@@ -226,7 +241,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bytes)
+        let me = self.get_mut();
+        let write = Pin::new(&mut me.io).poll_write_vectored(cx, bytes);
+        me.or_unread(cx, write)
     }
 
     fn is_write_vectored(&self) -> bool {

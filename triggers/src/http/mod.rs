@@ -12,6 +12,8 @@ mod exchange;
 mod framing;
 // Between socket and parser: refuses what parsers disagree about, before a parser sees it.
 mod guard;
+// How many bytes of requests and answers are here at once.
+mod memory;
 // Everything that is refused, and its status.
 mod problem;
 // A request as an event.

@@ -34,6 +34,8 @@ pub(super) enum Refusal {
     HeadTooLarge,
     #[error("the request did not arrive in time")]
     TooSlow,
+    #[error("too much is being sent here at once")]
+    Overloaded,
     #[error("the body is over the limit of {limit} bytes")]
     BodyTooLarge { limit: u64 },
     #[error("{0}")]
@@ -81,6 +83,7 @@ impl Refusal {
             Self::BodyTooLarge { .. } | Self::Call(CallError::TooLarge { .. }) => {
                 ("body-too-large", S::PAYLOAD_TOO_LARGE, None)
             }
+            Self::Overloaded => ("overloaded", S::SERVICE_UNAVAILABLE, Some(SOON)),
             Self::InvalidEvent(InvalidEvent::Format { .. }) | Self::NotAnEvent => {
                 ("not-an-event", S::UNSUPPORTED_MEDIA_TYPE, None)
             }

@@ -24,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     exchange,
     guard::{Busy, Guarded},
+    memory::Memory,
     table::Table,
 };
 
@@ -42,6 +43,10 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// From the end of the head to the end of the body: 408.
     pub body_timeout: Duration,
+    /// How long a client may leave its answer unread; then its connection is closed.
+    pub write_timeout: Duration,
+    /// Bytes of bodies and answers that are here at once, over all connections; more: 503.
+    pub memory: usize,
     /// How long what a refused client still sends is read and dropped, so that it gets to read its answer.
     pub linger: Duration,
 }
@@ -55,6 +60,8 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            memory: 256 << 20,
             linger: Duration::from_secs(2),
         }
     }
@@ -72,6 +79,7 @@ pub struct HttpServer<S> {
 pub(super) struct Gateway<S> {
     pub(super) sink: S,
     pub(super) limits: Arc<Limits>,
+    pub(super) memory: Memory,
     /// Replaced as a whole by a reload; a request keeps the route it found.
     pub(super) table: ArcSwap<Table>,
     /// Events being given to the bus: they outlive their connections, not the server.
@@ -89,6 +97,7 @@ impl<S: Sink> HttpServer<S> {
         Self {
             gateway: Arc::new(Gateway {
                 sink,
+                memory: Memory::new(limits.memory),
                 limits: Arc::new(limits),
                 table: ArcSwap::from_pointee(table),
                 tasks: TaskTracker::new(),
@@ -153,7 +162,7 @@ impl<S: Sink> HttpServer<S> {
             async move {
                 let response = exchange::answer(&gateway, peer, request).await;
                 drop(answering);
-                Ok::<_, std::convert::Infallible>(response)
+                Ok::<_, std::convert::Infallible>(response.map(|body| gateway.memory.answer(body)))
             }
         });
         let connection = graceful.watch(server.serve_connection(io, service).into_owned());

@@ -87,3 +87,37 @@ async fn connections_over_the_limit_wait_for_their_turn() {
     drop(first);
     assert!(read_all(&mut second).await.starts_with(b"HTTP/1.1 200"));
 }
+
+#[tokio::test]
+async fn what_is_sent_beyond_the_room_there_is_is_refused_until_there_is_room_again() {
+    let bus = Bus::new().holding();
+    let limits = Limits { memory: 1500, ..Limits::default() };
+    let server = serve_within(&bus, &[("POST /", Mode::Sync)], limits).await;
+    let mut first = server.connect().await;
+    first.write_all(&request("POST /", &[], &[b'x'; 900])).await.unwrap();
+    bus.begun(1).await;
+    let refused = server.request("POST /", &[], &[b'x'; 900]).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    bus.release();
+    assert!(read_all(&mut first).await.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(server.request("POST /", &[], &[b'x'; 900]).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_not_kept_for_ever() {
+    const SIZE: usize = 32 << 20;
+    let bus = Bus::new().answering(|event| {
+        let size = if event.data == "much" { SIZE } else { 1 };
+        Ok(ok(format!("\"{}\"", "x".repeat(size))))
+    });
+    let limits = Limits { memory: SIZE, write_timeout: Duration::from_millis(500), ..Limits::default() };
+    let server = serve_within(&bus, &[("POST /", Mode::Sync)], limits).await;
+    let mut client = server.connect().await;
+    client.write_all(&request("POST /", &[], b"much")).await.unwrap();
+    // while it is there nothing else has room
+    for status in [503, 200] {
+        let answered = async { while server.request("POST /", &[], b"little").await.status != status {} };
+        timeout(PATIENCE, answered).await.expect("the unread answer takes room, and then none");
+    }
+    assert!(read_all(&mut client).await.len() < SIZE, "all of it was written");
+}
