@@ -2,11 +2,12 @@
 //! often they are decided.
 
 use bytes::Bytes;
-use chrono::{SecondsFormat, Utc};
+use chrono::SecondsFormat;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
+    ambient,
     event::{Event, MAX_HOP, Meta},
     id::{EventId, RowId},
     name::Name,
@@ -64,7 +65,7 @@ pub fn record(parent: &Event, delivery: RowId, function: &Name, source: &str, ou
     let condition = ended.condition;
     let record = Record {
         version: "1.0",
-        timestamp: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+        timestamp: ambient::now().to_rfc3339_opts(SecondsFormat::Millis, true),
         request_context: Context {
             request_id: delivery.to_string(),
             function_arn: format!("arn:aws:lambda:us-east-1:000000000000:function:{function}"),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{id::EventId, name::Name};
+use crate::{ambient, id::EventId, name::Name};
 
 /// Events that follow from events that follow …: at this depth a chain is taken for a loop and ended.
 pub const MAX_HOP: u8 = 16;
@@ -62,7 +62,7 @@ impl Event {
             id,
             source: source.into(),
             kind: kind.into(),
-            time: Utc::now().trunc_subsecs(6),
+            time: ambient::now().trunc_subsecs(6),
             subject: None,
             datacontenttype: None,
             dataschema: None,

@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::ambient;
+
 /// The id of an event. Unique together with the event's source.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EventId {
@@ -31,7 +33,7 @@ pub enum EventId {
 
 impl EventId {
     pub fn new() -> Self {
-        Self::Ours(Uuid::now_v7())
+        Self::Ours(ambient::uuid())
     }
 
     /// An id from outside. A text that happens to be a UUID stays foreign: only ids made here are known to be
@@ -83,7 +85,7 @@ pub struct Born(pub i64);
 
 impl Born {
     pub fn now() -> Self {
-        Self::at(Utc::now())
+        Self::at(ambient::now())
     }
 
     pub fn at(time: DateTime<Utc>) -> Self {
@@ -98,6 +100,10 @@ impl Born {
 /// Twelve bits that differ from one birth to the next, and from one process to the next.
 fn salt() -> u64 {
     static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(Uuid::now_v7().as_u64_pair().1));
+    #[cfg(test)]
+    if let Some(salt) = crate::simulation::surroundings::salt() {
+        return salt;
+    }
     // A step that is odd goes through all values; a large one keeps neighbours apart.
     NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) >> 52
 }

@@ -12,6 +12,8 @@
 pub mod config;
 // Names that cannot be wrong.
 pub mod name;
+// The time, new ids, tasks: what is around.
+mod ambient;
 // Ids, all of them time-ordered UUIDs.
 pub mod id;
 // What happened: the event and its trigger's facts.
@@ -48,6 +50,8 @@ pub mod wire;
 pub mod nats;
 // From the log to JetStream.
 pub mod relay;
+// What takes deliveries from there.
+pub mod carrier;
 // From the log to what is outside the bus.
 pub mod sender;
 // From JetStream to a worker.
@@ -72,6 +76,8 @@ pub mod node;
 pub mod child;
 // Where a debug build can be told to die.
 pub mod failpoint;
+#[cfg(test)]
+mod simulation;
 
 pub use event::Event;
 pub use id::{EventId, RowId};

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Event, Name,
     call::{Caller, OVERHEAD},
+    carrier::JetStream,
     catalog::Catalog,
     log::{
         Log, LogError, OpenError,
@@ -194,8 +195,9 @@ impl Bus {
         };
         let relay = CancellationToken::new();
         let sender = Sender::new(bus.owner().clone(), bus.nats().clone(), settings.base, settings.webhooks);
-        let carrier = Relay::new(bus.owner().clone(), bus.nats().clone(), bus.inner.subjects.clone(), sender);
-        tasks.spawn(carrier.run(relay.clone()));
+        let carrier =
+            JetStream::new(bus.nats().clone(), bus.inner.subjects.clone(), bus.owner().node().clone(), sender);
+        tasks.spawn(Relay::new(bus.owner().clone(), carrier).run(relay.clone()));
         tasks.spawn(answer_presence(bus.clone(), relay.clone()));
         let keep = bus.clone();
         tasks.spawn(retention::run(bus.log().clone(), move || **keep.inner.keep.load(), relay.clone()));

@@ -8,6 +8,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::ambient;
+
 /// The ways an attempt can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -167,7 +169,7 @@ impl Outcome {
             request_id: None,
             version: "".into(),
             start: Start::Warm,
-            started: Utc::now(),
+            started: ambient::now(),
             times: Times::default(),
             shared: false,
         }

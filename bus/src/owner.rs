@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
+    ambient,
     catalog::{Catalog, Match},
     event::Event,
     failpoint::{self, Failpoint},
@@ -256,8 +257,8 @@ impl Owner {
         };
         if first {
             let inner = self.inner.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(LINGER).await;
+            ambient::spawn(async move {
+                ambient::sleep(LINGER).await;
                 let begun = std::mem::take(&mut *lock(&inner.begun));
                 if !begun.is_empty() {
                     let node = inner.node.clone();
@@ -268,7 +269,7 @@ impl Owner {
     }
 
     fn begin_known(&self, claim: &Claim) -> Begin {
-        self.window().begin(&claim.target, claim.delivery, claim.publication, Born::now(), Instant::now())
+        self.window().begin(&claim.target, claim.delivery, claim.publication, Born::now(), ambient::instant())
     }
 
     /// A message from before a restart, or from outside the window: the log says whether it is still wanted.
@@ -278,14 +279,14 @@ impl Owner {
         let Some(due) = due.filter(|due| due.id == claim.delivery && due.publication == claim.publication) else {
             return Ok(Begin::Stale);
         };
-        self.window().adopt(&claim.target, &due, Instant::now());
+        self.window().adopt(&claim.target, &due, ambient::instant());
         Ok(self.begin_known(claim))
     }
 
     /// Records an outcome and everything that follows from it. Returns when it is on disk.
     pub async fn end(&self, target: &Target, attempt: RowId, outcome: Outcome) -> Result<Ended, LogError> {
         let (row, _) = attempt::delivery_of(attempt.row());
-        if !self.window().is_current(target, row, attempt, Instant::now()) {
+        if !self.window().is_current(target, row, attempt, ambient::instant()) {
             return Ok(Ended::Stale);
         }
         lock(&self.inner.begun).remove(&attempt);
@@ -402,7 +403,7 @@ impl Owner {
     /// The worker still runs these attempts.
     pub fn renew(&self, target: &Target, attempt: RowId) {
         let (row, _) = attempt::delivery_of(attempt.row());
-        self.window().is_current(target, row, attempt, Instant::now());
+        self.window().is_current(target, row, attempt, ambient::instant());
     }
 
     /// A worker cannot run this delivery now (its function was stopped or removed): it goes back to the log and is

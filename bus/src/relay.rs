@@ -4,34 +4,25 @@
 //! Nothing here is remembered across a restart but what the log holds: what was published before is published again
 //! under the same message id, and `begin` sorts out the rest.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use async_nats::jetstream::message::PublishMessage;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
-use tokio::time::{MissedTickBehavior, interval, sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    ambient::{self, Every, sleep},
+    carrier::Carrier,
     failpoint::{self, Failpoint},
-    headers,
     log::{
         LogError,
         delivery::{self, Due},
     },
     name::Name,
-    nats::{Nats, stream},
     outcome::{Ending, Outcome},
     owner::Owner,
-    sender::Sender,
-    subject::Subjects,
     target::Target,
     window::Fill,
-    wire,
 };
 
 /// Rows loaded and published at once: one lane's turn.
@@ -46,50 +37,46 @@ const SILENT: Duration = Duration::from_secs(30);
 const BACKOFF: Duration = Duration::from_millis(200);
 
 #[derive(Clone)]
-pub struct Relay {
+pub struct Relay<C> {
     owner: Owner,
-    nats: Nats,
-    subjects: Arc<Subjects>,
-    sender: Sender,
-    /// What is being sent outside.
-    sending: TaskTracker,
+    carrier: C,
 }
 
-impl Relay {
-    pub fn new(owner: Owner, nats: Nats, subjects: Arc<Subjects>, sender: Sender) -> Self {
-        Self { owner, nats, subjects, sender, sending: TaskTracker::new() }
+impl<C: Carrier> Relay<C> {
+    pub fn new(owner: Owner, carrier: C) -> Self {
+        Self { owner, carrier }
     }
 
     /// Runs until shut down. Trouble with NATS is waited out; trouble with the log is logged and tried again.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut sweep = interval(SWEEP);
-        let mut check = interval(CHECK);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut sweep, mut check) = (Every::new(SWEEP), Every::new(CHECK));
         let mut known = None;
         loop {
             tokio::select! {
+                // in this order, so that what comes seldom is not kept waiting by what comes always
+                biased;
+                () = shutdown.cancelled() => return,
+                () = sweep.tick() => self.sweep().await,
+                () = check.tick() => self.check(&mut known).await,
                 () = self.owner.woken() => {}
                 () = until_due(self.owner.next_due()) => {}
-                _ = sweep.tick() => self.sweep().await,
-                _ = check.tick() => self.check(&mut known).await,
-                () = shutdown.cancelled() => return,
             }
             tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
                 filled = self.fill() => if let Err(error) = filled {
                     tracing::error!(%error, "deliveries could not be read from the log");
                     sleep(BACKOFF).await;
                 },
-                () = shutdown.cancelled() => return,
             }
         }
     }
 
     /// Loads and publishes until every lane is full or empty.
     async fn fill(&self) -> Result<(), LogError> {
-        self.nats.connected().await;
-        while self.owner.next_due().is_some_and(|due| due <= Utc::now()) {
-            if !self.owner.take_due(Utc::now(), CHUNK).await? {
+        self.carrier.connected().await;
+        while self.owner.next_due().is_some_and(|due| due <= ambient::now()) {
+            if !self.owner.take_due(ambient::now(), CHUNK).await? {
                 break;
             }
         }
@@ -135,7 +122,7 @@ impl Relay {
 
     /// Hands over what was just written, as it came.
     async fn carry_ready(&self) -> Result<(), LogError> {
-        let mut lanes: HashMap<Target, Vec<Due>> = HashMap::new();
+        let mut lanes: BTreeMap<Target, Vec<Due>> = BTreeMap::new();
         for (target, due) in self.owner.take_ready() {
             lanes.entry(target).or_default().push(due);
         }
@@ -158,8 +145,7 @@ impl Relay {
             }
             outside => {
                 for due in due {
-                    let (sender, target) = (self.sender.clone(), outside.clone());
-                    self.sending.spawn(async move { sender.send(&target, due).await });
+                    self.carrier.send(outside, due);
                 }
             }
         }
@@ -174,7 +160,7 @@ impl Relay {
 
     /// Ends what became too old before it could begin; gives back the rest.
     async fn expire(&self, target: &Target, due: Vec<Due>) -> Result<Vec<Due>, LogError> {
-        let oldest = Utc::now() - self.owner.catalog().retry(target).max_age;
+        let oldest = ambient::now() - self.owner.catalog().retry(target).max_age;
         let (old, fresh): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.id.born().time() < oldest);
         if !old.is_empty() {
             let rows: Vec<i64> = old.iter().map(|due| due.row).collect();
@@ -189,13 +175,11 @@ impl Relay {
     }
 
     /// Publishes a chunk; the acknowledgements are awaited aside, so that the next chunk need not wait.
-    async fn publish(&self, class: &str, function: &Name, due: Vec<Due>) {
-        let subject = self.subjects.deliver(class, function);
+    async fn publish(&self, class: &'static str, function: &Name, due: Vec<Due>) {
         let target = Target::from(function.clone());
         let mut sent = Vec::with_capacity(due.len());
         for due in due {
-            let message = self.message(&due);
-            match self.nats.jetstream.send_publish(subject.clone(), message).await {
+            match self.carrier.publish(class, function, &due).await {
                 Ok(ack) => {
                     failpoint::reach(Failpoint::PublishSent);
                     sent.push((due.row, due.publication, ack));
@@ -207,7 +191,7 @@ impl Relay {
             }
         }
         let relay = self.clone();
-        tokio::spawn(async move {
+        ambient::spawn(async move {
             let acks = join_all(sent.into_iter().map(async |(row, publication, ack)| (row, publication, ack.await)));
             let mut failed = false;
             for (row, publication, ack) in acks.await {
@@ -217,7 +201,7 @@ impl Relay {
                 let mut window = relay.owner.window();
                 match ack {
                     // A duplicate was stored before; should it be gone by now, the sweep will find out.
-                    Ok(ack) => window.published(&target, row, publication, ack.sequence, Instant::now()),
+                    Ok(ack) => window.published(&target, row, publication, ack.sequence, ambient::instant()),
                     Err(error) => {
                         tracing::debug!(%error, "JetStream did not take a delivery");
                         window.reload(&target, row);
@@ -232,27 +216,9 @@ impl Relay {
         });
     }
 
-    fn message(&self, due: &Due) -> PublishMessage {
-        let mut map = wire::encode(&due.event);
-        map.insert(headers::DELIVERY, due.id.to_string());
-        map.insert(headers::PUBLICATION, due.publication.to_string());
-        map.insert(headers::OWNER, &**self.owner.node());
-        map.insert(headers::FORMAT, due.format.as_str());
-        if let Some(replay) = &due.replay {
-            map.insert(headers::REPLAY, replay.as_str());
-        }
-        let mut body = due.event.data.clone();
-        if body.len() > self.nats.client.max_payload().saturating_sub(wire::HEADROOM) {
-            map.insert(headers::BY_REFERENCE, "1");
-            body.clear();
-        }
-        let id = format!("{}.{}", due.id, due.publication);
-        PublishMessage::build().payload(body).headers(map).message_id(id)
-    }
-
     /// Ends what was lost, and publishes anew what vanished.
     async fn sweep(&self) {
-        let now = Instant::now();
+        let now = ambient::instant();
         let lost = self.owner.window().lost(now);
         for (target, attempt) in lost {
             tracing::warn!(%target, %attempt, "an attempt was lost: its worker was not heard of");
@@ -261,12 +227,12 @@ impl Relay {
                 tracing::error!(%error, "a lost attempt could not be closed");
             }
         }
-        if !self.nats.is_connected() {
+        if !self.carrier.is_connected() {
             return;
         }
         let silent = self.owner.window().silent(now, SILENT);
         for (target, row, sequence) in silent {
-            if !self.is_stored(sequence).await {
+            if !self.carrier.is_stored(sequence).await {
                 self.publish_anew(&[row]).await;
                 self.owner.window().reload(&target, row);
                 self.owner.wake();
@@ -274,25 +240,15 @@ impl Relay {
         }
     }
 
-    async fn is_stored(&self, sequence: u64) -> bool {
-        let Ok(stream) = self.nats.jetstream.get_stream_no_info(self.subjects.deliver_stream()).await else {
-            return true;
-        };
-        match stream.get_raw_message(sequence).await {
-            Ok(_) => true,
-            Err(error) => !matches!(error.kind(), async_nats::jetstream::stream::RawMessageErrorKind::NoMessageFound),
-        }
-    }
-
     /// Compares the stream with what it acknowledged: another life, or a tail cut off, and everything that was not
     /// begun is published anew.
     async fn check(&self, known: &mut Option<String>) {
-        if !self.nats.is_connected() {
+        if !self.carrier.is_connected() {
             return;
         }
         // looked at before the stream is: what is acknowledged meanwhile is no loss
         let acked = self.owner.window().acked;
-        let found = match stream::incarnation(&self.nats, &self.subjects).await {
+        let found = match self.carrier.incarnation().await {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(%error, "the stream of deliveries could not be checked");
@@ -321,9 +277,9 @@ impl Relay {
     }
 }
 
-async fn until_due(due: Option<chrono::DateTime<Utc>>) {
+async fn until_due(due: Option<DateTime<Utc>>) {
     match due {
-        Some(due) => sleep((due - Utc::now()).to_std().unwrap_or_default()).await,
+        Some(due) => sleep((due - ambient::now()).to_std().unwrap_or_default()).await,
         None => std::future::pending().await,
     }
 }

@@ -29,7 +29,8 @@ const OUTSIDE: usize = 16;
 /// The open deliveries of every target.
 #[derive(Debug, Default)]
 pub struct Window {
-    lanes: HashMap<Target, Lane>,
+    /// In the order of their targets, so that the same happenings lead to the same decisions.
+    lanes: BTreeMap<Target, Lane>,
     /// The highest sequence JetStream acknowledged in this stream.
     pub acked: u64,
 }

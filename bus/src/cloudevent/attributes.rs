@@ -7,6 +7,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 
 use super::{InvalidEvent, MAX_ATTRIBUTES, grammar};
 use crate::{
+    ambient,
     event::{Event, Meta},
     id::EventId,
 };
@@ -108,7 +109,7 @@ impl Attributes {
             id: self.id.ok_or(missing("id"))?,
             source: self.source.ok_or(missing("source"))?,
             kind: self.kind.ok_or(missing("type"))?,
-            time: self.time.unwrap_or_else(|| Utc::now().trunc_subsecs(6)),
+            time: self.time.unwrap_or_else(|| ambient::now().trunc_subsecs(6)),
             subject: self.subject,
             datacontenttype: self.datacontenttype,
             dataschema: self.dataschema,

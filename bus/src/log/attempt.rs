@@ -1,10 +1,10 @@
 //! Attempt rows: each execution of a delivery, open until its outcome is written.
 
-use chrono::Utc;
 use rusqlite::OptionalExtension;
 
 use super::Tx;
 use crate::{
+    ambient,
     id::{Born, RowId},
     outcome::{Outcome, Start},
 };
@@ -72,7 +72,7 @@ fn write_outcome(
         (":output", &&outcome.output[..]),
         (":error", &error),
         (":log", &(!outcome.log.is_empty()).then_some(&outcome.log)),
-        (":ended", &Utc::now().timestamp_micros()),
+        (":ended", &ambient::now().timestamp_micros()),
     ];
     for (name, value) in values {
         let index = statement.parameter_index(name)?.unwrap_or_default();

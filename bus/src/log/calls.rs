@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use chrono::Utc;
 use rusqlite::params;
 use tokio::sync::Notify;
 
@@ -20,7 +19,7 @@ use super::{
     follow,
     writer::Writer,
 };
-use crate::{id::Born, name::Name, outcome::Outcome, payload::Format};
+use crate::{ambient, id::Born, name::Name, outcome::Outcome, payload::Format};
 
 /// Calls waiting at most.
 const WAITING: usize = 8192;
@@ -128,7 +127,7 @@ pub(crate) fn insert_chained(tx: &Tx<'_>, call: &CallRecord, by: &Rules<'_>) -> 
 fn insert(tx: &Tx<'_>, call: &CallRecord) -> rusqlite::Result<i64> {
     let event = event::insert_row(tx, &call.event)?;
     let status = if call.outcome.fault.is_none() { Status::Done } else { Status::Dead };
-    let ended = Utc::now().timestamp_micros();
+    let ended = ambient::now().timestamp_micros();
     tx.prepare_cached(
         "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status, reason, \
          attempts, ended) VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, ?6, ?7, 1, ?8)",

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{DeadReason, Status, Tx, attempt, event, event::time, follow, run};
 use crate::{
+    ambient,
     catalog::{Catalog, Match},
     event::Event,
     id::{Born, RowId},
@@ -209,7 +210,7 @@ pub(crate) fn begin(tx: &Tx<'_>, attempt: RowId, node: &str) -> rusqlite::Result
         .execute(params![delivery, n])?;
     if opened == 1 {
         tx.prepare_cached("INSERT INTO attempt (id, born, node, started) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![attempt.row(), attempt.born().0, node, Utc::now().timestamp_micros()])?;
+            .execute(params![attempt.row(), attempt.born().0, node, ambient::now().timestamp_micros()])?;
     }
     Ok(())
 }
@@ -232,7 +233,7 @@ pub(crate) fn end(
     } else if current.status != Status::Running || current.attempts != n || !attempt::close(tx, attempt, outcome)? {
         return Ok(Ended::Stale.into());
     }
-    let now = Utc::now();
+    let now = ambient::now();
     if outcome.ending.disposition() == Disposition::Done {
         let freed = finish_attempt(tx, &current, Status::Done, None, now)?;
         return Ok(follow::ended(tx, &current, outcome, by, None)?.of(Ended::Final(Status::Done), freed));
@@ -395,7 +396,7 @@ pub(crate) fn expire(tx: &Tx<'_>, row: i64, by: &Rules<'_>) -> rusqlite::Result<
     let Some(current) = Current::read(tx, row)?.filter(|current| current.status == Status::Pending) else {
         return Ok(None);
     };
-    let freed = finish(tx, row, Status::Expired, Some(DeadReason::Expired), Utc::now())?;
+    let freed = finish(tx, row, Status::Expired, Some(DeadReason::Expired), ambient::now())?;
     let message = "it was older than `retry.max_age` before an attempt could begin";
     let outcome = Outcome::failure(Ending::Error, "Runtime.Expired", message);
     let following = follow::ended(tx, &current, &outcome, by, Some(DeadReason::Expired))?;
@@ -415,7 +416,7 @@ pub(crate) fn recover(tx: &Tx<'_>) -> rusqlite::Result<usize> {
         )?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    let now = Utc::now();
+    let now = ambient::now();
     for (delivery, n) in &open {
         tx.prepare_cached("UPDATE attempt SET outcome = 'lost', ended = ?2 WHERE id = ?1 AND outcome IS NULL")?
             .execute(params![attempt::attempt_row(*delivery, *n), now.timestamp_micros()])?;

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::Tx;
 use crate::{
+    ambient,
     event::{Event, Meta},
     id::EventId,
     sink::AcceptError,
@@ -147,7 +148,7 @@ pub(crate) fn insert_row(tx: &Tx<'_>, event: &Prepared) -> rusqlite::Result<i64>
         event.correlation,
         event.causation,
         event.hop,
-        Utc::now().timestamp_micros(),
+        ambient::now().timestamp_micros(),
     ])?;
     Ok(tx.last_insert_rowid())
 }

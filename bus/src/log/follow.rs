@@ -7,7 +7,7 @@ use super::{
     run,
 };
 use crate::{
-    Event, Outcome,
+    Event, Outcome, ambient,
     catalog::Match,
     chain::{self, HopLimit},
     payload::Format,
@@ -108,9 +108,8 @@ fn place(tx: &Tx<'_>, parent: &Event, event: Event, to: &[Target], by: &Rules<'_
     let placed = delivery::place(tx, row, event.event(), &matches)?;
     if chain::hops_left(parent) == Err(HopLimit) {
         tracing::warn!(event.id = %event.id, "a chain of events reached the hop limit and is ended as a loop");
-        let end = |dead: &Placed| {
-            delivery::finish(tx, dead.row, Status::Dead, Some(DeadReason::HopLimit), chrono::Utc::now())
-        };
+        let end =
+            |dead: &Placed| delivery::finish(tx, dead.row, Status::Dead, Some(DeadReason::HopLimit), ambient::now());
         return placed.iter().filter_map(|dead| end(dead).transpose()).collect();
     }
     run::begin(tx, placed, by)

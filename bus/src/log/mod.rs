@@ -41,6 +41,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use status::{DeadReason, Status};
+#[cfg(test)]
+pub(crate) use writer::Turns;
 pub use writer::Tx;
 
 use checkpoint::Checkpoints;
@@ -113,6 +115,24 @@ impl Log {
             id,
             path: path.into(),
         })
+    }
+
+    /// A log on a connection in memory, which writes when it is told to.
+    #[cfg(test)]
+    pub(crate) fn by_hand(connection: Arc<std::sync::Mutex<Connection>>) -> (Self, Turns) {
+        let (writer, turns) = Turns::new();
+        let calls = calls::CallLog::new(writer.clone());
+        let log = Self { calls, readers: Readers::on(connection), writer, id: Uuid::nil(), path: Path::new("").into() };
+        (log, turns)
+    }
+
+    /// A connection in memory with the log's tables.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        schema::prepare(&connection).unwrap();
+        connection.set_prepared_statement_cache_capacity(256);
+        connection
     }
 
     /// The identity of this log: made with it, kept for good.

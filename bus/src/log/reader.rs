@@ -16,11 +16,24 @@ const KEPT: usize = 4;
 pub(super) struct Readers {
     path: Arc<Path>,
     idle: Arc<Mutex<Vec<Connection>>>,
+    /// The only connection of a log in memory.
+    #[cfg(test)]
+    only: Option<Arc<Mutex<Connection>>>,
 }
 
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path: path.into(), idle: Arc::default() }
+        Self {
+            path: path.into(),
+            idle: Arc::default(),
+            #[cfg(test)]
+            only: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn on(only: Arc<Mutex<Connection>>) -> Self {
+        Self { only: Some(only), ..Self::new(PathBuf::new()) }
     }
 
     pub(super) async fn read<T, E>(
@@ -31,6 +44,13 @@ impl Readers {
         T: Send + 'static,
         E: From<LogError> + Send + 'static,
     {
+        #[cfg(test)]
+        if let Some(only) = &self.only {
+            let result = query(&only.lock().unwrap_or_else(PoisonError::into_inner));
+            // as long as it takes to come back from another thread, others go on
+            crate::simulation::surroundings::step_aside().await;
+            return result;
+        }
         let readers = self.clone();
         let task = tokio::task::spawn_blocking(move || {
             let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();

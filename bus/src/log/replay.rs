@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::Utc;
 use rusqlite::{Connection, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +15,7 @@ use super::{
     delivery::{Place, Placed, is_key_taken},
     query::{IS_DEAD_LETTER, IS_LATEST, QueryError, Selection},
 };
-use crate::{id::Born, name::Name};
+use crate::{ambient, id::Born, name::Name};
 
 /// What is to be delivered again, and how.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -116,7 +115,7 @@ pub fn plan(connection: &Connection, request: &Request) -> Result<Plan, QueryErr
 /// Makes the replay and its deliveries. An empty selection makes nothing but the record of it.
 pub fn create(tx: &Tx<'_>, request: &Request) -> Result<(Created, Vec<Placed>), QueryError> {
     let plan = plan(tx, request)?;
-    let now = Utc::now();
+    let now = ambient::now();
     let word = if request.dead { "redrive" } else { "replay" };
     let taken: i64 = tx.query_row("SELECT coalesce(max(seq), 0) FROM replay", [], |row| row.get(0))?;
     let name = format!("{word}-{}-{}", now.format("%Y%m%d"), taken + 1);

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
 use rusqlite::{Connection, params};
 use tokio_util::sync::CancellationToken;
 
 use super::{Log, LogError, Tx};
+use crate::ambient;
 
 /// Dead letters are kept this long, whatever `keep` says.
 pub const DEAD_KEEP: Duration = Duration::from_hours(24 * 14);
@@ -155,5 +155,5 @@ async fn live_bytes(log: &Log) -> Result<u64, LogError> {
 }
 
 fn micros_ago(age: Duration) -> i64 {
-    Utc::now().timestamp_micros().saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
+    ambient::now().timestamp_micros().saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
 }

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +14,7 @@ use super::{
     follow::Following,
 };
 use crate::{
-    Event, Name, Outcome,
+    Event, Name, Outcome, ambient,
     catalog::Match,
     chain,
     id::{Born, RowId},
@@ -85,7 +84,7 @@ pub(crate) fn start(
         due.row,
         Status::Running,
         written(&memory)?,
-        Utc::now().timestamp_micros()
+        ambient::now().timestamp_micros()
     ])?;
     let run = tx.last_insert_rowid();
     let place = |step: &Begin| place_step(tx, run, current.event, &due.event, step, due.format);
@@ -154,7 +153,7 @@ fn finished(
     dead: Option<DeadReason>,
 ) -> rusqlite::Result<Following> {
     let status = if dead.is_none() { Status::Done } else { Status::Dead };
-    let now = Utc::now();
+    let now = ambient::now();
     tx.prepare_cached("UPDATE run SET status = ?2, ended = ?3 WHERE seq = ?1")?.execute(params![
         run,
         status,

@@ -163,26 +163,7 @@ fn run(
     mut checkpoints: Option<Checkpoints>,
 ) {
     while let Some(first) = queue.blocking_recv() {
-        let mut next = Some(first);
-        let mut closing = None;
-        let mut group = Group::begin(connection);
-        while let Some(command) = next.take() {
-            match command {
-                Command::Change(change) => group.add(change),
-                Command::Close(done) => {
-                    closing = Some(done);
-                    break;
-                }
-            }
-            if group.changes.len() < GROUP {
-                next = queue.try_recv().ok();
-            }
-        }
-        let (changes, outcome) = group.commit();
-        committed.send_modify(|n| *n += 1);
-        for change in changes {
-            change.answer(outcome.clone());
-        }
+        let closing = turn(connection, first, &mut queue, GROUP, committed);
         if let Some(checkpoints) = &mut checkpoints {
             checkpoints.committed(connection);
         }
@@ -191,6 +172,65 @@ fn run(
             let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
             let _ = done.send(());
             return;
+        }
+    }
+}
+
+/// One group: the first and what else has arrived, committed, then answered. Gives who wants the writer to end.
+fn turn(
+    connection: &Connection,
+    first: Command,
+    queue: &mut mpsc::Receiver<Command>,
+    most: usize,
+    committed: &watch::Sender<u64>,
+) -> Option<oneshot::Sender<()>> {
+    let mut next = Some(first);
+    let mut closing = None;
+    let mut group = Group::begin(connection);
+    while let Some(command) = next.take() {
+        match command {
+            Command::Change(change) => group.add(change),
+            Command::Close(done) => {
+                closing = Some(done);
+                break;
+            }
+        }
+        if group.changes.len() < most {
+            next = queue.try_recv().ok();
+        }
+    }
+    let (changes, outcome) = group.commit();
+    committed.send_modify(|n| *n += 1);
+    for change in changes {
+        change.answer(outcome.clone());
+    }
+    closing
+}
+
+/// A writer whose thread is the caller.
+#[cfg(test)]
+pub(crate) struct Turns {
+    queue: mpsc::Receiver<Command>,
+    committed: watch::Sender<u64>,
+}
+
+#[cfg(test)]
+impl Turns {
+    pub(super) fn new() -> (Writer, Self) {
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let (committed, commits) = watch::channel(0);
+        (Writer { commands, commits }, Self { queue, committed })
+    }
+
+    /// How many changes wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Commits a group of at most so many.
+    pub(crate) fn take(&mut self, connection: &Connection, most: usize) {
+        if let Ok(first) = self.queue.try_recv() {
+            turn(connection, first, &mut self.queue, most, &self.committed);
         }
     }
 }
