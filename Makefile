@@ -4,6 +4,8 @@
 #   make test    every test
 #   make check   formatting, lints, docs
 #   make bench   figures, as ratios to a floor measured in the same run
+#   make faults  every fault with patience, and a table; FAULTS="1 2 --seed 7" chooses
+#   make soak    faults of all kinds at random for MINUTES=60
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -11,7 +13,7 @@ TOOLS := $(TARGET)/tools
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check fmt bench
+.PHONY: help build run test check fmt bench faults soak
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,3 +48,15 @@ bench:
 	$(CARGO) build --release --locked --workspace
 	@server=$$(sh tools/nats-server.sh $(TOOLS)) && \
 	NATS_SERVER="$$server" $(TARGET)/release/fnbus-bench $(BENCH)
+
+# A debug build: it has the failpoints.
+faults:
+	$(CARGO) build --workspace --bins --locked
+	@server=$$(sh tools/nats-server.sh $(TOOLS)) && \
+	NATS_SERVER="$$server" $(TARGET)/debug/fnbus-faults $(FAULTS)
+
+MINUTES ?= 60
+soak:
+	$(CARGO) build --workspace --bins --locked
+	@server=$$(sh tools/nats-server.sh $(TOOLS)) && \
+	NATS_SERVER="$$server" $(TARGET)/debug/fnbus-faults soak --minutes $(MINUTES)

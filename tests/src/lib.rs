@@ -34,5 +34,5 @@ pub use eventually::{PATIENCE, eventually};
 pub use following::Following;
 pub use http::Answer;
 pub use node::{Node, Output};
-pub use process::Process;
+pub use process::{Process, Usage};
 pub use project::Project;

@@ -146,6 +146,12 @@ impl Node {
         Pid::from_child(&self.child.lock().unwrap())
     }
 
+    /// The process that serves, which need not be the one that was started.
+    pub async fn serving(&self) -> Process {
+        let pid = self.json(&["node", "--json"]).await[0]["pid"].as_i64().unwrap();
+        Process { pid: i32::try_from(pid).unwrap(), command: "fnbus".to_owned() }
+    }
+
     /// `127.0.0.1:PORT`.
     pub fn http(&self) -> &str {
         &self.http
@@ -174,6 +180,14 @@ impl Node {
     /// Waits until it has printed `text`.
     pub async fn says(&self, text: &str) {
         eventually(&format!("the node says {text:?}"), || async { self.said().contains(text).then_some(()) }).await;
+    }
+
+    /// The same for the `times`-th time.
+    pub async fn says_again(&self, text: &str, times: usize) {
+        eventually(&format!("the node says {text:?} for the {times}. time"), || async {
+            (self.said().matches(text).count() >= times).then_some(())
+        })
+        .await;
     }
 
     /// Runs a `fnbus` command on this node.

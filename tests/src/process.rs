@@ -12,6 +12,14 @@ pub struct Process {
     pub command: String,
 }
 
+/// Memory, descriptors and threads of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    pub mib: f64,
+    pub files: f64,
+    pub threads: f64,
+}
+
 impl Process {
     /// The processes that name this folder, but those that only stand in it: the node and the commands of a test.
     pub(crate) fn of(folder: &Path) -> Vec<Self> {
@@ -45,9 +53,27 @@ impl Process {
         found
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills it with SIGKILL, if it is still there.
     pub fn kill(&self) {
-        kill_process(Pid::from_raw(self.pid).unwrap(), Signal::KILL).unwrap();
+        self.signal(Signal::KILL);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        match kill_process(Pid::from_raw(self.pid).unwrap(), signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => panic!("process {} cannot be sent {signal:?}: {error}", self.pid),
+        }
+    }
+
+    /// What the kernel says it uses; zeros when it has ended.
+    pub fn usage(pid: i32) -> Usage {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or_default()
+        };
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        Usage { mib: field("VmRSS:") / 1024.0, files: files as f64, threads: field("Threads:") }
     }
 
     pub fn is_there(&self) -> bool {

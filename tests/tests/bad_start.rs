@@ -36,6 +36,13 @@ async fn refuses(project: &Project, words: &[&str]) -> String {
     output.stderr
 }
 
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn a_failpoint_that_does_not_exist_is_refused_by_name() {
+    let project = hello().variable("FNBUS_FAILPOINTS", "accept.comitted=kill");
+    refuses(&project, &["`accept.comitted=kill` is no failpoint", "accept.committed"]).await;
+}
+
 /// Sentences are wrapped to the width of a terminal; they are compared without that.
 fn says(output: &Output, words: &[&str]) {
     let text = output.stderr.split_whitespace().filter(|word| *word != "|").collect::<Vec<_>>().join(" ");

@@ -108,6 +108,14 @@ impl Arena {
         .await;
     }
 
+    /// Waits until so many more deliveries are done.
+    pub async fn finished(&self, more: usize) {
+        let count = || done(&self.node.data()).map_or(0, |done| done.len());
+        let wanted = count() + more;
+        crate::eventually(&format!("{more} more deliveries are done"), || async { (count() >= wanted).then_some(()) })
+            .await;
+    }
+
     /// Ends the load; what it was answered is judged.
     pub async fn quiet(&mut self) -> Answers {
         let Some(producer) = self.producer.take() else { return Answers::default() };

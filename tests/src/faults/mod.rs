@@ -44,10 +44,20 @@ mod dice;
 pub mod history;
 pub mod producer;
 pub mod recorder;
+pub mod soak;
 mod tally;
 
 mod f01_kill_bus;
 mod f02_failpoints;
+mod f11_slow_consumer;
+mod f24_reload;
+mod f25_deploy;
+mod f27_file_storm;
+mod f30_client_gone;
+mod f33_stop;
+mod f36_replay;
+mod f50_two_revisions;
+mod f51_thousand_functions;
 
 use std::{
     pin::Pin,
@@ -65,6 +75,15 @@ pub use tally::Tally;
 pub const ALL: &[Fault] = &[
     f01_kill_bus::FAULT,
     f02_failpoints::FAULT,
+    f11_slow_consumer::FAULT,
+    f24_reload::FAULT,
+    f25_deploy::FAULT,
+    f27_file_storm::FAULT,
+    f30_client_gone::FAULT,
+    f33_stop::FAULT,
+    f36_replay::FAULT,
+    f50_two_revisions::FAULT,
+    f51_thousand_functions::FAULT,
 ];
 
 /// What can happen to a node.
@@ -85,12 +104,22 @@ pub struct Fault {
 pub struct Trial {
     pub seed: u64,
     pub cycles: usize,
+    short: bool,
     progress: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Trial {
     pub fn new(seed: u64, cycles: usize) -> Self {
-        Self { seed, cycles, progress: Arc::new(|| ()) }
+        Self { seed, cycles, short: false, progress: Arc::new(|| ()) }
+    }
+
+    /// In the short suite: whatever is large is made small.
+    pub fn short(self) -> Self {
+        Self { short: true, ..self }
+    }
+
+    pub fn is_short(&self) -> bool {
+        self.short
     }
 
     /// Tells of each cycle that is over.

@@ -3,9 +3,12 @@
 /// The file of a project that they write to.
 pub const RECORD: &str = "record";
 
+/// The file that ends all slowness.
+pub const RELEASED: &str = "record.released";
+
 /// A handler that notes its beginning and its end in one write each, beyond the reach of whatever kills it, and does what the event
-/// asks for: `fail: n` fails its first n executions, `slow: ms` takes its time, `do: "exit" | "kill" | "hang" | "raise"`
-/// is what nobody wants. Power is not cut here, so a write that returned need not be synced to stay.
+/// asks for: `fail: n` fails its first n executions, `slow: ms` takes its time until there is a file [`RELEASED`], `do:
+/// "exit" | "kill" | "hang" | "raise"` is what nobody wants. Power is not cut here, so a write that returned need not be synced to stay.
 pub const CODE: &str = r#"import os, time
 NAME = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
 RECORD = os.environ["RECORD"]
@@ -27,7 +30,9 @@ def first(n, event_id):
 def handler(event, context):
     event = event if isinstance(event, dict) else {}
     note("start", context)
-    time.sleep(event.get("slow", 0) / 1000)
+    until = time.monotonic() + event.get("slow", 0) / 1000
+    while time.monotonic() < until and not os.path.exists(RECORD + ".released"):
+        time.sleep(0.005)
     do = event.get("do")
     if do == "exit":
         os._exit(3)

@@ -1,0 +1,69 @@
+//! Code changes under load: a new version, one that does not load, the old one again; a function goes with its backlog
+//! and comes back.
+
+use super::{Arena, Fault, Tally, Traffic, Trial, recorder::CODE};
+use crate::eventually;
+
+pub(super) const FAULT: Fault = Fault {
+    number: 25,
+    sentence: "new code, broken code, old code; a function that goes with its backlog",
+    short: 1,
+    full: 25,
+    run: |trial| Box::pin(run(trial)),
+};
+
+const APP: &str = "recorder/app.py";
+
+async fn run(trial: Trial) -> Tally {
+    let project = Arena::project();
+    let toml = project.toml().to_owned();
+    let mut arena = Arena::of(&trial, project).await;
+    let first = arena.node.function_ready("work").await["version"].clone();
+    arena.produce(&Traffic { slow: 20, paths: &["/jobs", "/runs"], ..Traffic::default() });
+    for cycle in 0..trial.cycles {
+        arena.accepted(10).await;
+        arena.node.write(APP, &format!("{CODE}# {cycle}\n"));
+        eventually("the new code serves", || async {
+            (arena.node.function("work").await["version"] != first).then_some(())
+        })
+        .await;
+        arena.accepted(10).await;
+        let said = arena.node.said().matches("was not changed").count();
+        arena.node.write(APP, "def handler(event, context:\n");
+        eventually("broken code is refused", || async {
+            (arena.node.said().matches("was not changed").count() > said).then_some(())
+        })
+        .await;
+        arena.accepted(10).await;
+        arena.node.write(APP, CODE);
+        eventually("the old code serves again", || async {
+            (arena.node.function("work").await["version"] == first).then_some(())
+        })
+        .await;
+        removed(&mut arena, &toml).await;
+        trial.passed();
+    }
+    arena.check().await
+}
+
+/// What waits for a function that is gone is parked and says why; when it is back it goes on.
+async fn removed(arena: &mut Arena, toml: &str) {
+    // stopped first, so that something surely waits
+    let stopped = toml.replace(
+        "[functions.keyed]\nruntime = 'python'\ncode = 'recorder'\nconcurrency = 2",
+        "[functions.keyed]\nruntime = 'python'\ncode = 'recorder'\nconcurrency = 0",
+    );
+    arena.node.reconfigure(&stopped).await;
+    let waiting = arena.node.accepted("/keyed", r#"{"key": "parked"}"#).await;
+    let (before, rest) = toml.split_once("[functions.keyed]").unwrap();
+    let (_, after) = rest.split_once("[pipelines.flow]").unwrap();
+    let gone = format!("{before}[pipelines.flow]{}", after.split("[triggers.keyed]").next().unwrap());
+    arena.node.reconfigure(&gone).await;
+    let delivery = arena.node.show(&waiting).await["deliveries"][0].clone();
+    let reason = delivery["waits"].as_str().unwrap_or_default();
+    arena
+        .tally
+        .must(!reason.is_empty(), || format!("what waits for a function that is gone does not say so: {delivery}"));
+    arena.node.reconfigure(toml).await;
+    arena.node.event_is(&waiting, "done").await;
+}
