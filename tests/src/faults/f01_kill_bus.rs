@@ -16,7 +16,7 @@ pub(super) const FAULT: Fault = Fault {
 
 async fn run(trial: Trial) -> Tally {
     let mut arena = Arena::open(&trial).await;
-    arena.produce(&Traffic::default());
+    arena.produce(&Traffic { rate: Some(400), connections: 4, ..Traffic::default() });
     for _ in 0..trial.cycles {
         // The moment is what is tested here, so time is what it waits for.
         sleep(Duration::from_millis(5 + arena.dice.below(496))).await;
