@@ -133,6 +133,14 @@ mod armed {
         }
 
         #[test]
+        fn every_failpoint_is_in_the_docs_with_its_sentence() {
+            let docs = include_str!("../../docs/reliability.md");
+            for (_, name, sentence) in ALL {
+                assert!(docs.contains(&format!("| `{name}` | {sentence} |")), "{name}");
+            }
+        }
+
+        #[test]
         fn what_is_no_failpoint_is_refused_by_name() {
             for given in ["publish.snt=kill", "publish.sent", "publish.sent=die", "publish.sent=kill@0", "kill"] {
                 let error = read(given).unwrap_err().to_string();

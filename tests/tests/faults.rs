@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
 
-use fnbus_tests::faults::{self, Trial};
+use std::{fs, path::Path};
+
+use fnbus_tests::faults::{
+    self, Arena, Traffic, Trial,
+    checker::judge,
+    history::{History, open},
+};
 
 /// A number for each fault and the sentence that holds in spite of it.
 macro_rules! short {
@@ -34,6 +40,33 @@ short! {
     36 a_replay_that_is_killed_delivers_exactly_what_was_selected
     50 a_delivery_goes_the_way_of_one_revision_of_the_config
     51 a_message_for_each_of_many_functions_is_done_in_bounded_memory
+}
+
+/// The suite would be worth nothing if it read past what is wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_history_that_is_tampered_with_is_seen_to_be_bad() {
+    let mut arena = Arena::open(&Trial::new(faults::seed(), 1)).await;
+    arena.produce(&Traffic::default());
+    arena.accepted(30).await;
+    arena.heal().await;
+    assert!(arena.node.stop().await.success());
+    let judged = |data: &Path| judge(&History::read(arena.node.path(), data).unwrap(), &arena.shape);
+    let good = judged(&arena.node.data());
+    assert!(good.is_clean() && good.events >= 30, "{good:?}");
+    let one = "FROM delivery WHERE target = 'work' AND status = 10 LIMIT 1";
+    for (sql, count) in [
+        (format!("DELETE FROM event WHERE seq = (SELECT event {one})"), "lost"),
+        (format!("UPDATE event SET data = 'other' WHERE seq = (SELECT event {one})"), "lost"),
+        (format!("UPDATE delivery SET ended = ended - 1000000 WHERE seq = (SELECT seq {one})"), "doubled"),
+        (format!("UPDATE delivery SET status = 1 WHERE seq = (SELECT seq {one})"), "stuck"),
+        (format!("DELETE FROM delivery WHERE seq = (SELECT seq {one})"), "broken"),
+    ] {
+        let copy = tempfile::tempdir().unwrap();
+        fs::copy(arena.node.data().join("log.db"), copy.path().join("log.db")).unwrap();
+        assert_eq!(open(copy.path()).unwrap().execute(&sql, []).unwrap(), 1, "{sql}");
+        let tally = serde_json::to_value(judged(copy.path())).unwrap();
+        assert!(tally[count].as_u64() > Some(0), "{sql}: {tally}");
+    }
 }
 
 async fn survives(number: u32) {

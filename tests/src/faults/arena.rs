@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Dice, Tally, Trial,
     checker::{Shape, judge},
-    history::{History, done, unended},
+    history::{FOLLOWED, History, done, unended},
     producer::{Answers, Producer, Traffic},
     recorder::{CODE, RECORD},
 };
@@ -59,7 +59,7 @@ impl Arena {
         };
         let config = [
             function("work", "then = 'follow'"),
-            function("follow", "then = 'file:out/followed.jsonl'"),
+            function("follow", &format!("then = 'file:{FOLLOWED}'")),
             function("step", ""),
             function("keyed", ""),
             "[pipelines.flow]\nsteps = ['step', 'step']\n".to_owned(),

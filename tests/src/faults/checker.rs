@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
     Tally,
-    history::{Attempt, Delivery, Event, History, delivery_of},
+    history::{Attempt, Delivery, Event, FOLLOWED, History, delivery_of},
     recorder::Execution,
 };
 
@@ -46,6 +46,7 @@ pub fn judge(history: &History, shape: &Shape) -> Tally {
     view.followed(&mut tally);
     view.ran(&mut tally);
     view.ordered(&mut tally);
+    view.written(&mut tally);
     tally
 }
 
@@ -225,6 +226,18 @@ impl<'a> View<'a> {
         }
     }
 
+    /// What a file got: each delivery that is done at least once, and nothing torn.
+    fn written(&self, tally: &mut Tally) {
+        let written: HashSet<&str> = self.history.written.iter().map(String::as_str).collect();
+        tally.must(!written.contains(""), || format!("{FOLLOWED} has a torn line"));
+        let target = format!("file:{FOLLOWED}");
+        for delivery in self.history.deliveries.iter().filter(|delivery| delivery.target == target) {
+            if delivery.is_done() && !written.contains(&*delivery.id) {
+                tally.lost(format!("{} is done in {FOLLOWED} and not there", self.event(delivery)));
+            }
+        }
+    }
+
     /// Of one key, none begins before the one before it has run for the last time.
     fn ordered(&self, tally: &mut Tally) {
         for function in &self.shape.ordered {
@@ -247,7 +260,7 @@ impl<'a> View<'a> {
 mod tests {
     use super::*;
     use crate::faults::{
-        history::{Run, attempt_id},
+        history::{Run, row_id},
         producer::Accepted,
     };
 
@@ -276,6 +289,7 @@ mod tests {
     fn delivery(seq: i64, event: i64, target: &str) -> Delivery {
         Delivery {
             seq,
+            id: row_id(seq, 7),
             event,
             target: target.to_owned(),
             status: Delivery::DONE,
@@ -288,7 +302,7 @@ mod tests {
     }
 
     fn id(delivery: i64) -> String {
-        attempt_id(delivery << 12 | 1, 7)
+        row_id(delivery << 12 | 1, 7)
     }
 
     fn attempt(delivery: i64) -> Attempt {
@@ -357,7 +371,7 @@ mod tests {
     #[test]
     fn an_attempt_that_is_not_in_the_log_needs_a_kill_to_explain_it() {
         let mut history = good();
-        let unwritten = Execution { attempt: attempt_id(1 << 12 | 1, 8), ..history.executions[0].clone() };
+        let unwritten = Execution { attempt: row_id(1 << 12 | 1, 8), ..history.executions[0].clone() };
         history.executions.push(unwritten);
         assert_eq!(figures(&history), (0, 0, 0, 1));
         history.kills.push(12);
@@ -401,6 +415,17 @@ mod tests {
             history.executions.push(execution(seq, "e", "step", seq * 10));
         }
         assert_eq!(figures(&history), (0, 1, 0, 0));
+    }
+
+    #[test]
+    fn what_a_file_did_not_get_is_lost_and_a_torn_line_is_seen() {
+        let mut history = good();
+        history.deliveries.push(delivery(3, 2, "file:out/followed.jsonl"));
+        assert_eq!(figures(&history), (1, 0, 0, 0));
+        history.written.push(row_id(3, 7));
+        assert_eq!(figures(&history), (0, 0, 0, 0));
+        history.written.push(String::new());
+        assert_eq!(figures(&history), (0, 0, 0, 1));
     }
 
     #[test]

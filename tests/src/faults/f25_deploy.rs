@@ -1,7 +1,7 @@
 //! Code changes under load: a new version, one that does not load, the old one again; a function goes with its backlog
 //! and comes back.
 
-use super::{Arena, Fault, Tally, Traffic, Trial, recorder::CODE};
+use super::{Arena, Fault, Tally, Traffic, Trial, history::open, recorder::CODE};
 use crate::eventually;
 
 pub(super) const FAULT: Fault = Fault {
@@ -20,6 +20,8 @@ async fn run(trial: Trial) -> Tally {
     let mut arena = Arena::of(&trial, project).await;
     let first = arena.node.function_ready("work").await["version"].clone();
     arena.produce(&Traffic { slow: 20, paths: &["/jobs", "/runs"], ..Traffic::default() });
+    // When the first version served nobody.
+    let mut away: Vec<(i64, i64)> = Vec::new();
     for cycle in 0..trial.cycles {
         arena.accepted(10).await;
         arena.node.write(APP, &format!("{CODE}# {cycle}\n"));
@@ -27,14 +29,16 @@ async fn run(trial: Trial) -> Tally {
             (arena.node.function("work").await["version"] != first).then_some(())
         })
         .await;
-        arena.accepted(10).await;
+        let gone = now();
+        arena.finished(30).await;
         let said = arena.node.said().matches("was not changed").count();
         arena.node.write(APP, "def handler(event, context:\n");
         eventually("broken code is refused", || async {
             (arena.node.said().matches("was not changed").count() > said).then_some(())
         })
         .await;
-        arena.accepted(10).await;
+        arena.finished(30).await;
+        away.push((gone + HANDED_OVER, now()));
         arena.node.write(APP, CODE);
         eventually("the old code serves again", || async {
             (arena.node.function("work").await["version"] == first).then_some(())
@@ -43,7 +47,27 @@ async fn run(trial: Trial) -> Tally {
         removed(&mut arena, &toml).await;
         trial.passed();
     }
+    arena.heal().await;
+    for (from, to) in away {
+        let late = of_version(&arena, &first, from, to);
+        arena.tally.must(late == 0, || format!("{late} attempts began on a version that was replaced before"));
+    }
     arena.check().await
+}
+
+/// An instance that was leased before the new version came may begin so much later, in microseconds.
+const HANDED_OVER: i64 = 500_000;
+
+fn now() -> i64 {
+    chrono::Utc::now().timestamp_micros()
+}
+
+/// Attempts of `work` on a version that began in this time.
+fn of_version(arena: &Arena, version: &serde_json::Value, from: i64, to: i64) -> usize {
+    let sql = "SELECT count(*) FROM attempt a JOIN delivery d ON d.seq = a.id >> 12 \
+               WHERE d.target = 'work' AND a.version = ?1 AND a.started BETWEEN ?2 AND ?3";
+    let version = version.as_str().unwrap_or_default();
+    open(&arena.node.data()).unwrap().query_row(sql, rusqlite::params![version, from, to], |row| row.get(0)).unwrap()
 }
 
 /// What waits for a function that is gone is parked and says why; when it is back it goes on.

@@ -10,6 +10,9 @@ use super::{
     recorder::{Execution, RECORD, executions},
 };
 
+/// The file of a project that gets what `follow` gave.
+pub const FOLLOWED: &str = "out/followed.jsonl";
+
 /// Everything the checker looks at.
 #[derive(Debug, Clone, Default)]
 pub struct History {
@@ -19,6 +22,8 @@ pub struct History {
     pub deliveries: Vec<Delivery>,
     pub attempts: Vec<Attempt>,
     pub runs: Vec<Run>,
+    /// The lines of the file that gets what followed: the delivery each is of.
+    pub written: Vec<String>,
     /// When the node was killed, in microseconds since 1970.
     pub kills: Vec<i64>,
 }
@@ -38,6 +43,7 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     pub seq: i64,
+    pub id: String,
     pub event: i64,
     pub target: String,
     /// As the log numbers it: below 10 it is unended, 10 is done, 11 dead.
@@ -101,11 +107,12 @@ impl History {
             deliveries: all(
                 &log,
                 "SELECT d.seq, d.event, d.target, d.status, d.reason, d.ended, d.key, d.run, d.step, \
-                 coalesce(r.hold, 0) FROM delivery d LEFT JOIN replay r ON r.seq = d.replay ORDER BY d.seq",
+                 coalesce(r.hold, 0), d.born FROM delivery d LEFT JOIN replay r ON r.seq = d.replay ORDER BY d.seq",
                 |row| {
                     let (run, step): (Option<i64>, Option<String>) = (row.get(7)?, row.get(8)?);
                     Ok(Delivery {
                         seq: row.get(0)?,
+                        id: row_id(row.get(0)?, row.get(10)?),
                         event: row.get(1)?,
                         target: row.get(2)?,
                         status: row.get(3)?,
@@ -119,12 +126,13 @@ impl History {
             )?,
             attempts: all(&log, "SELECT id, born, outcome FROM attempt ORDER BY id", |row| {
                 let (row_number, born): (i64, i64) = (row.get(0)?, row.get(1)?);
-                let id = attempt_id(row_number, born);
+                let id = row_id(row_number, born);
                 Ok(Attempt { id, delivery: row_number >> ATTEMPT_BITS, outcome: row.get(2)? })
             })?,
             runs: all(&log, "SELECT seq, pipeline, delivery, status FROM run ORDER BY seq", |row| {
                 Ok(Run { seq: row.get(0)?, pipeline: row.get(1)?, delivery: row.get(2)?, status: row.get(3)? })
             })?,
+            written: text(FOLLOWED).lines().map(delivery_in).collect(),
             kills: Vec::new(),
         })
     }
@@ -164,9 +172,15 @@ fn id(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<String>> {
 /// The low bits of an attempt's row are its number, the others its delivery.
 const ATTEMPT_BITS: u32 = 12;
 
-/// The id a function knows its attempt by, from what the log has of it: see docs/adr/0003. Made here anew, so that the
+/// The delivery that a line of a `file:` target is of; nothing when the line is torn.
+fn delivery_in(line: &str) -> String {
+    let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+    line["delivery"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The id of a delivery or an attempt, from what the log has of it: see docs/adr/0003. Made here anew, so that the
 /// checker takes no word of the node's code for it.
-pub fn attempt_id(row: i64, born: i64) -> String {
+pub fn row_id(row: i64, born: i64) -> String {
     let (time, salt) = ((born as u64) >> 12, (born as u64) & 0x0fff);
     let high = (time << 16) | 0x8000 | salt;
     Uuid::from_u64_pair(high, (0b10 << 62) | row as u64).to_string()

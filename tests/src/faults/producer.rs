@@ -216,25 +216,29 @@ impl Connection {
 
     /// Sends it and what belongs to it; none when the connection is lost.
     async fn exchange(&mut self, sender: &mut http1::SendRequest<Full<Bytes>>, to: &str, post: &Post) -> Option<()> {
-        let (status, answer) = send(sender, to, post).await?;
+        let Answer { status, said: answer, patient } = send(sender, to, post).await?;
         match status {
             StatusCode::ACCEPTED => self.accepted(post, &answer),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => {
                 self.answers.lock().unwrap().refused += 1;
+                if !patient {
+                    self.wrong(format!("a {status} does not say when to come again: {answer}"));
+                }
                 sleep(Duration::from_millis(20)).await;
                 return Some(());
             }
             other => self.wrong(format!("{} was answered {other}: {answer}", post.path)),
         }
         if post.key.is_some() && self.dice.percent(30) {
-            let (again, same) = send(sender, to, post).await?;
-            if again == StatusCode::ACCEPTED && same["id"] != answer["id"] {
-                self.wrong(format!("the same key again got another event: {answer} and {same}"));
+            let again = send(sender, to, post).await?;
+            if again.status == StatusCode::ACCEPTED && again.said["id"] != answer["id"] {
+                self.wrong(format!("the same key again got another event: {answer} and {}", again.said));
             }
             let other = Post { path: post.path, body: "{\"other\":1}".into(), json: true, key: post.key.clone() };
-            let (conflict, answer) = send(sender, to, &other).await?;
-            if conflict != StatusCode::CONFLICT && !conflict.is_server_error() {
-                self.wrong(format!("another body under the same key was answered {conflict}: {answer}"));
+            let Answer { status, said: answer, .. } = send(sender, to, &other).await?;
+            let refused = [StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+            if !refused && !status.is_server_error() {
+                self.wrong(format!("another body under the same key was answered {status}: {answer}"));
             }
         }
         Some(())
@@ -254,7 +258,14 @@ impl Connection {
     }
 }
 
-async fn send(sender: &mut http1::SendRequest<Full<Bytes>>, to: &str, post: &Post) -> Option<(StatusCode, Value)> {
+struct Answer {
+    status: StatusCode,
+    said: Value,
+    /// It says when to come again.
+    patient: bool,
+}
+
+async fn send(sender: &mut http1::SendRequest<Full<Bytes>>, to: &str, post: &Post) -> Option<Answer> {
     sender.ready().await.ok()?;
     let mut request = Request::post(post.path).header("host", to);
     if post.json {
@@ -264,9 +275,9 @@ async fn send(sender: &mut http1::SendRequest<Full<Bytes>>, to: &str, post: &Pos
         request = request.header("idempotency-key", key);
     }
     let response = sender.send_request(request.body(Full::new(post.body.clone())).unwrap()).await.ok()?;
-    let status = response.status();
+    let (status, patient) = (response.status(), response.headers().contains_key("retry-after"));
     let body = response.into_body().collect().await.ok()?.to_bytes();
-    Some((status, serde_json::from_slice(&body).unwrap_or_default()))
+    Some(Answer { status, said: serde_json::from_slice(&body).unwrap_or_default(), patient })
 }
 
 /// SHA-256 in hexadecimal.
