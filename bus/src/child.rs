@@ -2,15 +2,20 @@
 //!
 //! The kernel's parent-death signal follows the *thread* that spawned a child, so all children of this process are
 //! made by one thread that never ends ([`make`]), and each asks for the signal between fork and exec
-//! ([`die_with_parent`]).
+//! ([`die_with_parent`]). Whom it does not reach, because its parent ended before, becomes a child of the next process
+//! above that adopts: [`adopted`] are ours, and [`end_all`] ends them with the others.
 
 use std::{
-    io,
+    fs, io,
     sync::{OnceLock, mpsc},
     thread,
+    time::{Duration, Instant},
 };
 
-use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, WaitOptions, getpid, getppid, kill_process, set_parent_process_death_signal, wait},
+};
 use tokio::{
     process::{Child, Command},
     runtime::Handle,
@@ -52,6 +57,50 @@ pub fn die_with_parent() -> impl FnMut() -> io::Result<()> + Send + Sync + 'stat
         }
         Ok(())
     }
+}
+
+/// Between two looks at who is still there.
+const AGAIN: Duration = Duration::from_millis(1);
+
+/// Kills all children of this process but these, and whoever becomes one by that, until there is none. What cannot even
+/// be killed (a broken disk) is waited for no longer than this.
+pub fn end_all(but: &[Pid], patience: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < patience {
+        let mut there = children();
+        there.retain(|child| !but.contains(child));
+        for child in &there {
+            let _ = kill_process(*child, Signal::KILL);
+        }
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                // the list alone may lack one, as others were ending while it was made
+                Ok(None) if there.is_empty() && !but.is_empty() => return,
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+        thread::sleep(AGAIN);
+    }
+}
+
+/// The children of all threads.
+pub fn children() -> Vec<Pid> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| pids(&list)).collect()
+}
+
+/// The children of this process that others made: the kernel gives them to its first thread, which makes none.
+/// Fails where the kernel does not list them.
+pub fn adopted() -> io::Result<Vec<Pid>> {
+    let me = getpid().as_raw_nonzero();
+    fs::read_to_string(format!("/proc/self/task/{me}/children")).map(|list| pids(&list))
+}
+
+fn pids(list: &str) -> Vec<Pid> {
+    list.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect()
 }
 
 fn maker() -> &'static mpsc::Sender<Job> {

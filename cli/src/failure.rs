@@ -35,6 +35,9 @@ pub(crate) enum Failure {
     #[error("this would run functions again and nobody can be asked here")]
     #[diagnostic(help("say --yes to go on, --dry-run to only look"))]
     NotConfirmed,
+    #[error("fnbus cannot become two processes, one above the other: {0}")]
+    #[diagnostic(help("is there memory, and does `ulimit -u` allow more processes?"))]
+    Split(io::Error),
     #[error("the runtime cannot be started: {0}")]
     Runtime(io::Error),
     #[cfg(debug_assertions)]

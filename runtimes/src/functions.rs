@@ -20,7 +20,7 @@ use crate::{
     deploy::{self, Deployment, Orders},
     ground::{Ground, Settings},
     lease::{Lease, LeaseError},
-    lock,
+    lock, orphans,
     pool::Pool,
     process::all_gone,
     version::starts_alike,
@@ -47,6 +47,8 @@ struct Registry {
     configuring: Mutex<()>,
     /// Ends with the registry.
     _deployer: AbortOnDropHandle<()>,
+    /// Too.
+    _orphans: AbortOnDropHandle<()>,
 }
 
 pub(crate) struct Function {
@@ -70,8 +72,13 @@ impl Functions {
         let watch = watch.map(Arc::new);
         let deployer = deploy::run(orders.clone(), functions.clone(), ground.clone(), watch.clone());
         let deployer = AbortOnDropHandle::new(tokio::spawn(deployer));
+        let orphans = AbortOnDropHandle::new(tokio::spawn(orphans::watch()));
+        let earlier = ground.clone();
+        tokio::task::spawn_blocking(move || earlier.sweep());
         let configuring = Mutex::default();
-        Self { registry: Arc::new(Registry { ground, functions, orders, watch, configuring, _deployer: deployer }) }
+        let registry =
+            Registry { ground, functions, orders, watch, configuring, _deployer: deployer, _orphans: orphans };
+        Self { registry: Arc::new(registry) }
     }
 
     /// Makes these the functions of the node: at start, and at each reload. Returns at once; code is deployed behind it.

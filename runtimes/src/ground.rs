@@ -16,6 +16,7 @@ use crate::{
     config::{EnvValue, RuntimeKind},
     lock,
     node::{NoNode, NodeJs, Spares},
+    orphans::{self, MARK},
     process::Group,
     python::{Interpreter, NoPython},
     version::{Store, Version, hex},
@@ -107,6 +108,11 @@ impl Ground {
         }
     }
 
+    /// Ends what earlier runs left running. Blocks.
+    pub(crate) fn sweep(&self) {
+        orphans::sweep(&self.homes);
+    }
+
     /// Removes what earlier runs left: private folders, and versions that are used no more. Blocks.
     pub(crate) fn collect(&self) {
         self.store.collect();
@@ -183,6 +189,7 @@ impl Ground {
         for (name, value) in &version.env {
             env.push((name.clone(), resolve(name, value)?));
         }
+        env.push((MARK.into(), home.display().to_string()));
         Ok(env)
     }
 
@@ -195,7 +202,8 @@ impl Ground {
             ("LANG", "C.UTF-8".into()),
             ("TZ", ":UTC".into()),
             ("HOME", home.clone()),
-            ("TMPDIR", home),
+            ("TMPDIR", home.clone()),
+            (MARK, home),
         ];
         pairs.map(|(name, value)| (name.to_owned(), value)).into()
     }

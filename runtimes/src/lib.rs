@@ -33,6 +33,8 @@ mod entry;
 mod conversation;
 // Processes, groups, limits and their ends.
 mod process;
+// What functions leave running.
+mod orphans;
 // What they print.
 mod output;
 // How they are spoken to.

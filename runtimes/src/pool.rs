@@ -201,9 +201,13 @@ impl Pool {
             if !slots.starts_for_waiting() && !warm {
                 break;
             }
-            state.starting += 1;
-            tokio::spawn(start(Starting { pool: Some(self.clone()) }, version.clone(), state.limits.timeout));
+            self.start_one(state, version.clone());
         }
+    }
+
+    fn start_one(self: &Arc<Self>, state: &mut Pooled, version: Arc<Version>) {
+        state.starting += 1;
+        tokio::spawn(start(Starting { pool: Some(self.clone()) }, version, state.limits.timeout));
     }
 
     /// Takes a version into service, with the instance that showed that it works.
@@ -279,13 +283,22 @@ impl Pool {
         self.give(instance, From::Busy);
     }
 
-    /// An instance comes back that cannot be used any more: it is killed, and replaced if somebody waits.
+    /// An instance comes back that cannot be used any more: it is killed, and replaced if somebody waits or it was the
+    /// last. Only once: when the replacement does not start, the next who asks tries again.
     pub(crate) fn ended(self: &Arc<Self>, mut instance: Instance) {
         instance.pay();
+        let kept = instance.keeps();
         drop(instance);
         let mut state = lock(&self.state);
         state.busy -= 1;
         self.start_wanted(&mut state);
+        let lost = kept && !state.closed && state.slots().starts_for_loss();
+        if lost
+            && state.backoff.until(Instant::now()).is_none()
+            && let Some(version) = state.version.clone()
+        {
+            self.start_one(&mut state, version);
+        }
     }
 
     /// Other limits, for instances that live on.

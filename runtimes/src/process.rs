@@ -1,4 +1,5 @@
-//! Processes of functions: each the leader of its own group, with limits, and never outliving this process.
+//! Processes of functions: each the leader of its own group, with limits, and never outliving this process. What leaves
+//! the group is `orphans.rs`' to end.
 //!
 //! The id of a group can be used again as soon as its leader is reaped; so a group is always killed first, then reaped
 //! ([`Group::reap`]), and signals go out under the same lock.
@@ -21,15 +22,19 @@ use std::{
 
 use bus::child;
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, setrlimit, waitid,
+use rustix::{
+    fs::{Mode, OFlags, open},
+    process::{
+        Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, setrlimit,
+        waitid,
+    },
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
     net::unix::pipe,
 };
 
-use crate::lock;
+use crate::{lock, orphans::Home};
 
 /// What to start.
 pub(crate) struct Launch {
@@ -77,7 +82,7 @@ pub(crate) struct Exit {
 /// A process and its group. Dropping it kills the group.
 pub(crate) struct Process {
     group: Arc<Group>,
-    home: PathBuf,
+    home: Home,
 }
 
 /// What others than the owner may do with a group: hear of its end, and signal it.
@@ -123,10 +128,13 @@ pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
     }
     confine(&mut command, launch.memory, if launch.wires == Wires::Frames { 5 } else { 3 });
 
-    let home = launch.home;
+    let home = Home::new(launch.home);
     let process = child::make(move || make(&mut command, home)).await?;
     Ok(Started { process, stdin, frames, stdout, stderr })
 }
+
+/// Where the whole machine is out of memory, the kernel is to take functions before their node.
+const OOM_SCORE: &[u8] = b"500";
 
 /// What a child does to itself between fork and exec. `foreign` is the first descriptor that is not its own.
 fn confine(command: &mut Command, memory: u64, foreign: u32) {
@@ -136,6 +144,10 @@ fn confine(command: &mut Command, memory: u64, foreign: u32) {
         rustix::thread::set_no_new_privs(true)?;
         setrlimit(Resource::Data, Rlimit { current: Some(memory), maximum: Some(memory) })?;
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+        // who has a higher score already, and may not lower it, keeps it
+        if let Ok(score) = open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+            let _ = rustix::io::write(score, OOM_SCORE);
+        }
         // SAFETY: marks descriptors close-on-exec, touches no memory. A failure (old kernels) leaves ours as they
         // were opened, which is close-on-exec too.
         let _ = unsafe { libc::close_range(foreign, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
@@ -146,7 +158,7 @@ fn confine(command: &mut Command, memory: u64, foreign: u32) {
     unsafe { command.pre_exec(confine) };
 }
 
-fn make(command: &mut Command, home: PathBuf) -> io::Result<Process> {
+fn make(command: &mut Command, home: Home) -> io::Result<Process> {
     let child = command.spawn()?;
     let leader = Pid::from_child(&child);
     let pidfd = pidfd_open(leader, PidfdFlags::empty()).map_err(io::Error::from).and_then(|pidfd| {
@@ -163,17 +175,17 @@ fn make(command: &mut Command, home: PathBuf) -> io::Result<Process> {
 }
 
 /// The thread that waits for killed processes to be gone, and cleans up behind them.
-fn reaper() -> &'static mpsc::Sender<(Arc<Group>, PathBuf)> {
-    static REAPER: OnceLock<mpsc::Sender<(Arc<Group>, PathBuf)>> = OnceLock::new();
+fn reaper() -> &'static mpsc::Sender<(Arc<Group>, Home)> {
+    static REAPER: OnceLock<mpsc::Sender<(Arc<Group>, Home)>> = OnceLock::new();
     REAPER.get_or_init(|| {
-        let (dead, queue) = mpsc::channel::<(Arc<Group>, PathBuf)>();
+        let (dead, queue) = mpsc::channel::<(Arc<Group>, Home)>();
         thread::spawn(move || {
             for (group, home) in queue {
                 while group.reap().is_none() {
                     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
                     let _ = waitid(WaitId::Pid(group.leader), ended);
                 }
-                let _ = fs::remove_dir_all(home);
+                drop(home);
             }
         });
         dead
@@ -187,7 +199,7 @@ impl Process {
 
     /// Its private folder.
     pub(crate) fn home(&self) -> &Path {
-        &self.home
+        self.home.path()
     }
 }
 

@@ -50,6 +50,12 @@ impl Slots {
         self.total() < self.warm.min(self.concurrency)
     }
 
+    /// Whether one more must be started in place of one that its invocation ended: it was the last, and the next caller
+    /// is not to wait for a start.
+    pub(crate) fn starts_for_loss(&self) -> bool {
+        self.total() == 0 && self.concurrency > 0
+    }
+
     /// Idle ones that must end now, as the limit was lowered.
     pub(crate) fn surplus(&self) -> usize {
         self.total().saturating_sub(self.concurrency).min(self.idle)
@@ -126,6 +132,17 @@ mod tests {
     #[case::to_zero(Slots { idle: 3, ..EMPTY }, false, 3)]
     fn warmth_is_kept(#[case] slots: Slots, #[case] start: bool, #[case] expendable: usize) {
         assert_eq!((slots.starts_for_warmth(), slots.expendable()), (start, expendable));
+    }
+
+    #[rstest]
+    #[case::the_last_one(EMPTY, true)]
+    #[case::another_is_idle(Slots { idle: 1, ..EMPTY }, false)]
+    #[case::another_works(Slots { busy: 1, ..EMPTY }, false)]
+    #[case::one_is_starting_already(Slots { starting: 1, waiting: 1, ..EMPTY }, false)]
+    #[case::the_only_one_there_may_be(Slots { concurrency: 1, ..EMPTY }, true)]
+    #[case::stopped(Slots { concurrency: 0, ..EMPTY }, false)]
+    fn an_instance_that_was_lost_is_replaced_when_it_was(#[case] slots: Slots, #[case] expect: bool) {
+        assert_eq!(slots.starts_for_loss(), expect);
     }
 
     #[test]

@@ -107,8 +107,31 @@ impl Node {
         self.project.address
     }
 
+    /// The process above everything else of it.
     pub(crate) fn id(&self) -> u32 {
         self.running.id()
+    }
+
+    /// Fnbus itself without what it starts: the node and the process above it.
+    fn own(&self) -> Result<Vec<u32>> {
+        Ok(cost::tree(self.id())?.into_iter().filter(|id| cost::name(*id).starts_with("fnbus")).collect())
+    }
+
+    /// CPU time of fnbus itself.
+    pub(crate) fn own_ms(&self) -> Result<f64> {
+        self.own()?.into_iter().map(cost::own_ms).sum()
+    }
+
+    /// Memory of fnbus itself in MiB, as [`cost::memory`] has it.
+    pub(crate) fn memory(&self) -> Result<(f64, f64)> {
+        let both = self.own()?.into_iter().map(cost::memory).collect::<Result<Vec<_>>>()?;
+        Ok(both.into_iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1)))
+    }
+
+    /// The instances of functions: what is below it and neither fnbus nor NATS.
+    fn below(&self) -> Result<Vec<u32>> {
+        let is_ours = |id: &u32| ["fnbus", "nats-server"].iter().any(|name| cost::name(*id).starts_with(name));
+        Ok(cost::tree(self.id())?.into_iter().filter(|id| !is_ours(id)).collect())
     }
 
     pub(crate) fn project(&self) -> &Project {
@@ -126,10 +149,9 @@ impl Node {
         self.project
     }
 
-    /// Processes below it that are not NATS: instances of functions.
+    /// How many instances of functions there are.
     pub(crate) fn instances(&self) -> Result<usize> {
-        let below = cost::tree(self.id())?.into_iter().skip(1);
-        Ok(below.filter(|id| !cost::name(*id).starts_with("nats-server")).count())
+        Ok(self.below()?.len())
     }
 
     /// Waits until a load is answered as it should be (a function's first version may still be loading) and so many
@@ -155,8 +177,7 @@ impl Node {
         let begun = Instant::now();
         let (mut used, mut since) = (None, Instant::now());
         while begun.elapsed() < PATIENCE {
-            let below = cost::tree(self.id())?.into_iter().skip(1);
-            let below: Vec<u32> = below.filter(|id| !cost::name(*id).starts_with("nats-server")).collect();
+            let below = self.below()?;
             let ticks: f64 = below.iter().filter_map(|id| cost::own_ms(*id).ok()).sum();
             let now = Some((below.len(), ticks));
             if now != used || below.len() != instances || !below.iter().all(|id| cost::sleeps(*id)) {

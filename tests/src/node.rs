@@ -18,7 +18,7 @@ use crate::{
     eventually,
     following::Following,
     http::{Answer, send},
-    process::Process,
+    process::{Process, children},
     project::Project,
 };
 
@@ -92,8 +92,13 @@ impl Node {
         Ok(())
     }
 
-    /// Kills the node with SIGKILL and waits until it is gone.
+    /// Kills the node with SIGKILL and waits until it is gone, with all it left.
     pub fn kill(&self) {
+        kill(&mut self.child.lock().unwrap());
+    }
+
+    /// Kills the process above the node with SIGKILL, and waits until that one is gone.
+    pub fn kill_warden(&self) {
         let mut child = self.child.lock().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
@@ -127,8 +132,9 @@ impl Node {
         self.project.set_variable(name, value);
     }
 
+    /// Sends a signal to what was started, as a shell or a service manager does: to the warden.
     pub fn signal(&self, signal: Signal) {
-        kill_process(self.process(), signal).unwrap();
+        kill_process(self.warden(), signal).unwrap();
     }
 
     /// Ends it in order and waits.
@@ -142,7 +148,8 @@ impl Node {
         eventually("the node ends", || async { self.child.lock().unwrap().try_wait().unwrap() }).await
     }
 
-    pub fn process(&self) -> Pid {
+    /// What was started: the process above the node.
+    pub fn warden(&self) -> Pid {
         Pid::from_child(&self.child.lock().unwrap())
     }
 
@@ -150,6 +157,12 @@ impl Node {
     pub async fn serving(&self) -> Process {
         let pid = self.json(&["node", "--json"]).await[0]["pid"].as_i64().unwrap();
         Process { pid: i32::try_from(pid).unwrap(), command: "fnbus".to_owned() }
+    }
+
+    /// The node itself, the first child of its warden.
+    pub fn process(&self) -> Pid {
+        let children = children(self.warden());
+        *children.first().expect("the node runs")
     }
 
     /// `127.0.0.1:PORT`.
@@ -355,11 +368,23 @@ fn spawn(project: &Project) -> Child {
     command.spawn().unwrap()
 }
 
+/// Kills the node below a warden, and waits for that one: it ends when everything below it has.
+fn kill(warden: &mut Child) {
+    if !matches!(warden.try_wait(), Ok(None)) {
+        return;
+    }
+    match children(Pid::from_child(warden)).first() {
+        Some(node) => drop(kill_process(*node, Signal::KILL)),
+        // it has only just been started
+        None => drop(warden.kill()),
+    }
+    let _ = warden.wait();
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         let child = self.child.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let _ = child.kill();
-        let _ = child.wait();
+        kill(child);
         if std::thread::panicking() {
             eprintln!("--- fnbus said:\n{}---", self.said());
         }

@@ -20,6 +20,13 @@ pub struct Usage {
     pub threads: f64,
 }
 
+/// The children of a process with one thread, oldest first; none when it has ended.
+pub(crate) fn children(process: Pid) -> Vec<Pid> {
+    let id = process.as_raw_nonzero();
+    let list = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect()
+}
+
 impl Process {
     /// The processes that name this folder, but those that only stand in it: the node and the commands of a test.
     pub(crate) fn of(folder: &Path) -> Vec<Self> {

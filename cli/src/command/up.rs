@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     args::Global,
     failure::Failure,
-    up::{Options, serve},
+    up::{Options, serve, warden},
 };
 
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,7 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn run(self, global: Global) -> Result<ExitCode, Failure> {
+        let line = warden::split().map_err(Failure::Split)?;
         let filter = EnvFilter::try_from_env("FNBUS_LOG").unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
         let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
         // Who read stderr may be gone. To say that there would panic, in whichever task had something to say.
@@ -36,6 +37,7 @@ impl Up {
         if let Ok(text) = std::env::var("FNBUS_FAILPOINTS") {
             bus::failpoint::arm(&text)?;
         }
+        let told = line.listen().map_err(Failure::Split)?;
         let mut config = global.load()?;
         if self.nats.is_some() {
             config.bus.nats = self.nats;
@@ -43,7 +45,7 @@ impl Up {
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
         let options = Options { watch: !self.no_watch, grace: self.grace };
-        let served = runtime.block_on(serve(global, config, options));
+        let served = runtime.block_on(serve(global, config, options, told));
         // Whatever still waits for a file or a disk is not waited for.
         runtime.shutdown_timeout(Duration::from_secs(1));
         served?;

@@ -12,7 +12,10 @@ use bus::{
 use miette::Diagnostic;
 use runtimes::{Functions, worker::Worker};
 use serde_json::json;
-use tokio::{net::TcpListener, sync::broadcast};
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast, watch},
+};
 use tokio_util::sync::CancellationToken;
 use triggers::{
     Running,
@@ -62,9 +65,14 @@ pub(crate) enum ServeError {
     Routes(String),
 }
 
-/// Runs a node until it is told to end and has drained.
-pub(crate) async fn serve(global: Global, config: Config, options: Options) -> Result<(), ServeError> {
-    let ending = signals::watch().map_err(ServeError::Signals)?;
+/// Runs a node until it is told to end and has drained. `told` counts how often its warden was.
+pub(crate) async fn serve(
+    global: Global,
+    config: Config,
+    options: Options,
+    told: watch::Receiver<u32>,
+) -> Result<(), ServeError> {
+    let ending = signals::watch(told).map_err(ServeError::Signals)?;
     let folder = DataFolder::take(&config.bus.data).map_err(explained)?;
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;

@@ -117,7 +117,7 @@ async fn a_handler_over_its_timeout_is_stopped(#[case] code: &str) {
     assert_eq!(outcome.ending, Ending::Timeout);
     assert_eq!(message(&outcome), "Task timed out after 0.30 seconds");
     assert_eq!(outcome.log, "begun\n");
-    node.until(|s| s.busy + s.warm == 0).await;
+    node.until(|s| s.busy == 0).await;
 }
 
 #[rstest]
@@ -139,7 +139,16 @@ async fn too_much_memory_is_named_so() {
     assert_eq!(node.invoke("100").await.ending, Ending::Ok);
     let outcome = node.invoke("400").await;
     assert_eq!(outcome.ending, Ending::Oom, "{outcome:?}");
-    assert_eq!(node.invoke("1").await.start, Start::Cold);
+    assert_eq!(node.invoke("1").await.ending, Ending::Ok, "another one serves");
+}
+
+#[tokio::test]
+async fn where_the_machine_is_out_of_memory_functions_go_before_their_node() {
+    let node =
+        Node::new().function("def handler(event, context):\n    return int(open('/proc/self/oom_score_adj').read())\n");
+    let own: i32 = fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+    let score: i32 = text(&node.invoke("1").await).parse().unwrap();
+    assert!(score == 500 && own < 500, "{score}, and {own} here");
 }
 
 #[tokio::test]
@@ -248,12 +257,14 @@ async fn the_environment_is_ours_alone_and_secrets_are_read_at_start() {
         "FILE",
         "_HANDLER",
         "TZ",
+        "FNBUS_INSTANCE",
         "fds",
         "cwd",
     ];
     let leaked: Vec<_> = env.keys().filter(|k| !k.starts_with("AWS_") && !ours.contains(&k.as_str())).collect();
     assert!(leaked.is_empty(), "{leaked:?}");
     assert_eq!(env["cwd"], env["LAMBDA_TASK_ROOT"]);
+    assert_eq!(env["FNBUS_INSTANCE"], env["HOME"]);
     assert_eq!(env["fds"], 6, "descriptors 0 to 4, and the one that lists them");
 }
 

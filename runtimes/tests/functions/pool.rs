@@ -7,6 +7,7 @@ use bus::{
     outcome::{Ending, Start},
     payload::Form,
 };
+use rstest::rstest;
 use runtimes::LeaseError;
 
 const PID: &str = "import os\ndef handler(event, context):\n    return os.getpid()\n";
@@ -101,6 +102,63 @@ async fn warm_instances_are_there_before_anybody_calls_and_are_replaced_when_the
     assert_eq!((second.ending, second.start), (Ending::Ok, Start::Warm));
     assert_ne!(second.output, first.output);
     node.until(|s| s.warm == 2).await;
+}
+
+/// Does as it is told, and notes each start of it.
+const OBEYS: &str = "import os, time\nNOTE = os.environ['NOTE']\nopen(NOTE, 'a').write('started\\n')\nif os.path.exists(NOTE + '.broken'): os._exit(1)\ndef handler(event, context):\n    if event == 'crash': os._exit(1)\n    if event == 'hang': time.sleep(1000)\n    return os.getpid()\n";
+
+fn obeys(change: impl FnOnce(&mut runtimes::FunctionConfig)) -> Node {
+    let node = Node::new();
+    let note = node.note().display().to_string();
+    node.function_with(OBEYS, |f| {
+        f.timeout = Duration::from_millis(300);
+        f.env.insert("NOTE".into(), plain(&note));
+        change(f);
+    })
+}
+
+fn starts(node: &Node) -> usize {
+    fs::read_to_string(node.note()).unwrap().lines().count()
+}
+
+#[rstest]
+#[case::a_timeout("\"hang\"")]
+#[case::a_crash("\"crash\"")]
+#[tokio::test]
+async fn the_last_instance_is_replaced_before_anybody_asks_when_its_invocation_ends_it(#[case] event: &str) {
+    let node = obeys(|f| f.keep_alive = Duration::from_millis(500));
+    node.invoke("1").await;
+    assert_ne!(node.invoke(event).await.ending, Ending::Ok);
+    node.until(|s| s.warm == 1).await;
+    assert_eq!(starts(&node), 2);
+    assert_eq!(node.invoke("1").await.start, Start::Warm);
+    node.until(|s| s.warm == 0).await;
+    assert_eq!((starts(&node), node.status().starting), (2, 0), "it is kept no longer than any other");
+}
+
+#[tokio::test]
+async fn one_of_several_instances_is_not_replaced_before_somebody_asks() {
+    let node = obeys(|f| f.concurrency = 2);
+    let held = node.lease().await.unwrap();
+    node.invoke("\"crash\"").await;
+    assert_eq!((starts(&node), node.status().starting), (2, 0));
+    drop(held);
+    assert_eq!(node.invoke("1").await.start, Start::Warm, "the other one is there");
+}
+
+#[tokio::test]
+async fn a_replacement_that_does_not_start_is_tried_once_and_again_when_somebody_asks() {
+    let node = obeys(|_| {});
+    node.invoke("1").await;
+    let broken = node.note().with_extension("broken");
+    fs::write(&broken, "").unwrap();
+    node.invoke("\"crash\"").await;
+    node.until(|s| s.errors == 2 && s.starting == 0).await;
+    assert_eq!(starts(&node), 2);
+    assert_eq!(node.invoke("1").await.ending, Ending::InitError);
+    assert_eq!(starts(&node), 3);
+    fs::remove_file(broken).unwrap();
+    assert_eq!(node.invoke("1").await.ending, Ending::Ok);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::{
     Result,
     bench::Bench,
     code::Code,
-    cost::{self, Cost, Meter},
+    cost::{Cost, Meter},
     load::{Load, Pace, Until},
     node::{Node, Project, accepted},
     row::{Figure, Noise, Row, Target},
@@ -188,14 +188,14 @@ fn worked_off(node: &Node, before: i64, backlog: usize, cost: Cost) -> Result<Tu
 /// Memory in MiB and percent of a core of each node while nothing happens.
 async fn at_rest(bench: &Bench, sizes: &[Size], noise: &mut Noise) -> Result<Vec<(f64, f64)>> {
     let time = bench.pick(5, 1);
-    let before: Vec<f64> = sizes.iter().map(|size| cost::own_ms(size.node.id())).collect::<Result<_>>()?;
+    let before: Vec<f64> = sizes.iter().map(|size| size.node.own_ms()).collect::<Result<_>>()?;
     let meter = Meter::start(&sizes.iter().map(|size| size.node.id()).collect::<Vec<_>>())?;
     tokio::time::sleep(Duration::from_secs(time)).await;
     let cost = meter.stop()?;
     noise.worse(&cost);
     let each = sizes.iter().zip(before).map(|(size, before)| {
-        let used = cost::own_ms(size.node.id())? - before;
-        Ok((cost::memory(size.node.id())?.0, used / 10.0 / cost.seconds))
+        let used = size.node.own_ms()? - before;
+        Ok((size.node.memory()?.0, used / 10.0 / cost.seconds))
     });
     each.collect()
 }

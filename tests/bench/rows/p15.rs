@@ -12,7 +12,7 @@ use crate::{
     Result,
     bench::Bench,
     code::Code,
-    cost::{self, Meter},
+    cost::Meter,
     load::{Body, Expected, Pace, Until},
     node::Project,
     row::{Figure, Noise, Row, Target},
@@ -63,15 +63,15 @@ async fn measure(bench: &Bench) -> Result<Row> {
     let instances = node.instances()?;
     bar.set_message("at rest");
     let alone = Meter::start(&[node.id()])?;
-    let before = cost::own_ms(node.id())?;
+    let before = node.own_ms()?;
     for _ in 0..time {
         sleep(Duration::from_secs(1)).await;
         bar.inc(1);
     }
     bar.finish();
-    let own = cost::own_ms(node.id())? - before;
+    let own = node.own_ms()? - before;
     let cost = alone.stop()?;
-    let (pss, rss) = cost::memory(node.id())?;
+    let (pss, rss) = node.memory()?;
     let share = |cpu_ms: f64| cpu_ms / 10.0 / cost.seconds;
     let mut noise = Noise::default();
     noise.worse(&cost);

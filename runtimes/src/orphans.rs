@@ -1,0 +1,159 @@
+//! What functions leave running. Who was forked twice is no child of the function any more, and who called `setsid` is
+//! not in its group: neither a signal to the group nor the parent's death reaches it. But it has the mark of its instance
+//! in its environment, and the node, which adopts it, ends it with the instance.
+//!
+//! Whoever clears its environment as well is ended with the node. See `docs/adr/0014-a-warden-above-the-node.md`.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    thread,
+    time::Duration,
+};
+
+use bus::child;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, child_subreaper, kill_process, pidfd_open, pidfd_send_signal, waitpid,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
+
+use crate::lock;
+
+/// The variable that carries the mark: the private folder of an instance.
+pub(crate) const MARK: &str = "FNBUS_INSTANCE";
+
+/// Looks for leftovers before they are given up: each look kills all that it finds.
+const LOOKS: usize = 100;
+const AGAIN: Duration = Duration::from_millis(5);
+
+static MARKS: Mutex<Marks> = Mutex::new(Marks { live: BTreeSet::new(), runs: BTreeSet::new() });
+
+struct Marks {
+    /// Instances that have not ended.
+    live: BTreeSet<PathBuf>,
+    /// The folders they are in: a mark elsewhere is another node's.
+    runs: BTreeSet<PathBuf>,
+}
+
+/// The private folder of an instance, which is the mark of its processes. When it is dropped nothing may carry the mark
+/// any more, and the folder goes.
+#[derive(Debug, Default)]
+pub(crate) struct Home(PathBuf);
+
+impl Home {
+    /// To be made before the first process that carries the mark.
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        let mut marks = lock(&MARKS);
+        marks.runs.extend(folder.parent().map(Path::to_owned));
+        marks.live.insert(folder.clone());
+        drop(marks);
+        Self(folder)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            lock(&MARKS).live.remove(&self.0);
+            tend();
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// Tends to what was adopted whenever a child ends, for ever. Whoever is left by one that was just killed is adopted
+/// before that is told.
+pub(crate) async fn watch() {
+    if !adopts() {
+        return;
+    }
+    let mut ended = match (signal(SignalKind::child()), child::adopted()) {
+        (Ok(ended), Ok(_)) => ended,
+        (Err(error), _) | (_, Err(error)) => {
+            warn!(%error, "what functions leave running is only ended with this node; is CONFIG_PROC_CHILDREN in this kernel?");
+            return;
+        }
+    };
+    loop {
+        tend();
+        if ended.recv().await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Reaps what was adopted and has ended, and kills what carries the mark of an instance that has.
+fn tend() {
+    if !adopts() {
+        return;
+    }
+    // one at a time: until we reap them, ids in the list are nobody else's
+    let marks = lock(&MARKS);
+    for process in child::adopted().unwrap_or_default() {
+        if !matches!(waitpid(Some(process), WaitOptions::NOHANG), Ok(None)) {
+            continue;
+        }
+        let Some(mark) = mark(process) else { continue };
+        if !marks.live.contains(&mark) && mark.parent().is_some_and(|run| marks.runs.contains(run)) {
+            let _ = kill_process(process, Signal::KILL);
+        }
+    }
+}
+
+/// Whether orphans below us become our children. In a test they do not.
+fn adopts() -> bool {
+    child_subreaper().is_ok_and(|adopts| adopts.is_some())
+}
+
+/// Kills what earlier nodes left that were killed together with their wardens. `run` is the folder of this node's
+/// instances; those of earlier ones are beside it. Blocks.
+pub(crate) fn sweep(run: &Path) {
+    let Some(runs) = run.parent() else { return };
+    if !fs::read_dir(runs).into_iter().flatten().flatten().any(|entry| entry.path() != run) {
+        return;
+    }
+    let mut killed = BTreeSet::new();
+    for _ in 0..LOOKS {
+        let left = leftovers(runs, run);
+        if left.is_empty() {
+            break;
+        }
+        killed.extend(left);
+        thread::sleep(AGAIN);
+    }
+    if !killed.is_empty() {
+        warn!(processes = killed.len(), "an earlier run had left processes of functions; they were killed");
+    }
+}
+
+/// Kills each process with the mark of an earlier run; their ids.
+fn leftovers(runs: &Path, run: &Path) -> Vec<i32> {
+    let ids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = ids.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    let kill = |process: Pid| {
+        // the descriptor is of the process whose mark is read, whatever its id is meanwhile
+        let descriptor = pidfd_open(process, PidfdFlags::empty()).ok()?;
+        let mark = mark(process)?;
+        let earlier = mark.starts_with(runs) && !mark.starts_with(run);
+        (earlier && pidfd_send_signal(&descriptor, Signal::KILL).is_ok()).then(|| process.as_raw_nonzero().get())
+    };
+    ids.filter_map(kill).collect()
+}
+
+/// The mark of a process, as it was when the process was started; none for one that has ended.
+fn mark(process: Pid) -> Option<PathBuf> {
+    let environment = fs::read(format!("/proc/{}/environ", process.as_raw_nonzero())).ok()?;
+    let value = environment
+        .split(|&byte| byte == 0)
+        .find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="))?;
+    Some(PathBuf::from(OsStr::from_bytes(value)))
+}
