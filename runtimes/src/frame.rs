@@ -101,8 +101,12 @@ impl Frames {
         self.send((text.len() as u32).to_le_bytes().into(), text.into())
     }
 
-    /// Begins an invocation.
+    /// Begins an invocation. A process that said more than it was asked is not asked again: its next answer could be one
+    /// to an earlier request.
     pub(crate) fn ask(&mut self, invocation: &Invocation, left: Duration) -> Result<(), Broken> {
+        if self.answers.is_untaken() {
+            return Err(Broken::NotTaken);
+        }
         let payload = &invocation.payload;
         let trace = invocation.trace.as_deref();
         let (id, event) = (invocation.request_id, invocation.event_id.as_str());
@@ -186,6 +190,11 @@ impl Answers {
     /// The next answer, if all of it has been read.
     fn take(&mut self) -> Result<Option<(Kind, Bytes)>, BadFrame> {
         take(&mut self.buffer, self.limit)
+    }
+
+    /// Whether something lies there that nobody asked for.
+    fn is_untaken(&self) -> bool {
+        !self.buffer.is_empty() || rustix::io::ioctl_fionread(&self.pipe).is_ok_and(|unread| unread > 0)
     }
 
     /// Waits until something can be read, and reads it. May be dropped at any time.

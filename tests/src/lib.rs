@@ -15,6 +15,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
 
+// Functions that leave processes behind.
+pub mod crowd;
 // Waiting for a condition.
 mod eventually;
 // A command that goes on and prints lines.

@@ -132,9 +132,11 @@ impl Node {
         self.project.set_variable(name, value);
     }
 
-    /// Sends a signal to what was started, as a shell or a service manager does: to the warden.
+    /// Sends a signal to what was started, as a shell or a service manager does: to the warden. What stops a process and
+    /// lets it go on cannot be handed on, so it is for the node.
     pub fn signal(&self, signal: Signal) {
-        kill_process(self.warden(), signal).unwrap();
+        let stops = [Signal::STOP, Signal::CONT].contains(&signal);
+        kill_process(if stops { self.process() } else { self.warden() }, signal).unwrap();
     }
 
     /// Ends it in order and waits.

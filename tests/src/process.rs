@@ -60,6 +60,11 @@ impl Process {
         found
     }
 
+    /// A process of which only the id is known.
+    pub fn of_id(pid: i32) -> Self {
+        Self { pid, command: String::new() }
+    }
+
     /// Kills it with SIGKILL, if it is still there.
     pub fn kill(&self) {
         self.signal(Signal::KILL);

@@ -31,7 +31,13 @@ macro_rules! short {
 short! {
     1 a_node_that_is_killed_at_any_moment_loses_and_repeats_nothing
     2 a_node_that_dies_between_two_things_that_belong_together_loses_and_repeats_nothing
+    3 a_node_that_is_killed_leaves_no_process_of_its_functions
+    4 functions_that_are_killed_in_the_middle_are_tried_again_and_disturb_nobody
     11 what_a_slow_function_cannot_take_yet_waits_in_the_log_alone
+    19 functions_that_want_too_much_memory_end_alone
+    20 functions_that_hang_end_with_everything_they_started
+    21 functions_that_print_without_end_cost_the_node_little
+    22 answers_that_are_none_are_taken_for_none
     24 an_edit_of_the_config_drops_nothing
     25 a_deploy_drops_nothing_and_a_function_that_is_gone_keeps_its_backlog
     27 every_file_of_a_storm_is_told_when_it_is_whole

@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fnbus_tests::{Node, Process, Project, eventually};
+use fnbus_tests::{
+    Node, Process, Project,
+    crowd::{CODE, NOTES, TEN, left, noted},
+    eventually,
+};
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::json;
@@ -16,39 +20,14 @@ use serde_json::json;
 /// What is promised.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Ten processes an invocation, of which each notes its id: itself, a child in its group, one in a session of its own,
-/// and seven that were forked twice into sessions of their own. Three of those have no environment any more.
-const CROWD: &str = "\
-import os, sys, time
-NOTES = os.open(os.environ['NOTES'], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
-def note():
-    os.write(NOTES, b'%d\\n' % os.getpid())
-def sleep(env):
-    note()
-    os.execve('/bin/sleep', ['sleep', '1000'], env)
-def child(session=False):
-    if os.fork() == 0:
-        if session: os.setsid()
-        sleep(os.environ)
-def daemon(env, seconds='1000'):
-    middle = os.fork()
-    if middle == 0:
-        os.setsid()
-        if os.fork() == 0:
-            note()
-            os.execve('/bin/sleep', ['sleep', seconds], env)
-        os._exit(0)
-    os.waitpid(middle, 0)
-";
-
-/// A function `f` that begins with [`CROWD`], called at `/f`.
+/// A function `f` that begins with [`CODE`], called at `/f`.
 fn project(handler: &str, keys: &str) -> Project {
     let project = Project::new();
-    let notes = project.path().join("notes").display().to_string();
+    let notes = project.path().join(NOTES).display().to_string();
     project
         .function_with(
             "f",
-            &format!("{CROWD}def handler(event, context):\n{handler}"),
+            &format!("{CODE}def handler(event, context):\n{handler}"),
             &format!("env = {{ NOTES = '{notes}' }}\n{keys}"),
         )
         .config("[triggers.f]\nhttp = 'POST /f'\nmode = 'async'\npayload = 'body'\nto = 'f'\n")
@@ -56,8 +35,7 @@ fn project(handler: &str, keys: &str) -> Project {
 
 /// Fifty processes of five instances, all at work.
 async fn crowded() -> (Node, Vec<Process>) {
-    let handler = "    child(); child(session=True)\n    for env in [os.environ] * 4 + [{}] * 3: daemon(env)\n    note()\n    time.sleep(1000)\n";
-    let node = project(handler, "concurrency = 5\ntimeout = '100s'").start().await;
+    let node = project(TEN, "concurrency = 5\ntimeout = '100s'").start().await;
     for n in 0..5 {
         node.accepted("/f", n.to_string()).await;
     }
@@ -65,15 +43,6 @@ async fn crowded() -> (Node, Vec<Process>) {
     all.push(node.nats_server().await);
     assert!(all.iter().all(Process::is_there));
     (node, all)
-}
-
-async fn noted(node: &Node, number: usize) -> Vec<Process> {
-    let ids = node.lines_of("notes", number).await;
-    ids.iter().map(|id| Process { pid: id.parse().unwrap(), command: String::new() }).collect()
-}
-
-fn left(all: &[Process]) -> Vec<i32> {
-    all.iter().filter(|process| process.is_there()).map(|process| process.pid).collect()
 }
 
 async fn all_end(all: &[Process]) {
@@ -94,7 +63,7 @@ async fn a_node_that_is_killed_leaves_no_process_of_fifty() {
 #[tokio::test]
 async fn when_the_warden_is_killed_the_node_ends_with_all_it_has() {
     let (node, mut all) = crowded().await;
-    all.push(Process { pid: node.process().as_raw_nonzero().get(), command: String::new() });
+    all.push(Process::of_id(node.process().as_raw_nonzero().get()));
     let killed = Instant::now();
     node.kill_warden();
     all_end(&all).await;
@@ -113,7 +82,7 @@ async fn what_is_left_when_both_are_killed_at_once_ends_with_the_next_start() {
     kill_process(itself, Signal::STOP).unwrap();
     node.kill_warden();
     kill_process(itself, Signal::KILL).unwrap();
-    all_end(&[Process { pid: itself.as_raw_nonzero().get(), command: String::new() }]).await;
+    all_end(&[Process::of_id(itself.as_raw_nonzero().get())]).await;
     assert!(left[0].is_there(), "nobody is there to end it");
     node.restart().await;
     all_end(&left).await;
@@ -126,7 +95,7 @@ async fn what_is_left_when_both_are_killed_at_once_ends_with_the_next_start() {
 #[case::a_new_version("print('edited')")]
 #[tokio::test]
 async fn what_left_its_group_ends_with_its_instance_and_nobody_waits_for_it(#[case] then: &str) {
-    let handler = format!("    child(session=True); daemon(os.environ)\n    {then}\n    return 'well'\n");
+    let handler = format!("    session(); daemon(os.environ)\n    {then}\n    return 'well'\n");
     let node = project(&handler, "timeout = '300ms'\nretry = { attempts = 1 }").start().await;
     let id = node.accepted("/f", "1").await;
     let all = noted(&node, 2).await;
@@ -258,7 +227,7 @@ async fn children_of_whoever_became_fnbus_are_not_its_own() {
     let shell = format!("[ \"$2\" != up ] || {{ sleep 1000 > /dev/null 2>&1 & echo $! > {note}; }}; exec \"$@\"");
     let node = project.under(&["sh", "-c", &shell, "sh"]).start().await;
     let ids = node.lines_of("foreign", 1).await;
-    let all: Vec<Process> = ids.iter().map(|id| Process { pid: id.parse().unwrap(), command: String::new() }).collect();
+    let all: Vec<Process> = ids.iter().map(|id| Process::of_id(id.parse().unwrap())).collect();
     assert_eq!(node.stop().await.code(), Some(0));
     assert!(all[0].is_there(), "it was there before");
     all.iter().filter(|process| process.is_there()).for_each(Process::kill);

@@ -172,6 +172,19 @@ async fn an_output_over_the_limit_is_not_taken() {
     assert_eq!(node.invoke("1").await.ending, Ending::TooLarge);
 }
 
+#[tokio::test]
+async fn a_second_answer_is_taken_for_none_to_the_next_request() {
+    let code = "import os, struct\nSAYS = 'import os, struct; os.write(4, struct.pack(\"<Ic\", 5, b\"O\") + b\"wrong\")'\n\
+                def handler(event, context):\n    if event == 1:\n        exec(SAYS)\n        exec(SAYS)\n    return os.getpid()\n";
+    let node = Node::new().function(code);
+    let right = node.invoke("0").await;
+    assert_eq!(text(&node.invoke("1").await), "wrong", "the first answer is the answer");
+    let next = node.invoke("0").await;
+    assert_eq!((next.ending, next.start), (Ending::Ok, Start::Cold), "{next:?}");
+    assert_ne!(next.output, right.output, "the same process was asked again");
+    assert_ne!(text(&next), "wrong");
+}
+
 #[rstest]
 #[case::object("return object()")]
 #[case::circular("x = []; x.append(x); return x")]

@@ -49,7 +49,13 @@ mod tally;
 
 mod f01_kill_bus;
 mod f02_failpoints;
+mod f03_orphans;
+mod f04_kill_function;
 mod f11_slow_consumer;
+mod f19_out_of_memory;
+mod f20_hang;
+mod f21_flood;
+mod f22_answers;
 mod f24_reload;
 mod f25_deploy;
 mod f27_file_storm;
@@ -58,6 +64,8 @@ mod f33_stop;
 mod f36_replay;
 mod f50_two_revisions;
 mod f51_thousand_functions;
+// Functions that do not do what functions should.
+mod strange;
 
 use std::{
     pin::Pin,
@@ -75,7 +83,13 @@ pub use tally::Tally;
 pub const ALL: &[Fault] = &[
     f01_kill_bus::FAULT,
     f02_failpoints::FAULT,
+    f03_orphans::FAULT,
+    f04_kill_function::FAULT,
     f11_slow_consumer::FAULT,
+    f19_out_of_memory::FAULT,
+    f20_hang::FAULT,
+    f21_flood::FAULT,
+    f22_answers::FAULT,
     f24_reload::FAULT,
     f25_deploy::FAULT,
     f27_file_storm::FAULT,
