@@ -155,7 +155,8 @@ impl Trial {
 impl Fault {
     /// Runs it. Never longer than its cycles may take, and never with a panic.
     pub async fn attempt(&self, trial: Trial) -> Tally {
-        let limit = Duration::from_mins(3) + Duration::from_secs(20) * trial.cycles as u32;
+        let once = Duration::from_mins(if trial.short { 3 } else { 15 });
+        let limit = once + Duration::from_secs(20) * trial.cycles as u32;
         let mut trouble = String::new();
         for _ in 0..2 {
             let mut run = tokio::spawn((self.run)(trial.clone()));

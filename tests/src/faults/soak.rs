@@ -9,8 +9,10 @@ use tokio::time::{sleep, timeout};
 use super::{Arena, Tally, Traffic, Trial, recorder::CODE};
 use crate::{Process, Usage};
 
-/// After a start the node is left alone for so long before its memory is looked at.
-const SETTLED: Duration = Duration::from_secs(10);
+/// Lives of the node's process: only one that lasts shows a leak.
+const LIVES: u32 = 6;
+/// Of each, the part in which it fills its caches does not count.
+const WARM_UP: f64 = 0.3;
 
 /// What one hour adds, within the lives of the node's processes.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -25,8 +27,6 @@ pub struct Slope {
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    KillNode,
-    DieAtPoint,
     KillNats,
     StopNats,
     KillFunction,
@@ -36,10 +36,7 @@ enum Kind {
     Quiet,
 }
 
-/// The kill of the node is rare: only a life that lasts shows a leak.
-const KINDS: [Kind; 14] = [
-    Kind::KillNode,
-    Kind::DieAtPoint,
+const KINDS: [Kind; 12] = [
     Kind::KillNats,
     Kind::StopNats,
     Kind::KillFunction,
@@ -64,13 +61,19 @@ pub async fn soak(trial: Trial, length: Duration) -> (Tally, Slope) {
     let mut lives = Lives::default();
     let mut cycles = 0;
     while begun.elapsed() < length {
+        if lives.age() > length / LIVES {
+            end_life(&mut arena).await;
+            lives.begin();
+        }
         let kind = *arena.dice.pick(&KINDS);
-        happen(kind, cycles, &mut arena, &toml, &mut lives).await;
+        happen(kind, cycles, &mut arena, &toml).await;
         arena.accepted(5).await;
         for _ in 0..3 {
             sleep(Duration::from_secs(1)).await;
             let node = arena.node.serving().await;
-            lives.sample(begun.elapsed(), Process::usage(node.pid));
+            if lives.age() > (length / LIVES).mul_f64(WARM_UP) {
+                lives.sample(begun.elapsed(), Process::usage(node.pid));
+            }
         }
         cycles += 1;
         trial.passed();
@@ -80,30 +83,28 @@ pub async fn soak(trial: Trial, length: Duration) -> (Tally, Slope) {
     (tally, lives.slope())
 }
 
-async fn happen(kind: Kind, cycle: usize, arena: &mut Arena, toml: &str, lives: &mut Lives) {
-    match kind {
-        Kind::KillNode => {
-            arena.kill().await;
-            arena.restart().await;
-            lives.begin();
-        }
-        Kind::DieAtPoint => {
-            let point = *arena.dice.pick(&["accept.committed", "publish.sent", "begin.answered", "invoke.ended"]);
-            arena.kill().await;
-            arena.node.set_variable("FNBUS_FAILPOINTS", &format!("{point}=kill@{}", 1 + arena.dice.below(50)));
-            let dies = async {
-                if arena.try_restart().await.is_ok() {
-                    arena.node.ended().await;
-                }
-            };
-            if timeout(Duration::from_secs(20), dies).await.is_err() {
-                arena.node.kill();
+/// The node dies, at any moment or at a bad one, and is started again.
+async fn end_life(arena: &mut Arena) {
+    arena.kill().await;
+    if arena.dice.percent(50) {
+        let point = *arena.dice.pick(&["accept.committed", "publish.sent", "begin.answered", "invoke.ended"]);
+        arena.node.set_variable("FNBUS_FAILPOINTS", &format!("{point}=kill@{}", 1 + arena.dice.below(50)));
+        let dies = async {
+            if arena.try_restart().await.is_ok() {
+                arena.node.ended().await;
             }
-            arena.died().await;
-            arena.node.set_variable("FNBUS_FAILPOINTS", "");
-            arena.restart().await;
-            lives.begin();
+        };
+        if timeout(Duration::from_secs(20), dies).await.is_err() {
+            arena.node.kill();
         }
+        arena.died().await;
+        arena.node.set_variable("FNBUS_FAILPOINTS", "");
+    }
+    arena.restart().await;
+}
+
+async fn happen(kind: Kind, cycle: usize, arena: &mut Arena, toml: &str) {
+    match kind {
         Kind::KillNats => arena.node.nats_server().await.kill(),
         Kind::StopNats => {
             let server = arena.node.nats_server().await;
@@ -151,10 +152,13 @@ impl Lives {
         self.begun = Instant::now();
     }
 
+    /// How old the present one is.
+    fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
     fn sample(&mut self, at: Duration, usage: Usage) {
-        if self.begun.elapsed() > SETTLED
-            && let Some(life) = self.lives.last_mut()
-        {
+        if let Some(life) = self.lives.last_mut() {
             life.push((at.as_secs_f64() / 3600.0, usage));
         }
     }
