@@ -170,6 +170,9 @@ async fn node(State(control): State<Control>) -> Result<Json<serde_json::Value>,
     node["deliveries"] =
         totals.into_iter().map(|(status, n)| (status.as_str().to_owned(), serde_json::Value::from(n))).collect();
     node["log_bytes"] = control.bus.log().size().into();
+    if let Some(trouble) = control.bus.log().trouble() {
+        node["log_trouble"] = trouble.to_string().into();
+    }
     node["calls_not_logged"] = control.bus.log().calls().dropped().into();
     node["nats_connected"] = control.bus.nats().is_connected().into();
     Ok(Json(node))

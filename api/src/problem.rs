@@ -64,6 +64,7 @@ impl From<QueryError> for Problem {
                 Self::new(StatusCode::NOT_FOUND, "unknown_id", error)
             }
             QueryError::Ambiguous { .. } => Self::new(StatusCode::CONFLICT, "ambiguous_id", error),
+            QueryError::Log(error) => error.clone().into(),
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "log", error),
         }
     }
@@ -71,7 +72,11 @@ impl From<QueryError> for Problem {
 
 impl From<LogError> for Problem {
     fn from(error: LogError) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "log", error)
+        match &error {
+            LogError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "log_full", error),
+            LogError::Damaged { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "log_damaged", error),
+            _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "log", error),
+        }
     }
 }
 
@@ -80,6 +85,7 @@ impl From<AcceptError> for Problem {
         match &error {
             AcceptError::Conflict { .. } => Self::new(StatusCode::CONFLICT, "conflict", error),
             AcceptError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "log_full", error),
+            AcceptError::Damaged { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "log_damaged", error),
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "log", error),
         }
     }

@@ -232,6 +232,8 @@ impl Owner {
     /// Answers whether each delivery may run now, and as which attempt. The attempt is recorded behind the caller's
     /// back: a crash before it is on disk repeats the delivery, which it may.
     pub async fn begin(&self, claims: &[Claim]) -> Result<Vec<Begin>, LogError> {
+        // what could not be recorded would run a second time
+        self.log().ready().await?;
         let mut answers = Vec::with_capacity(claims.len());
         for claim in claims {
             let mut answer = self.begin_known(claim);
@@ -276,7 +278,9 @@ impl Owner {
     async fn begin_unknown(&self, claim: &Claim) -> Result<Begin, LogError> {
         let row = claim.delivery.row();
         let due: Option<Due> = self.log().write(move |tx| Ok::<_, LogError>(delivery::pending_row(tx, row)?)).await?;
-        let Some(due) = due.filter(|due| due.id == claim.delivery && due.publication == claim.publication) else {
+        let Some(due) =
+            due.filter(|due| due.id == claim.delivery && due.publication == claim.publication && due.intact)
+        else {
             return Ok(Begin::Stale);
         };
         self.window().adopt(&claim.target, &due, ambient::instant());
@@ -314,14 +318,18 @@ impl Owner {
         Ok(ended)
     }
 
-    /// Ends pending deliveries that became too old, and what was to follow from them.
-    pub(crate) async fn expire(&self, target: &Target, rows: Vec<i64>) -> Result<(), LogError> {
+    /// Ends pending deliveries that are not to run, in their way, with what was to follow from them.
+    pub(crate) async fn end_unrun(
+        &self,
+        target: &Target,
+        rows: Vec<i64>,
+        how: impl Fn(&Tx<'_>, i64, &Rules<'_>) -> rusqlite::Result<Option<End>> + Send + 'static,
+    ) -> Result<(), LogError> {
         let (inner, old) = (self.inner.clone(), rows.clone());
         let expired = self.log().write(move |tx| {
             let catalog = inner.catalog.load();
             let by = inner.rules(&catalog);
-            let ends: Vec<Option<End>> =
-                old.iter().map(|row| delivery::expire(tx, *row, &by)).collect::<rusqlite::Result<_>>()?;
+            let ends: Vec<Option<End>> = old.iter().map(|row| how(tx, *row, &by)).collect::<rusqlite::Result<_>>()?;
             Ok::<_, LogError>(ends)
         });
         let expired = expired.await?;

@@ -116,7 +116,7 @@ impl<C: Carrier> Relay<C> {
             .await;
         let rows = read.inspect_err(|_| self.owner.window().unfilled(&fill))?;
         let due = self.owner.window().loaded(&fill, rows);
-        let due = self.expire(&fill.target, due).await?;
+        let due = self.runnable(&fill.target, due).await?;
         self.carry(&fill.target, due).await
     }
 
@@ -158,20 +158,32 @@ impl<C: Carrier> Relay<C> {
         join_all(runs).await.into_iter().collect()
     }
 
-    /// Ends what became too old before it could begin; gives back the rest.
-    async fn expire(&self, target: &Target, due: Vec<Due>) -> Result<Vec<Due>, LogError> {
+    /// Ends what became too old before it could begin, and what is not what was accepted; gives back the rest.
+    async fn runnable(&self, target: &Target, due: Vec<Due>) -> Result<Vec<Due>, LogError> {
         let oldest = ambient::now() - self.owner.catalog().retry(target).max_age;
-        let (old, fresh): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.id.born().time() < oldest);
-        if !old.is_empty() {
-            let rows: Vec<i64> = old.iter().map(|due| due.row).collect();
-            tracing::warn!(target = %target, deliveries = rows.len(), "deliveries expired before they could run");
-            if let Err(error) = self.owner.expire(target, rows.clone()).await {
-                let mut window = self.owner.window();
-                rows.iter().chain(fresh.iter().map(|due| &due.row)).for_each(|row| window.reload(target, *row));
-                return Err(error);
+        let (old, due): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.id.born().time() < oldest);
+        let (due, corrupt): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.intact);
+        let rows = |due: &[Due]| due.iter().map(|due| due.row).collect::<Vec<i64>>();
+        let (old, corrupt) = (rows(&old), rows(&corrupt));
+        let ended = async {
+            if !old.is_empty() {
+                tracing::warn!(%target, deliveries = old.len(), "deliveries expired before they could run");
+                self.owner.end_unrun(target, old.clone(), delivery::expire).await?;
             }
+            if !corrupt.is_empty() {
+                tracing::error!(%target, deliveries = corrupt.len(), "deliveries are dead: what the log has is not what was accepted");
+                self.owner.end_unrun(target, corrupt.clone(), delivery::refuse).await?;
+            }
+            Ok(())
+        };
+        if let Err(error) = ended.await {
+            let mut window = self.owner.window();
+            for row in old.iter().chain(&corrupt).chain(due.iter().map(|due| &due.row)) {
+                window.reload(target, *row);
+            }
+            return Err(error);
         }
-        Ok(fresh)
+        Ok(due)
     }
 
     /// Publishes a chunk; the acknowledgements are awaited aside, so that the next chunk need not wait.

@@ -2,7 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{event::Event, id::EventId, log::LogError, name::Name, outcome::Outcome, payload::Format};
+use crate::{
+    event::Event,
+    id::EventId,
+    log::{Failure, LogError},
+    name::Name,
+    outcome::Outcome,
+    payload::Format,
+};
 
 /// Takes events. `accept` is asynchronous delivery (durable before it answers), `call` a synchronous invocation.
 pub trait Sink: Clone + Send + Sync + 'static {
@@ -63,6 +70,8 @@ pub enum AcceptError {
     Full,
     #[error("the event log does not answer: {reason}")]
     Unavailable { reason: String },
+    #[error("the event log is damaged: {reason}")]
+    Damaged { reason: Arc<str> },
 }
 
 /// How to run a synchronous call.
@@ -118,7 +127,18 @@ impl From<LogError> for AcceptError {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Full => Self::Full,
+            LogError::Damaged { reason } => Self::Damaged { reason },
             other => Self::Unavailable { reason: other.to_string() },
+        }
+    }
+}
+
+impl Failure for AcceptError {
+    fn of_log(&self) -> Option<LogError> {
+        match self {
+            Self::Full => Some(LogError::Full),
+            Self::Damaged { reason } => Some(LogError::Damaged { reason: reason.clone() }),
+            _ => None,
         }
     }
 }

@@ -325,6 +325,7 @@ mod tests {
             format: Format::Body,
             replay: None,
             event: Event::new("/t", "t", "").into(),
+            intact: true,
         }
     }
 

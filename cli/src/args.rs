@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Runs(command::runs::Runs),
     /// The running node: addresses, folders, and how much it holds
     Node(command::node::Node),
+    /// Copy the event log while it is used, or look through one for damage
+    Backup(command::backup::Backup),
     /// The NATS of the bus: its address, publish, listen
     #[command(subcommand)]
     Nats(command::nats::Nats),

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, process::ExitCode};
 
+use bus::log::backup::BackupError;
 use miette::Diagnostic;
 
 use crate::{config::ConfigError, node::NodeError, terminal, up::ServeError};
@@ -23,6 +24,12 @@ pub(crate) enum Failure {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Node(NodeError),
+    #[error("{error}")]
+    Backup {
+        error: BackupError,
+        #[help]
+        help: &'static str,
+    },
     #[error("the data cannot be read: {0}")]
     #[diagnostic(help("-d takes the data itself, @FILE, or - for stdin"))]
     Input(io::Error),
@@ -46,6 +53,23 @@ pub(crate) enum Failure {
     Failpoint(#[from] bus::failpoint::InvalidFailpoint),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        let help = match &error {
+            BackupError::Missing { .. } => "name the node: --config FILE or --data DIR",
+            BackupError::Exists { .. } => "nothing was written; name another file, or say --force to replace it",
+            BackupError::Itself { .. } => "nothing was written; name another file",
+            BackupError::Damaged { .. } => {
+                "keep the file: accepted events are in it. docs/operating.md says how an older backup takes its place, and \
+                 how to get out what still reads"
+            }
+            BackupError::Write { .. } => "is there space, and may you write there? what was begun is removed",
+            _ => "only the user that runs fnbus may read its data folder",
+        };
+        Self::Backup { error, help }
+    }
 }
 
 impl Failure {

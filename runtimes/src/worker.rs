@@ -24,7 +24,6 @@ use bus::{
     deliver::{Delivered, Delivery, Source},
     event::Meta,
     failpoint::{self, Failpoint},
-    log::LogError,
     nats::stream::PROGRESS,
     outcome::Ending,
     owner::Claim,
@@ -185,6 +184,9 @@ impl Worker {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::warn!(%error, function.name = %function, "deliveries could not begin");
+                // others may use the instance meanwhile
+                drop(lease);
+                sleep(AGAIN).await;
                 return release(&held).await;
             }
         };
@@ -257,7 +259,7 @@ impl Worker {
         loop {
             match self.bus.owner().end(&held.claim().target, attempt, outcome.clone()).await {
                 Ok(_) => return held.delivered.ack().await,
-                Err(LogError::Closed) => return held.delivered.release().await,
+                Err(error) if error.is_final() => return held.delivered.release().await,
                 Err(error) => {
                     tracing::error!(%error, attempt = %attempt, "an outcome could not be recorded; trying again");
                     sleep(AGAIN).await;

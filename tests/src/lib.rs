@@ -17,6 +17,8 @@
 
 // Functions that leave processes behind.
 pub mod crowd;
+// A disk and a clock that can be spoiled.
+mod disk;
 // Waiting for a condition.
 mod eventually;
 // A command that goes on and prints lines.
@@ -32,6 +34,7 @@ mod process;
 // A project folder: config and functions.
 mod project;
 
+pub use disk::Disk;
 pub use eventually::{PATIENCE, eventually};
 pub use following::Following;
 pub use http::Answer;

@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::node::Node;
+use crate::{disk::Disk, node::Node};
 
 /// A project that is not running. Every part may be left out.
 pub struct Project {
@@ -19,6 +19,8 @@ pub struct Project {
     config: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// The same for `fnbus up` alone.
+    up: Vec<(String, String)>,
     /// What starts the binary, with its arguments; nothing: the test itself.
     under: Vec<String>,
 }
@@ -36,6 +38,7 @@ impl Project {
             config: "[http]\nlisten = \"127.0.0.1:0\"\n".to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            up: Vec::new(),
             under: Vec::new(),
         }
     }
@@ -111,6 +114,12 @@ impl Project {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Has the data folder of `fnbus up` on a disk that can be spoiled.
+    pub fn on_disk(mut self, disk: &Disk) -> Self {
+        self.up = disk.variables(&self.path().canonicalize().unwrap().join(".fnbus"));
+        self
+    }
+
     /// Starts every command by another program, which must become what it starts.
     pub fn under(mut self, program: &[&str]) -> Self {
         self.under = program.iter().map(|word| (*word).to_owned()).collect();
@@ -134,8 +143,8 @@ impl Project {
     /// Runs `fnbus up`, which is expected not to start, and gives what it said.
     pub async fn fails_to_start(&self) -> crate::Output {
         self.write_config();
-        let mut command = tokio::process::Command::from(self.command(&["up"]));
-        let output = command.kill_on_drop(true).args(&self.arguments).output();
+        let mut command = tokio::process::Command::from(self.up());
+        let output = command.kill_on_drop(true).output();
         let output = tokio::time::timeout(crate::PATIENCE, output).await.expect("it started, or hangs").unwrap();
         output.into()
     }
@@ -152,7 +161,7 @@ impl Project {
 
     pub(crate) fn up(&self) -> Command {
         let mut command = self.command(&["up"]);
-        command.args(&self.arguments);
+        command.args(&self.arguments).envs(self.up.iter().map(|(name, value)| (name, value)));
         command
     }
 

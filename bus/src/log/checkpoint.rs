@@ -14,9 +14,12 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 use rusqlite::Connection;
+
+use super::{LogError, health::Health};
 
 /// Pages that are worth a checkpoint: 64 MiB.
 const PAGES: u32 = 8_000;
@@ -26,6 +29,9 @@ const FEW: u32 = 256;
 const ROUNDS: usize = 4;
 /// Pages at which the writer waits in any case: 512 MiB.
 const MOST: u32 = 64_000;
+
+/// How long the writer waits for a lock that somebody else has, at its start and its end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The writer's side.
 pub(super) struct Checkpoints {
@@ -37,11 +43,12 @@ pub(super) struct Checkpoints {
     close_behind: Arc<AtomicBool>,
     /// The thread ends with this. None: it could not be started, and the writer does it all.
     ask: Option<SyncSender<()>>,
+    health: Health,
 }
 
 impl Checkpoints {
     /// Takes over from SQLite, which would do it within a commit.
-    pub(super) fn start(connection: &mut Connection, path: &Path) -> rusqlite::Result<Self> {
+    pub(super) fn start(connection: &mut Connection, path: &Path, health: Health) -> rusqlite::Result<Self> {
         let pages = Arc::new(AtomicU32::new(0));
         let counted = pages.clone();
         connection.wal_hook(Some(move |_: &mut _, pages| {
@@ -52,7 +59,7 @@ impl Checkpoints {
         let (ask, asked) = sync_channel::<()>(1);
         let thread = thread::Builder::new().name("log-checkpoint".into());
         let close_behind = Arc::new(AtomicBool::new(false));
-        let caught_up = close_behind.clone();
+        let (caught_up, condition) = (close_behind.clone(), health.clone());
         let started = thread.spawn(move || {
             for () in asked {
                 for _ in 0..ROUNDS {
@@ -61,6 +68,7 @@ impl Checkpoints {
                         Ok(_) => break,
                         Err(error) => {
                             tracing::warn!(%error, "the write-ahead log could not be moved into the event log");
+                            condition.note(&error);
                             break;
                         }
                     }
@@ -68,7 +76,7 @@ impl Checkpoints {
                 caught_up.store(true, Ordering::Relaxed);
             }
         });
-        Ok(Self { pages, asked_at: 0, close_behind, ask: started.is_ok().then_some(ask) })
+        Ok(Self { pages, asked_at: 0, close_behind, ask: started.is_ok().then_some(ask), health })
     }
 
     /// After a commit, and after everybody was told of it.
@@ -79,8 +87,12 @@ impl Checkpoints {
         }
         let late = pages >= if self.ask.is_some() { MOST } else { PAGES };
         if late || self.close_behind.swap(false, Ordering::Relaxed) {
-            // with a reader in the way the log goes on, and it is tried again when it has grown
-            let _ = checkpoint(connection, "RESTART");
+            // With a reader in the way, such as a backup, the log goes on, and it is tried again when it has grown.
+            let _ = connection.busy_timeout(Duration::ZERO);
+            if let Err(error) = checkpoint(connection, "RESTART") {
+                self.health.note(&error);
+            }
+            let _ = connection.busy_timeout(PATIENCE);
         } else if pages - self.asked_at >= PAGES {
             self.asked_at = pages;
             // full: one is asked for already
@@ -90,16 +102,17 @@ impl Checkpoints {
 }
 
 /// Moves pages; how many are left.
-fn checkpoint(connection: &Connection, how: &str) -> rusqlite::Result<u32> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |row| {
+fn checkpoint(connection: &Connection, how: &str) -> Result<u32, LogError> {
+    let left = connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |row| {
         let (all, moved): (i64, i64) = (row.get(1)?, row.get(2)?);
         Ok(u32::try_from(all - moved).unwrap_or_default())
-    })
+    });
+    Ok(left?)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 
@@ -109,7 +122,7 @@ mod tests {
         let path = folder.path().join("log.db");
         let mut connection = Connection::open(&path).unwrap();
         connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (body BLOB)").unwrap();
-        let checkpoints = Checkpoints::start(&mut connection, &path).unwrap();
+        let checkpoints = Checkpoints::start(&mut connection, &path, Health::new()).unwrap();
         (folder, connection, checkpoints)
     }
 

@@ -6,7 +6,11 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{DeadReason, Status, Tx, attempt, event, event::time, follow, run};
+use super::{
+    DeadReason, Status, Tx, attempt, event,
+    event::{Logged, time},
+    follow, run,
+};
 use crate::{
     ambient,
     catalog::{Catalog, Match},
@@ -33,6 +37,8 @@ pub struct Due {
     pub format: Format,
     pub replay: Option<String>,
     pub event: Arc<Event>,
+    /// The event's body is what was accepted.
+    pub intact: bool,
 }
 
 /// A delivery that a change made or set free, to wake whoever carries it.
@@ -122,6 +128,7 @@ pub(crate) fn place_one(
         format: matched.format,
         replay: None,
         event: event.clone(),
+        intact: true,
     };
     let place = if held { Place::Held } else { Place::New(Box::new(due())) };
     Ok(Placed { row, target: matched.target.clone(), place })
@@ -154,6 +161,7 @@ const DUE_FROM: &str = " FROM delivery d JOIN event e ON e.seq = d.event LEFT JO
 
 fn read_due(row: &Row<'_>) -> rusqlite::Result<Due> {
     let seq: i64 = row.get(0)?;
+    let Logged { event, intact } = event::read(row, 6)?;
     Ok(Due {
         row: seq,
         id: RowId::new(Born(row.get(1)?), seq),
@@ -161,7 +169,8 @@ fn read_due(row: &Row<'_>) -> rusqlite::Result<Due> {
         attempts: row.get(3)?,
         format: read_format(row.get(4)?),
         replay: row.get(5)?,
-        event: Arc::new(event::read(row, 6)?.1),
+        event: Arc::new(event),
+        intact,
     })
 }
 
@@ -403,6 +412,22 @@ pub(crate) fn expire(tx: &Tx<'_>, row: i64, by: &Rules<'_>) -> rusqlite::Result<
     Ok(Some(following.of(Ended::Final(Status::Expired), freed)))
 }
 
+/// Ends a pending delivery whose event has another body in the log than was accepted: that is not run. What was to follow
+/// goes on, and an attempt that never began says why.
+pub(crate) fn refuse(tx: &Tx<'_>, row: i64, by: &Rules<'_>) -> rusqlite::Result<Option<End>> {
+    let Some(mut current) = Current::read(tx, row)?.filter(|current| current.status == Status::Pending) else {
+        return Ok(None);
+    };
+    let message = "the body of the event in the log is not what was accepted, so it was not run; `fnbus backup --check` \
+                   lists all such events, docs/operating.md says how a backup is restored";
+    let outcome = Outcome::failure(Ending::Error, "Log.Corrupt", message);
+    current.attempts += 1;
+    attempt::insert_closed(tx, attempt::attempt_row(row, current.attempts), by.node, &outcome)?;
+    let freed = finish_attempt(tx, &current, Status::Dead, Some(DeadReason::Corrupt), ambient::now())?;
+    let following = follow::ended(tx, &current, &outcome, by, Some(DeadReason::Corrupt))?;
+    Ok(Some(following.of(Ended::Final(Status::Dead), freed)))
+}
+
 /// Deliveries per target that may have been on their way when the node ended.
 const ON_THEIR_WAY: i64 = 4096;
 
@@ -466,11 +491,13 @@ pub(crate) fn read_format(number: i64) -> Format {
     }
 }
 
-/// The body of a delivery's event.
+/// The body of a delivery's event; none when it is not what was accepted.
 pub(crate) fn data(connection: &Connection, delivery: i64) -> rusqlite::Result<Option<Vec<u8>>> {
     connection
-        .prepare_cached("SELECT e.data FROM delivery d JOIN event e ON e.seq = d.event WHERE d.seq = ?1")?
-        .query_row([delivery], |row| row.get(0))
+        .prepare_cached("SELECT e.data, e.hash FROM delivery d JOIN event e ON e.seq = d.event WHERE d.seq = ?1")?
+        .query_row([delivery], |row| {
+            Ok(event::body(row.get_ref(0)?, row.get_ref(1)?).ok().flatten().map(<[u8]>::to_vec))
+        })
         .optional()
         .map(Option::flatten)
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Status, attempt,
-    event::{self, time},
+    event::{self, Logged, time},
     query::{QueryError, one, overall},
 };
 use crate::{
@@ -37,6 +37,9 @@ pub struct EventDetail {
     pub data: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_base64: Option<String>,
+    /// The body in the log is not what was accepted, and is not shown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub corrupt: bool,
     pub deliveries: Vec<DeliveryDetail>,
 }
 
@@ -109,7 +112,9 @@ pub struct AttemptDetail {
 /// Everything about the event `id`.
 pub fn show(connection: &Connection, id: &str) -> Result<EventDetail, QueryError> {
     let row = one(connection, id)?;
-    let event = event::get(connection, row)?.ok_or_else(|| QueryError::UnknownId { id: id.to_owned() })?;
+    let Some(Logged { event, intact }) = event::get(connection, row)? else {
+        return Err(QueryError::UnknownId { id: id.to_owned() });
+    };
     let deliveries = deliveries_where(connection, "d.event = ?1", row)?;
     let latest = |d: &&DeliveryDetail| {
         let again = |later: &DeliveryDetail| {
@@ -133,7 +138,8 @@ pub fn show(connection: &Connection, id: &str) -> Result<EventDetail, QueryError
         hop: event.hop,
         meta: event.meta,
         data_base64: text.is_none().then(|| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &event.data)),
-        data: text,
+        data: text.filter(|_| intact),
+        corrupt: !intact,
         deliveries,
     })
 }

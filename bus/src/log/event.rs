@@ -21,7 +21,7 @@ use crate::{
 
 /// The columns [`read`] expects, in order, from a table or alias `e`.
 pub(crate) const COLUMNS: &str = "e.seq, e.id, e.source, e.type, e.time, e.subject, e.trigger, e.meta, e.data, \
-                                  e.correlation, e.causation, e.hop";
+                                  e.correlation, e.causation, e.hop, e.hash";
 
 /// What became of an event that was to be logged.
 pub(crate) enum Inserted {
@@ -153,12 +153,18 @@ pub(crate) fn insert_row(tx: &Tx<'_>, event: &Prepared) -> rusqlite::Result<i64>
     Ok(tx.last_insert_rowid())
 }
 
-/// Reads an event from [`COLUMNS`] that begin at column `at`: its row and itself. A body that retention took reads
-/// as empty.
-pub(crate) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<(i64, Event)> {
+/// An event as it was read.
+pub(crate) struct Logged {
+    pub(crate) event: Event,
+    /// Its body is what was accepted. One that is not is left out.
+    pub(crate) intact: bool,
+}
+
+/// Reads an event from [`COLUMNS`] that begin at column `at`. A body that retention took reads as empty.
+pub(crate) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Logged> {
     let meta: Option<String> = row.get(at + 7)?;
     let attributes: Attributes = meta.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    let data: Option<Vec<u8>> = row.get(at + 8)?;
+    let data = body(row.get_ref(at + 8)?, row.get_ref(at + 12)?);
     let trigger: Option<String> = row.get(at + 6)?;
     let event = Event {
         id: read_id(row, at + 1)?.unwrap_or_default(),
@@ -174,9 +180,21 @@ pub(crate) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<(i64, Event)> {
         hop: row.get(at + 11)?,
         trigger: trigger.and_then(|name| name.parse().ok()),
         meta: attributes.facts,
-        data: data.map(Bytes::from).unwrap_or_default(),
+        data: data.as_ref().ok().copied().flatten().map(Bytes::copy_from_slice).unwrap_or_default(),
     };
-    Ok((row.get(at)?, event))
+    Ok(Logged { event, intact: data.is_ok() })
+}
+
+/// A body that is not what was accepted.
+pub(crate) struct Corrupt;
+
+/// A body as it was accepted, if retention did not take it.
+pub(crate) fn body<'a>(data: ValueRef<'a>, expected: ValueRef<'a>) -> Result<Option<&'a [u8]>, Corrupt> {
+    match (data, expected) {
+        (ValueRef::Null, _) => Ok(None),
+        (ValueRef::Blob(data), ValueRef::Blob(expected)) if hash(data) == expected => Ok(Some(data)),
+        _ => Err(Corrupt),
+    }
 }
 
 /// An event id in column `at`; none when it is NULL.
@@ -203,12 +221,11 @@ pub(crate) fn find(connection: &Connection, text: &str) -> rusqlite::Result<Vec<
     foreign.query_map([text], |row| row.get(0))?.collect()
 }
 
-pub(crate) fn get(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Event>> {
+pub(crate) fn get(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Logged>> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM event e WHERE e.seq = ?1"))?
         .query_row([seq], |row| read(row, 0))
         .optional()
-        .map(|found| found.map(|(_, event)| event))
 }
 
 pub(crate) fn hash(data: &[u8]) -> [u8; 16] {

@@ -45,7 +45,7 @@ pub(crate) fn ended(
         && !current.hold
         && let Some(parent) = rows::get(tx, current.event)?
     {
-        placed = place(tx, &parent, chain::put(&parent, current.id, kind), &[], by)?;
+        placed = place(tx, &parent.event, chain::put(&parent.event, current.id, kind), &[], by)?;
     }
     if let Some((run, step)) = &current.run {
         let mut following = run::step_ended(tx, *run, step, current, outcome, by, dead)?;
@@ -61,7 +61,9 @@ pub(crate) fn ended(
     if !outputs && records.is_empty() {
         return Ok(Following::default());
     }
-    let Some(parent) = rows::get(tx, current.event)? else { return Ok(Following::default()) };
+    let Some(parent) = rows::get(tx, current.event)?.map(|parent| parent.event) else {
+        return Ok(Following::default());
+    };
     if outputs {
         placed.extend(place_outputs(tx, &parent, current, outcome, by)?);
     }

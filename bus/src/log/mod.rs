@@ -5,18 +5,21 @@
 //! the fsync. So a check and the change it allows are always one, and many callers share one fsync. Readers have
 //! connections of their own ([`reader`]) and hold no transaction longer than one query.
 //!
-//! * [`schema`]: tables, and how an older log becomes a newer one;
+//! * [`settle`]: what an end that was none left behind; [`schema`]: tables, and how an older log becomes a newer one;
 //! * [`event`], [`delivery`], [`attempt`]: rows, and every change of a delivery's status;
 //! * [`calls`]: synchronous calls, written behind the caller's back in bulk;
+//! * [`backup`]: a copy of it, and whether it is what was written;
 //! * [`query`], [`detail`], [`runs`]: what people ask; [`replay`]: fixed selections delivered again; [`retention`]: what may go.
 
 pub(crate) mod attempt;
+pub mod backup;
 pub mod calls;
 mod checkpoint;
 pub mod delivery;
 pub mod detail;
 pub mod event;
 mod follow;
+mod health;
 pub(crate) mod run;
 pub mod query;
 pub(crate) mod mark;
@@ -25,6 +28,7 @@ pub mod replay;
 pub mod runs;
 pub mod retention;
 mod schema;
+mod settle;
 mod status;
 mod writer;
 #[cfg(test)]
@@ -40,12 +44,15 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::sink::AcceptError;
+
 pub use status::{DeadReason, Status};
 #[cfg(test)]
 pub(crate) use writer::Turns;
 pub use writer::Tx;
 
 use checkpoint::Checkpoints;
+use health::Health;
 use reader::Readers;
 use writer::Writer;
 
@@ -54,6 +61,7 @@ use writer::Writer;
 pub struct Log {
     writer: Writer,
     readers: Readers,
+    health: Health,
     calls: calls::CallLog,
     id: Uuid,
     path: Arc<Path>,
@@ -65,19 +73,55 @@ pub struct Log {
 pub enum LogError {
     #[error("no space is left for the event log")]
     Full,
+    /// Nobody knows what of it is on disk. Syncing again would say yes without doing it.
+    #[error("the disk did not keep what was written to the event log ({reason})")]
+    Unsynced { reason: Arc<str> },
+    #[error("the event log is damaged ({reason})")]
+    Damaged { reason: Arc<str> },
     #[error("the event log failed: {0}")]
     Sqlite(Arc<rusqlite::Error>),
+    #[error("a change of the event log was undone together with another one that failed")]
+    Undone,
     #[error("the event log is closed")]
     Closed,
 }
 
+impl LogError {
+    /// Nothing is written any more until the node has been started anew: trying again is of no use.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Unsynced { .. } | Self::Damaged { .. } | Self::Closed)
+    }
+}
+
 impl From<rusqlite::Error> for LogError {
     fn from(error: rusqlite::Error) -> Self {
-        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
-            Self::Full
-        } else {
-            Self::Sqlite(Arc::new(error))
+        use rusqlite::{
+            ErrorCode as Code,
+            ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC, SQLITE_IOERR_SHMSIZE},
+        };
+        if let rusqlite::Error::ToSqlConversionFailure(inner) = &error
+            && let Some(inner) = inner.downcast_ref::<AcceptError>().and_then(Failure::of_log)
+        {
+            return inner;
         }
+        let reason = || error.to_string().into();
+        match error.sqlite_error().map(|error| (error.code, error.extended_code)) {
+            Some((Code::DiskFull, _) | (_, SQLITE_IOERR_SHMSIZE)) => Self::Full,
+            Some((_, SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC)) => Self::Unsynced { reason: reason() },
+            Some((Code::DatabaseCorrupt | Code::NotADatabase, _)) => Self::Damaged { reason: reason() },
+            _ => Self::Sqlite(Arc::new(error)),
+        }
+    }
+}
+
+/// What a change or a query fails with. When that is the log's own failure, it is more than theirs.
+pub trait Failure: From<LogError> + Send + 'static {
+    fn of_log(&self) -> Option<LogError>;
+}
+
+impl Failure for LogError {
+    fn of_log(&self) -> Option<LogError> {
+        Some(self.clone())
     }
 }
 
@@ -89,6 +133,8 @@ pub enum OpenError {
     Folder { path: PathBuf, error: io::Error },
     #[error("the event log {path} cannot be opened: {error}")]
     Sqlite { path: PathBuf, error: rusqlite::Error },
+    #[error("the event log {path} is damaged: {found}")]
+    Damaged { path: PathBuf, found: String },
     #[error("the event log {path} was written by a newer fnbus (schema {found}, this one knows {known})")]
     Newer { path: PathBuf, found: i64, known: i64 },
 }
@@ -101,17 +147,22 @@ impl Log {
         restrict(data, &path).map_err(|error| OpenError::Folder { path: data.to_owned(), error })?;
         let sqlite = |error| OpenError::Sqlite { path: path.clone(), error };
         let mut connection = Connection::open(&path).map_err(sqlite)?;
+        if let Some(found) = settle::settle(&connection, &path).map_err(sqlite)? {
+            return Err(OpenError::Damaged { path, found });
+        }
         schema::prepare(&connection).map_err(|error| match error {
             schema::SchemaError::Sqlite(error) => OpenError::Sqlite { path: path.clone(), error },
             schema::SchemaError::Newer { found, known } => OpenError::Newer { path: path.clone(), found, known },
         })?;
         let id = schema::identity(&connection).map_err(sqlite)?;
-        let checkpoints = Checkpoints::start(&mut connection, &path).map_err(sqlite)?;
-        let writer = Writer::start(connection, Some(checkpoints));
+        let health = Health::new();
+        let checkpoints = Checkpoints::start(&mut connection, &path, health.clone()).map_err(sqlite)?;
+        let writer = Writer::start(connection, Some(checkpoints), health.clone());
         Ok(Self {
             calls: calls::CallLog::new(writer.clone()),
-            readers: Readers::new(path.clone()),
+            readers: Readers::new(path.clone(), health.clone()),
             writer,
+            health,
             id,
             path: path.into(),
         })
@@ -120,9 +171,17 @@ impl Log {
     /// A log on a connection in memory, which writes when it is told to.
     #[cfg(test)]
     pub(crate) fn by_hand(connection: Arc<std::sync::Mutex<Connection>>) -> (Self, Turns) {
-        let (writer, turns) = Turns::new();
+        let health = Health::new();
+        let (writer, turns) = Turns::new(health.clone());
         let calls = calls::CallLog::new(writer.clone());
-        let log = Self { calls, readers: Readers::on(connection), writer, id: Uuid::nil(), path: Path::new("").into() };
+        let log = Self {
+            calls,
+            readers: Readers::on(connection),
+            health,
+            writer,
+            id: Uuid::nil(),
+            path: Path::new("").into(),
+        };
         (log, turns)
     }
 
@@ -142,8 +201,7 @@ impl Log {
 
     /// The size of the log on disk, in bytes, write-ahead log included.
     pub fn size(&self) -> u64 {
-        let wal = self.path.with_extension("db-wal");
-        [&*self.path, wal.as_path()].iter().filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).sum()
+        length(&self.path) + wal(&self.path)
     }
 
     /// Runs a change in the writer's next group and returns when it is on disk. It may run twice, when another change of
@@ -151,7 +209,7 @@ impl Log {
     pub async fn write<T, E>(&self, change: impl Fn(&Tx<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<LogError> + Send + 'static,
+        E: Failure,
     {
         self.write_and(change, |written| written).await
     }
@@ -165,7 +223,7 @@ impl Log {
     ) -> Result<R, E>
     where
         T: Send + 'static,
-        E: From<LogError> + Send + 'static,
+        E: Failure,
         R: Send + 'static,
     {
         self.writer.write(change, after).await
@@ -180,7 +238,7 @@ impl Log {
     pub async fn read<T, E>(&self, query: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<LogError> + Send + 'static,
+        E: Failure,
     {
         self.readers.read(query).await
     }
@@ -188,6 +246,30 @@ impl Log {
     /// Rises with every commit: followers wait on it instead of polling.
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.writer.commits()
+    }
+
+    /// Whether what begins now could be recorded. After a disk was full it is tried with a change of nothing.
+    pub async fn ready(&self) -> Result<(), LogError> {
+        self.health.check()?;
+        if self.health.was_full()? {
+            self.write(|tx| Ok::<_, LogError>(tx.execute("UPDATE identity SET one = 1", []).map(|_| ())?)).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the disk did not keep what was written, and says so. Whoever runs the log has to end then.
+    pub async fn unsynced(&self) -> LogError {
+        loop {
+            match self.health.trouble().await {
+                LogError::Damaged { .. } => std::future::pending().await,
+                error => return error,
+            }
+        }
+    }
+
+    /// Why nothing is written any more; none while it is.
+    pub fn trouble(&self) -> Option<LogError> {
+        self.health.check().err()
     }
 
     /// The book of synchronous calls.
@@ -207,6 +289,14 @@ fn restrict(data: &Path, log: &Path) -> io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     fs::OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
     fs::set_permissions(data, fs::Permissions::from_mode(0o700))
+}
+
+fn wal(log: &Path) -> u64 {
+    length(&log.with_extension("db-wal"))
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
 }
 
 /// A statement keeps its plan whatever is bound to it. Without this SQLite plans some joins anew at each use, because

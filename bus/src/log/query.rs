@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    LogError, Status,
+    Failure, LogError, Status,
     event::{self, time},
 };
 use crate::{
@@ -57,6 +57,15 @@ pub enum QueryError {
 impl From<rusqlite::Error> for QueryError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Log(error.into())
+    }
+}
+
+impl Failure for QueryError {
+    fn of_log(&self) -> Option<LogError> {
+        match self {
+            Self::Log(error) => Some(error.clone()),
+            _ => None,
+        }
     }
 }
 

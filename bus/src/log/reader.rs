@@ -7,7 +7,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{LogError, open_reader};
+use super::{Failure, LogError, health::Health, open_reader};
 
 /// Idle connections kept; more may be open at once, the blocking pool is the bound.
 const KEPT: usize = 4;
@@ -15,6 +15,7 @@ const KEPT: usize = 4;
 #[derive(Clone)]
 pub(super) struct Readers {
     path: Arc<Path>,
+    health: Health,
     idle: Arc<Mutex<Vec<Connection>>>,
     /// The only connection of a log in memory.
     #[cfg(test)]
@@ -22,9 +23,10 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf, health: Health) -> Self {
         Self {
             path: path.into(),
+            health,
             idle: Arc::default(),
             #[cfg(test)]
             only: None,
@@ -33,7 +35,7 @@ impl Readers {
 
     #[cfg(test)]
     pub(super) fn on(only: Arc<Mutex<Connection>>) -> Self {
-        Self { only: Some(only), ..Self::new(PathBuf::new()) }
+        Self { only: Some(only), ..Self::new(PathBuf::new(), Health::new()) }
     }
 
     pub(super) async fn read<T, E>(
@@ -42,7 +44,7 @@ impl Readers {
     ) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<LogError> + Send + 'static,
+        E: Failure,
     {
         #[cfg(test)]
         if let Some(only) = &self.only {
@@ -59,6 +61,11 @@ impl Readers {
                 None => open_reader(&readers.path).map_err(LogError::from)?,
             };
             let result = query(&connection);
+            if let Err(error) = &result
+                && let Some(error) = error.of_log()
+            {
+                readers.health.note(&error);
+            }
             let mut idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < KEPT {
                 idle.push(connection);

@@ -120,7 +120,9 @@ pub(crate) fn step_ended(
     let waited = !joins.is_empty();
     let placed = match machine.done(joins, step, outcome.output.clone()) {
         Next::Begin(steps) => {
-            let Some(parent) = rows::get(tx, current.event)? else { return Ok(Following::default()) };
+            let Some(parent) = rows::get(tx, current.event)?.map(|parent| parent.event) else {
+                return Ok(Following::default());
+            };
             let source = format!("/{}/{}", by.namespace, open.pipeline);
             // One event carries the input of all the steps that begin together.
             let input = steps.first().and_then(|step| step.input.clone()).unwrap_or_default();

@@ -86,6 +86,8 @@ pub enum DeadReason {
     Expired,
     /// Workers kept vanishing while they ran it: it may be what ends them.
     Quarantined,
+    /// The event's body in the log is not what was accepted.
+    Corrupt,
 }
 
 impl DeadReason {
@@ -97,6 +99,7 @@ impl DeadReason {
             Self::StepFailed => "step_failed",
             Self::Expired => "expired",
             Self::Quarantined => "quarantined",
+            Self::Corrupt => "corrupt",
         }
     }
 }

@@ -14,7 +14,7 @@ use std::thread;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{LogError, checkpoint::Checkpoints};
+use super::{Failure, LogError, checkpoint::Checkpoints, health::Health};
 
 /// Changes waiting at most; beyond, callers wait to be let in.
 const QUEUE: usize = 4096;
@@ -36,8 +36,8 @@ impl std::ops::Deref for Tx<'_> {
 
 /// A change and who waits for it.
 trait Change: Send {
-    /// Runs it; false when it failed.
-    fn apply(&mut self, tx: &Tx<'_>) -> bool;
+    /// Runs it. How it failed stays with it, but for what the log itself did.
+    fn apply(&mut self, tx: &Tx<'_>) -> Result<(), Option<LogError>>;
     /// Tells how its commit went.
     fn answer(self: Box<Self>, committed: Result<(), LogError>);
 }
@@ -60,12 +60,12 @@ impl<F, T, E, A, R> Change for Written<F, T, E, A, R>
 where
     F: Fn(&Tx<'_>) -> Result<T, E> + Send,
     T: Send,
-    E: From<LogError> + Send,
+    E: Failure,
     A: FnOnce(T) -> R + Send,
     R: Send,
 {
-    fn apply(&mut self, tx: &Tx<'_>) -> bool {
-        self.result.insert((self.change)(tx)).is_ok()
+    fn apply(&mut self, tx: &Tx<'_>) -> Result<(), Option<LogError>> {
+        self.result.insert((self.change)(tx)).as_ref().map(|_| ()).map_err(Failure::of_log)
     }
 
     fn answer(self: Box<Self>, committed: Result<(), LogError>) {
@@ -80,9 +80,9 @@ where
 }
 
 impl<F: Fn(&Tx<'_>) -> Result<(), LogError> + Send> Change for Posted<F> {
-    fn apply(&mut self, tx: &Tx<'_>) -> bool {
+    fn apply(&mut self, tx: &Tx<'_>) -> Result<(), Option<LogError>> {
         self.result = (self.change)(tx);
-        self.result.is_ok()
+        self.result.clone().map_err(Some)
     }
 
     fn answer(self: Box<Self>, committed: Result<(), LogError>) {
@@ -104,11 +104,18 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, checkpoints: Option<Checkpoints>) -> Self {
+    pub(super) fn start(connection: Connection, checkpoints: Option<Checkpoints>, health: Health) -> Self {
         let (commands, queue) = mpsc::channel(QUEUE);
         let (committed, commits) = watch::channel(0);
         let thread = thread::Builder::new().name("log-writer".into());
-        thread.spawn(move || run(&connection, queue, &committed, checkpoints)).expect("a thread for the log's writer");
+        let write = move || {
+            run(&connection, queue, &committed, checkpoints, &health);
+            if health.check().is_err() {
+                // Closing the last connection would move what the disk did not keep, or what is damaged.
+                std::mem::forget(connection);
+            }
+        };
+        thread.spawn(write).expect("a thread for the log's writer");
         Self { commands, commits }
     }
 
@@ -123,7 +130,7 @@ impl Writer {
     ) -> Result<R, E>
     where
         T: Send + 'static,
-        E: From<LogError> + Send + 'static,
+        E: Failure,
         R: Send + 'static,
     {
         let (caller, answered) = oneshot::channel();
@@ -161,15 +168,20 @@ fn run(
     mut queue: mpsc::Receiver<Command>,
     committed: &watch::Sender<u64>,
     mut checkpoints: Option<Checkpoints>,
+    health: &Health,
 ) {
     while let Some(first) = queue.blocking_recv() {
-        let closing = turn(connection, first, &mut queue, GROUP, committed);
-        if let Some(checkpoints) = &mut checkpoints {
+        let closing = turn(connection, first, &mut queue, GROUP, committed, health);
+        if let Some(checkpoints) = &mut checkpoints
+            && health.check().is_ok()
+        {
             checkpoints.committed(connection);
         }
         if let Some(done) = closing {
             queue.close();
-            let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+            if health.check().is_ok() {
+                let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+            }
             let _ = done.send(());
             return;
         }
@@ -183,10 +195,11 @@ fn turn(
     queue: &mut mpsc::Receiver<Command>,
     most: usize,
     committed: &watch::Sender<u64>,
+    health: &Health,
 ) -> Option<oneshot::Sender<()>> {
     let mut next = Some(first);
     let mut closing = None;
-    let mut group = Group::begin(connection);
+    let mut group = Group::begin(connection, health);
     while let Some(command) = next.take() {
         match command {
             Command::Change(change) => group.add(change),
@@ -200,6 +213,10 @@ fn turn(
         }
     }
     let (changes, outcome) = group.commit();
+    match &outcome {
+        Ok(()) => health.written(),
+        Err(error) => health.note(error),
+    }
     committed.send_modify(|n| *n += 1);
     for change in changes {
         change.answer(outcome.clone());
@@ -212,14 +229,15 @@ fn turn(
 pub(crate) struct Turns {
     queue: mpsc::Receiver<Command>,
     committed: watch::Sender<u64>,
+    health: Health,
 }
 
 #[cfg(test)]
 impl Turns {
-    pub(super) fn new() -> (Writer, Self) {
+    pub(super) fn new(health: Health) -> (Writer, Self) {
         let (commands, queue) = mpsc::channel(QUEUE);
         let (committed, commits) = watch::channel(0);
-        (Writer { commands, commits }, Self { queue, committed })
+        (Writer { commands, commits }, Self { queue, committed, health })
     }
 
     /// How many changes wait.
@@ -230,7 +248,7 @@ impl Turns {
     /// Commits a group of at most so many.
     pub(crate) fn take(&mut self, connection: &Connection, most: usize) {
         if let Ok(first) = self.queue.try_recv() {
-            turn(connection, first, &mut self.queue, most, &self.committed);
+            turn(connection, first, &mut self.queue, most, &self.committed, &self.health);
         }
     }
 }
@@ -246,8 +264,8 @@ struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    fn begin(connection: &'a Connection) -> Self {
-        let state = step(connection, "BEGIN IMMEDIATE");
+    fn begin(connection: &'a Connection, health: &Health) -> Self {
+        let state = health.check().and_then(|()| step(connection, "BEGIN IMMEDIATE"));
         Self { connection, changes: Vec::with_capacity(64), careful: false, state }
     }
 
@@ -288,25 +306,28 @@ impl<'a> Group<'a> {
 /// Runs a change; false when it failed and has written something. An error is the whole group's.
 fn plain(connection: &Connection, change: &mut dyn Change) -> Result<bool, LogError> {
     let before = connection.total_changes();
-    let ok = change.apply(&Tx { connection });
-    still_open(connection)?;
+    let ok = apply(connection, change)?;
     Ok(ok || connection.total_changes() == before)
 }
 
 /// Runs a change in a savepoint. An error is the whole group's.
 fn guarded(connection: &Connection, change: &mut dyn Change) -> Result<(), LogError> {
     step(connection, "SAVEPOINT change")?;
-    let ok = change.apply(&Tx { connection });
-    still_open(connection)?;
-    if !ok {
+    if !apply(connection, change)? {
         step(connection, "ROLLBACK TO change")?;
     }
     step(connection, "RELEASE change")
 }
 
-/// A full disk or a damaged page makes SQLite roll everything back by itself.
-fn still_open(connection: &Connection) -> Result<(), LogError> {
-    if connection.is_autocommit() { Err(LogError::Full) } else { Ok(()) }
+/// Runs a change; false when it failed by itself. A disk that is full or fails makes SQLite roll everything back, and
+/// beside a damaged page nothing is to be written.
+fn apply(connection: &Connection, change: &mut dyn Change) -> Result<bool, LogError> {
+    match change.apply(&Tx { connection }) {
+        Err(Some(damaged @ LogError::Damaged { .. })) => Err(damaged),
+        Err(error) if connection.is_autocommit() => Err(error.unwrap_or(LogError::Undone)),
+        Ok(()) if connection.is_autocommit() => Err(LogError::Undone),
+        applied => Ok(applied.is_ok()),
+    }
 }
 
 fn step(connection: &Connection, sql: &str) -> Result<(), LogError> {
@@ -322,7 +343,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let connection = Connection::open(folder.path().join("log.db")).unwrap();
         connection.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)").unwrap();
-        (folder, Writer::start(connection, None))
+        (folder, Writer::start(connection, None, Health::new()))
     }
 
     async fn insert(writer: &Writer, n: i64) -> Result<(), LogError> {

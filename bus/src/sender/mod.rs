@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use chrono::Utc;
-use tokio::time::interval;
+use tokio::time::{interval, sleep};
 
 use crate::{
     Outcome,
@@ -28,6 +28,9 @@ use crate::{
 };
 
 pub use web::Webhooks;
+
+/// Before an end that could not be recorded is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Sends deliveries outside. Clones share it.
 #[derive(Clone)]
@@ -97,8 +100,13 @@ impl Sender {
         };
         outcome.started = started;
         outcome.times.run = clock.elapsed();
-        if let Err(error) = owner.end(target, *attempt, outcome).await {
+        // Sent is sent: until that is written it is not sent again.
+        while let Err(error) = owner.end(target, *attempt, outcome.clone()).await {
             tracing::error!(%error, %target, "the end of a delivery could not be recorded");
+            if error.is_final() {
+                return;
+            }
+            sleep(AGAIN).await;
         }
     }
 }

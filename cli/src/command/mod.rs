@@ -16,6 +16,7 @@ pub(crate) mod triggers;
 pub(crate) mod pipelines;
 pub(crate) mod runs;
 pub(crate) mod node;
+pub(crate) mod backup;
 pub(crate) mod nats;
 pub(crate) mod completions;
 // Data given on the command line.
@@ -48,6 +49,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Runs(command) => command.run(&args.global),
         Command::Nats(command) => command.run(&args.global),
         Command::Node(command) => command.run(&args.global),
+        Command::Backup(command) => command.run(&args.global),
         Command::Completions(command) => command.run(),
     }
 }

@@ -75,6 +75,9 @@ fn print(event: &EventDetail) -> io::Result<()> {
         }
         _ => {}
     }
+    if event.corrupt {
+        field("data", Some("damaged: the log has something else than was accepted (fnbus backup --check)"))?;
+    }
     for delivery in &event.deliveries {
         print_delivery(delivery)?;
     }

@@ -6,7 +6,7 @@ use api::{Control, Views};
 use bus::{
     Bus, Name,
     call::OpenError,
-    log::retention::Keep,
+    log::{LogError, retention::Keep},
     node::{DataFolder, Settings, StartError},
 };
 use miette::Diagnostic;
@@ -63,6 +63,11 @@ pub(crate) enum ServeError {
     Signals(io::Error),
     #[error("{0}")]
     Routes(String),
+    #[error("{0}: the node has ended; nothing that was accepted before is lost")]
+    #[diagnostic(help(
+        "look at that disk (dmesg, SMART) before `fnbus up` is run again; what was not confirmed was refused with a 503"
+    ))]
+    Unsynced(LogError),
 }
 
 /// Runs a node until it is told to end and has drained. `told` counts how often its warden was.
@@ -125,7 +130,10 @@ pub(crate) async fn serve(
     let controlling = tokio::spawn(control.run(socket, asking.clone()));
     terminal::talk(welcome);
 
-    ending.cancelled().await;
+    let unsynced = tokio::select! {
+        () = ending.cancelled() => None,
+        error = bus.log().unsynced() => Some(error),
+    };
     accepting.cancel();
     if tokio::time::timeout(options.grace, &mut serving).await.is_err() {
         tracing::warn!("requests were still open when the grace period ended");
@@ -145,7 +153,7 @@ pub(crate) async fn serve(
     drop(bus);
     tasks.stop().await;
     tracing::info!("ended");
-    Ok(())
+    unsynced.map_or(Ok(()), |error| Err(ServeError::Unsynced(error)))
 }
 
 fn settings(config: &Config) -> Settings {
@@ -215,6 +223,10 @@ fn explained(error: StartError) -> ServeError {
         }
         StartError::InUse { .. } => "end that fnbus first, or use another data folder: --data DIR",
         StartError::Log(bus::log::OpenError::Newer { .. }) => "run the newer fnbus, or use another data folder",
+        StartError::Log(bus::log::OpenError::Damaged { .. }) | StartError::Recover(LogError::Damaged { .. }) => {
+            "move it away with its -wal and -shm (keep them: accepted events are in it) and put a backup in its place, as \
+             docs/operating.md says"
+        }
         StartError::Log(_) => {
             "nothing was changed; move it away to begin a new log (keep it: accepted events are in it), or use \
              another data folder: --data DIR"

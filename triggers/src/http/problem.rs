@@ -112,7 +112,7 @@ impl Refusal {
     fn detail(&self) -> String {
         match self {
             Self::Accept(AcceptError::Full) => "the event was not accepted: no space is left for it".to_owned(),
-            Self::Accept(AcceptError::Unavailable { .. }) => {
+            Self::Accept(AcceptError::Unavailable { .. } | AcceptError::Damaged { .. }) => {
                 "the event was not accepted: the event log does not answer".to_owned()
             }
             Self::Call(CallError::Disconnected { .. }) => "the bus is not connected".to_owned(),

@@ -1,0 +1,137 @@
+//! What the disk under the event log can do to a node: be full, fail, lose what was not synced, change what it keeps.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
+use fnbus_tests::{Disk, Node, Project, eventually};
+use serde_json::Value;
+
+/// Writes down each of its runs, elsewhere than in the data folder.
+const CODE: &str = "import os\n\ndef handler(event, context):\n    \
+                    fd = os.open(os.environ['RUNS'], os.O_APPEND | os.O_CREAT | os.O_WRONLY)\n    \
+                    os.write(fd, (context.event_id + '\\n').encode())\n    os.close(fd)\n    return 'ran'\n";
+
+const TRIGGERS: &str = "[triggers.call]\nhttp = 'GET /call'\nto = 'note'\n\
+                        [triggers.jobs]\nhttp = 'POST /jobs'\nmode = 'async'\nto = 'note'\n";
+
+/// A function that notes its runs, called and delivered to.
+fn noting(disk: &Disk) -> Project {
+    let project = Project::new();
+    let runs = project.path().join("runs").display().to_string();
+    project.function_with("note", CODE, &format!("env = {{ RUNS = '{runs}' }}")).config(TRIGGERS).on_disk(disk)
+}
+
+/// Posts a job; the status and what `Retry-After` says.
+async fn post(node: &Node) -> (u16, Option<String>) {
+    let answer = node.post("/jobs", "{}").await;
+    (answer.status.as_u16(), answer.header("retry-after").map(str::to_owned))
+}
+
+/// How often each event ran, by the function's own account.
+fn runs(node: &Node, id: &str) -> usize {
+    node.read("runs").lines().filter(|line| *line == id).count()
+}
+
+// -- full -------------------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn on_a_full_disk_nothing_is_accepted_calls_are_answered_and_it_goes_on_by_itself_when_there_is_space() {
+    let disk = Disk::new();
+    let node = noting(&disk).start().await;
+    let before = node.accepted("/jobs", "{}").await;
+    node.event_is(&before, "done").await;
+    disk.is_full();
+    assert_eq!(post(&node).await, (507, Some("30".to_owned())));
+    let problem = node.post("/jobs", "{}").await;
+    assert_eq!(problem.json::<Value>()["type"], "urn:fnbus:log-full");
+    assert_eq!(node.get("/call").await.text(), "ran", "a synchronous call needs no log");
+    assert_eq!(node.show(&before).await["status"], "done", "what is in the log can be read");
+    let replay = node.fnbus(&["replay", &before, "--yes"]).await;
+    assert_eq!(replay.code(), 1);
+    assert!(replay.stderr.contains("no space is left for the event log"), "{}", replay.stderr);
+    assert!(disk.failed() > 0);
+    disk.is_fine();
+    let after = node.accepted("/jobs", "{}").await;
+    node.event_is(&after, "done").await;
+    assert_eq!(runs(&node, &after), 1);
+}
+
+#[tokio::test]
+async fn what_ends_while_the_disk_is_full_is_recorded_when_there_is_space_and_runs_once() {
+    let disk = Disk::new();
+    let code = CODE.replace("return 'ran'", "\n    while not os.path.exists(os.environ['GO']): pass");
+    let project = noting(&disk);
+    let (runs_file, go) = (project.path().join("runs"), project.path().join("go"));
+    let keys = format!("concurrency = 2\nenv = {{ RUNS = '{}', GO = '{}' }}", runs_file.display(), go.display());
+    let slow = "[triggers.slow]\nhttp = 'POST /slow'\nmode = 'async'\nto = ['slow', 'file:out.jsonl']\n";
+    let node = project.function_with("slow", &code, &keys).config(slow).start().await;
+    let ids = [node.accepted("/slow", "{}").await, node.accepted("/slow", "{}").await];
+    let waiting = node.accepted("/slow", "{}").await;
+    node.lines_of("runs", 2).await;
+    disk.is_full();
+    assert_eq!(post(&node).await.0, 507);
+    node.write("go", "");
+    node.says("an outcome could not be recorded").await;
+    assert_eq!(runs(&node, &waiting), 0, "what could not be recorded is not begun");
+    disk.is_fine();
+    for id in ids.iter().chain([&waiting]) {
+        node.event_is(id, "done").await;
+        assert_eq!(runs(&node, id), 1);
+    }
+    assert_eq!(node.read("out.jsonl").lines().count(), 3);
+}
+
+#[tokio::test]
+async fn code_that_does_not_fit_on_the_disk_is_not_deployed_and_the_version_before_serves_on() {
+    let disk = Disk::new();
+    let node = noting(&disk).start().await;
+    node.function_ready("note").await;
+    let version = node.function("note").await["version"].clone();
+    disk.is_full();
+    node.write("note/app.py", &CODE.replace("'ran'", "'new'"));
+    let refused = eventually("the edit is refused", || async {
+        node.function("note").await["refused"].as_str().map(str::to_owned)
+    });
+    let refused = refused.await;
+    assert!(refused.contains("No space left on device"), "{refused}");
+    assert_eq!(node.function("note").await["version"], version);
+    assert_eq!(node.get("/call").await.text(), "ran");
+    disk.is_fine();
+    node.write("note/app.py", &CODE.replace("'ran'", "'newer'"));
+    eventually("the next edit serves", || async { (node.get("/call").await.text() == "newer").then_some(()) }).await;
+}
+
+// -- failing ----------------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_disk_that_does_not_keep_what_is_synced_ends_the_node_and_what_was_confirmed_is_there() {
+    let disk = Disk::new();
+    let mut node = noting(&disk).start().await;
+    let confirmed = node.accepted("/jobs", "{}").await;
+    node.event_is(&confirmed, "done").await;
+    disk.cannot_sync();
+    let refused = node.post("/jobs", "{}").await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(node.ended().await.code(), Some(1));
+    let said = node.said();
+    for words in ["the disk did not keep what was written to the event log", "look at that disk"] {
+        assert!(said.contains(words), "not said: {words}");
+    }
+    disk.is_fine();
+    node.restart().await;
+    assert_eq!(node.show(&confirmed).await["status"], "done");
+    let after = node.accepted("/jobs", "{}").await;
+    node.event_is(&after, "done").await;
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_a_503_and_the_next_one_is_tried_anew() {
+    let disk = Disk::new();
+    let node = noting(&disk).start().await;
+    disk.cannot_write();
+    assert_eq!(post(&node).await, (503, Some("1".to_owned())));
+    disk.is_fine();
+    let id = node.accepted("/jobs", "{}").await;
+    node.event_is(&id, "done").await;
+    assert_eq!(runs(&node, &id), 1);
+}
