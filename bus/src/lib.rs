@@ -67,11 +67,15 @@ pub mod outcome;
 pub mod batch;
 // Whether and when to try again.
 pub mod retry;
+// When somebody sets the clock.
+mod jump;
 
 // What a node tells people of itself.
 pub mod presence;
 // All of it, started and stopped as one.
 pub mod node;
+// How many files may be open.
+pub mod descriptors;
 // Child processes that do not outlive us.
 pub mod child;
 // Where a debug build can be told to die.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
@@ -451,6 +451,17 @@ impl Owner {
         let more = placed.len() == chunk;
         self.placed(placed);
         Ok(more)
+    }
+
+    /// The wall clock was set: what waits for a time waits as long as before.
+    pub(crate) async fn clock_was_set(&self, jump: TimeDelta) -> Result<(), LogError> {
+        let moved = move |tx: &Tx<'_>| {
+            delivery::move_retries(tx, jump)?;
+            delivery::next_due(tx)
+        };
+        let next = self.log().write(move |tx| Ok::<_, LogError>(moved(tx)?)).await?;
+        *self.next_due_lock() = next;
+        Ok(())
     }
 
     pub(crate) fn wake(&self) {

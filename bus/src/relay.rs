@@ -14,6 +14,7 @@ use crate::{
     ambient::{self, Every, sleep},
     carrier::Carrier,
     failpoint::{self, Failpoint},
+    jump::Clocks,
     log::{
         LogError,
         delivery::{self, Due},
@@ -51,12 +52,16 @@ impl<C: Carrier> Relay<C> {
     pub async fn run(self, shutdown: CancellationToken) {
         let (mut sweep, mut check) = (Every::new(SWEEP), Every::new(CHECK));
         let mut known = None;
+        let mut clocks = Clocks::new(ambient::now(), ambient::instant());
         loop {
             tokio::select! {
                 // in this order, so that what comes seldom is not kept waiting by what comes always
                 biased;
                 () = shutdown.cancelled() => return,
-                () = sweep.tick() => self.sweep().await,
+                () = sweep.tick() => {
+                    self.look_at_the_clock(&mut clocks).await;
+                    self.sweep().await;
+                }
                 () = check.tick() => self.check(&mut known).await,
                 () = self.owner.woken() => {}
                 () = until_due(self.owner.next_due()) => {}
@@ -69,6 +74,17 @@ impl<C: Carrier> Relay<C> {
                     sleep(BACKOFF).await;
                 },
             }
+        }
+    }
+
+    /// Moves the times of retries when the wall clock was set.
+    async fn look_at_the_clock(&self, clocks: &mut Clocks) {
+        let before = *clocks;
+        let Some(jump) = clocks.jumped(ambient::now(), ambient::instant()) else { return };
+        tracing::warn!("the clock was set by {} s; the times of retries are moved with it", jump.num_seconds());
+        if let Err(error) = self.owner.clock_was_set(jump).await {
+            tracing::error!(%error, "the times of retries could not be moved");
+            *clocks = before;
         }
     }
 

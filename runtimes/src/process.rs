@@ -139,8 +139,12 @@ const OOM_SCORE: &[u8] = b"500";
 /// What a child does to itself between fork and exec. `foreign` is the first descriptor that is not its own.
 fn confine(command: &mut Command, memory: u64, foreign: u32) {
     let mut die_with_parent = child::die_with_parent();
+    let files = bus::descriptors::found();
     let confine = move || {
         die_with_parent()?;
+        if let Some(files) = &files {
+            setrlimit(Resource::Nofile, files.clone())?;
+        }
         rustix::thread::set_no_new_privs(true)?;
         setrlimit(Resource::Data, Rlimit { current: Some(memory), maximum: Some(memory) })?;
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;

@@ -283,6 +283,25 @@ async fn a_second_bus_of_one_namespace_is_refused_and_the_first_goes_on() {
     assert_eq!(other.get("/hello").await.text(), "hi", "another namespace beside it is fine");
 }
 
+#[tokio::test]
+async fn a_copy_of_a_node_does_not_run_beside_it() {
+    let nats = Nats::start(&["-js"]).await;
+    let node = hello().argument("--nats").argument(&nats.url).start().await;
+    let id = node.accepted("/later", "{}").await;
+    node.event_is(&id, "done").await;
+    assert_eq!(node.fnbus(&["backup", "copy.db"]).await.code(), 0);
+    let copy = hello().argument("--nats").argument(&nats.url);
+    fs::create_dir(copy.path().join(".fnbus")).unwrap();
+    fs::copy(node.path().join("copy.db"), copy.path().join(".fnbus/log.db")).unwrap();
+    let name = node.json(&["node", "--json"]).await[0]["node"].as_str().unwrap().to_owned();
+    refuses(&copy, &[&format!("another fnbus ({name}) already serves the namespace `fnbus`"), "end that one"]).await;
+    assert_eq!(node.get("/hello").await.text(), "hi");
+    // in its place it is the node
+    assert!(node.stop().await.success());
+    let copy = copy.start().await;
+    assert_eq!(copy.show(&id).await["status"], "done");
+}
+
 // -- Python ---------------------------------------------------------------------------------------------------------
 
 #[tokio::test]

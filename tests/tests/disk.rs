@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
 
+use std::{fs, path::Path};
+
 use fnbus_tests::{Disk, Node, Project, eventually};
 use serde_json::Value;
 
@@ -134,4 +136,89 @@ async fn a_write_that_fails_is_a_503_and_the_next_one_is_tried_anew() {
     let id = node.accepted("/jobs", "{}").await;
     node.event_is(&id, "done").await;
     assert_eq!(runs(&node, &id), 1);
+}
+
+// -- changing what it keeps -------------------------------------------------------------------------------------------
+
+/// Changes a byte of the first place where a file has `text`.
+fn flip(path: &Path, text: &str) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).expect("the text is in the file");
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+/// Makes the pages of a log unreadable that have `text` in them, and says how many.
+fn damage(log: &Path, text: &str) -> usize {
+    let mut bytes = fs::read(log).unwrap();
+    let pages = bytes.chunks_mut(8192).skip(1);
+    let damaged = pages.filter(|page| page.windows(text.len()).any(|window| window == text.as_bytes()));
+    let damaged = damaged.map(|page| page[0] = 0xff).count();
+    fs::write(log, bytes).unwrap();
+    damaged
+}
+
+#[tokio::test]
+async fn an_event_that_the_disk_changed_is_never_delivered_or_shown_and_the_others_run() {
+    let disk = Disk::new();
+    let project = noting(&disk);
+    let stopped = project.toml().replace("env =", "concurrency = 0\nenv =");
+    let running = project.toml().to_owned();
+    let mut node = project.whole_config(&stopped).start().await;
+    let changed = node.accepted("/jobs", "\"a body that will be changed\"").await;
+    let other = node.accepted("/jobs", "\"another one\"").await;
+    assert!(node.stop().await.success());
+    flip(&node.data().join("log.db"), "a body that will be changed");
+    node.restart_with(&running).await;
+    node.event_is(&other, "done").await;
+    let event = node.event_is(&changed, "dead").await;
+    assert_eq!((&event["corrupt"], &event["data"]), (&Value::Bool(true), &Value::Null));
+    let delivery = &event["deliveries"][0];
+    assert_eq!(delivery["reason"], "corrupt");
+    assert_eq!(delivery["attempts"][0]["error"]["kind"], "Log.Corrupt");
+    assert_eq!(runs(&node, &changed), 0);
+    let check = node.fnbus(&["backup", "--check"]).await;
+    assert_eq!(check.code(), 1);
+    assert!(check.stderr.contains(&changed), "{}", check.stderr);
+}
+
+#[tokio::test]
+async fn beside_a_damaged_page_nothing_is_accepted_and_no_backup_is_made_but_calls_are_answered() {
+    let disk = Disk::new();
+    let mut node = noting(&disk).start().await;
+    let known = node.accepted("/jobs", "\"a body on a page that will be damaged\"").await;
+    node.event_is(&known, "done").await;
+    assert!(node.stop().await.success());
+    assert!(damage(&node.data().join("log.db"), "that will be damaged") > 0);
+    node.restart().await;
+    assert_eq!(post(&node).await, (503, Some("1".to_owned())));
+    node.says("the event log is damaged").await;
+    assert_eq!(post(&node).await.0, 503);
+    assert_eq!(node.get("/call").await.text(), "ran");
+    assert!(node.json(&["node", "--json"]).await[0]["log_trouble"].as_str().unwrap().contains("damaged"));
+    let backup = node.fnbus(&["backup", "copy.db"]).await;
+    assert_eq!(backup.code(), 1);
+    assert!(backup.stderr.contains("log.db is damaged"), "{}", backup.stderr);
+    assert!(!node.path().join("copy.db").exists());
+}
+
+#[tokio::test]
+async fn after_a_kill_a_log_with_damaged_pages_is_not_started_on() {
+    let disk = Disk::new();
+    let mut node = noting(&disk).start().await;
+    let body = format!("\"a body on a page that will be damaged{}\"", "!".repeat(5000));
+    for _ in 0..5 {
+        node.accepted("/jobs", body.clone()).await;
+    }
+    node.deliveries_are("done", 5).await;
+    assert!(node.stop().await.success());
+    node.restart().await;
+    node.accepted("/jobs", "{}").await;
+    node.kill();
+    assert!(damage(&node.data().join("log.db"), "that will be damaged") > 1);
+    let refused = node.project().fails_to_start().await;
+    assert_eq!(refused.code(), 1);
+    for words in ["log.db is damaged", "put a backup in its place"] {
+        assert!(refused.stderr.contains(words), "not said: {words} in {}", refused.stderr);
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
@@ -380,6 +380,12 @@ pub(crate) fn due(tx: &Tx<'_>, now: DateTime<Utc>, limit: usize) -> rusqlite::Re
         update.execute([seq])?;
     }
     Ok(placed(rows))
+}
+
+/// Moves the times of all retries.
+pub(crate) fn move_retries(tx: &Tx<'_>, by: TimeDelta) -> rusqlite::Result<()> {
+    let by = by.num_microseconds().unwrap_or_default();
+    tx.execute("UPDATE delivery SET retry_at = retry_at + ?1 WHERE status = 3", [by]).map(|_| ())
 }
 
 /// When the next retry is due.

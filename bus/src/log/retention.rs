@@ -102,17 +102,22 @@ fn look(connection: &Connection, after: i64, until: Until, kind: Kind) -> rusqli
          FROM (SELECT seq, received FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?3) e \
          LEFT JOIN delivery d ON d.event = e.seq GROUP BY e.seq ORDER BY e.seq",
     )?;
+    let now = micros_ago(Duration::ZERO);
     let mut rows = statement.query(params![after, micros_ago(DEAD_KEEP), CHUNK as i64])?;
     let mut found = Found { may_go: Vec::new(), last: after, end: true };
     let mut seen = 0;
     while let Some(row) = rows.next()? {
-        if let Until::Older(before) = until
-            && row.get::<_, i64>(1)? >= before
-        {
+        let received: i64 = row.get(1)?;
+        let young = matches!(until, Until::Older(before) if received >= before);
+        if young && received <= now {
             return Ok(found);
         }
         seen += 1;
         found.last = row.get(0)?;
+        if young {
+            // the clock was ahead when it came: what came after it may be older
+            continue;
+        }
         let (ended, synchronous, dead): (bool, bool, bool) = (row.get(2)?, row.get(3)?, row.get(4)?);
         if ended && !dead && (kind == Kind::Any || synchronous) {
             found.may_go.push(found.last);

@@ -40,6 +40,9 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), SchemaError> {
     if found > known {
         return Err(SchemaError::Newer { found, known });
     }
+    if found > 0 && found < known {
+        tracing::info!("the event log is brought from schema {found} to {known}; a large one takes a while");
+    }
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(found as usize) {
         connection.execute_batch(&format!("BEGIN; {migration} PRAGMA user_version = {}; COMMIT;", index + 1))?;
         failpoint::reach(Failpoint::SchemaMigrated);

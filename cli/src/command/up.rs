@@ -38,6 +38,7 @@ impl Up {
             bus::failpoint::arm(&text)?;
         }
         let told = line.listen().map_err(Failure::Split)?;
+        bus::descriptors::raise();
         let mut config = global.load()?;
         if self.nats.is_some() {
             config.bus.nats = self.nats;
