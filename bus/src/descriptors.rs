@@ -9,7 +9,7 @@ static FOUND: OnceLock<Rlimit> = OnceLock::new();
 /// Raises the limit to what is allowed at most, as servers do. Call it once, before anything is started.
 pub fn raise() {
     let found = getrlimit(Resource::Nofile);
-    let _ = FOUND.set(found.clone());
+    let _ = FOUND.set(found);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: found.maximum, ..found }) {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
@@ -17,5 +17,5 @@ pub fn raise() {
 
 /// The limit as it was found: programs that are started get this one, as some cannot live with more.
 pub fn found() -> Option<Rlimit> {
-    FOUND.get().cloned()
+    FOUND.get().copied()
 }

@@ -1,7 +1,8 @@
-//! When somebody sets the clock: seen by a clock that nobody can set.
+//! When somebody sets the clock back: seen by a clock that nobody can set.
 //!
-//! The time of a retry is a time of the wall, because it has to survive the node. When the wall clock is set while the node
-//! runs, those times are moved with it, so that a retry in a second stays one.
+//! The time of a retry is a time of the wall, because it has to survive the node. When the wall clock is set back while the
+//! node runs, those times are moved with it: a retry in a second would come in an hour and a second. One that was decided on
+//! since the clock was set comes too early by that, as all do when it is set ahead.
 
 use std::time::Instant;
 
@@ -22,12 +23,12 @@ impl Clocks {
         Self { wall, steady }
     }
 
-    /// How far the wall clock was set since the last look, if it was.
-    pub(crate) fn jumped(&mut self, wall: DateTime<Utc>, steady: Instant) -> Option<TimeDelta> {
+    /// How far the wall clock was set back since the last look, if it was.
+    pub(crate) fn set_back(&mut self, wall: DateTime<Utc>, steady: Instant) -> Option<TimeDelta> {
         let passed = TimeDelta::from_std(steady.duration_since(self.steady)).unwrap_or_default();
-        let jump = wall - self.wall - passed;
+        let back = self.wall + passed - wall;
         *self = Self { wall, steady };
-        (jump.abs() > SET).then_some(jump)
+        (back > SET).then_some(back)
     }
 }
 
@@ -42,13 +43,13 @@ mod tests {
     #[rstest]
     #[case::it_goes_on(5, 5, None)]
     #[case::it_drifts(5, 6, None)]
-    #[case::set_ahead(5, 3605, Some(3600))]
-    #[case::set_back(5, -3595, Some(-3600))]
-    #[case::stopped_for_an_hour_and_set_back_by_as_much(3600, 0, Some(-3600))]
-    fn what_is_seen_of_the_wall_clock(#[case] passed: u64, #[case] wall: i64, #[case] jump: Option<i64>) {
+    #[case::it_is_set_ahead(5, 3605, None)]
+    #[case::it_is_set_back(5, -3595, Some(3600))]
+    #[case::it_is_set_back_by_as_much_as_has_passed(3600, 0, Some(3600))]
+    fn what_is_seen_of_the_wall_clock(#[case] passed: u64, #[case] wall: i64, #[case] back: Option<i64>) {
         let (now, steady) = (Utc::now(), Instant::now());
         let mut clocks = Clocks::new(now, steady);
-        let seen = clocks.jumped(now + TimeDelta::seconds(wall), steady + Duration::from_secs(passed));
-        assert_eq!(seen, jump.map(TimeDelta::seconds));
+        let seen = clocks.set_back(now + TimeDelta::seconds(wall), steady + Duration::from_secs(passed));
+        assert_eq!(seen, back.map(TimeDelta::seconds));
     }
 }

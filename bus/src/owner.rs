@@ -453,10 +453,10 @@ impl Owner {
         Ok(more)
     }
 
-    /// The wall clock was set: what waits for a time waits as long as before.
-    pub(crate) async fn clock_was_set(&self, jump: TimeDelta) -> Result<(), LogError> {
+    /// The wall clock was set back: what waits for a time waits no longer for that.
+    pub(crate) async fn clock_was_set_back(&self, by: TimeDelta) -> Result<(), LogError> {
         let moved = move |tx: &Tx<'_>| {
-            delivery::move_retries(tx, jump)?;
+            delivery::retry_earlier(tx, by)?;
             delivery::next_due(tx)
         };
         let next = self.log().write(move |tx| Ok::<_, LogError>(moved(tx)?)).await?;

@@ -77,12 +77,12 @@ impl<C: Carrier> Relay<C> {
         }
     }
 
-    /// Moves the times of retries when the wall clock was set.
+    /// Moves the times of retries when the wall clock was set back.
     async fn look_at_the_clock(&self, clocks: &mut Clocks) {
         let before = *clocks;
-        let Some(jump) = clocks.jumped(ambient::now(), ambient::instant()) else { return };
-        tracing::warn!("the clock was set by {} s; the times of retries are moved with it", jump.num_seconds());
-        if let Err(error) = self.owner.clock_was_set(jump).await {
+        let Some(by) = clocks.set_back(ambient::now(), ambient::instant()) else { return };
+        tracing::warn!("the clock was set back by {} s; the times of retries are moved with it", by.num_seconds());
+        if let Err(error) = self.owner.clock_was_set_back(by).await {
             tracing::error!(%error, "the times of retries could not be moved");
             *clocks = before;
         }

@@ -142,8 +142,8 @@ fn confine(command: &mut Command, memory: u64, foreign: u32) {
     let files = bus::descriptors::found();
     let confine = move || {
         die_with_parent()?;
-        if let Some(files) = &files {
-            setrlimit(Resource::Nofile, files.clone())?;
+        if let Some(files) = files {
+            setrlimit(Resource::Nofile, files)?;
         }
         rustix::thread::set_no_new_privs(true)?;
         setrlimit(Resource::Data, Rlimit { current: Some(memory), maximum: Some(memory) })?;

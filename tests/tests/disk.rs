@@ -218,7 +218,7 @@ async fn after_a_kill_a_log_with_damaged_pages_is_not_started_on() {
     assert!(damage(&node.data().join("log.db"), "that will be damaged") > 1);
     let refused = node.project().fails_to_start().await;
     assert_eq!(refused.code(), 1);
-    for words in ["log.db is damaged", "put a backup in its place"] {
+    for words in ["log.db is damaged", "as docs/operating.md says"] {
         assert!(refused.stderr.contains(words), "not said: {words} in {}", refused.stderr);
     }
 }

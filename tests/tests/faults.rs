@@ -34,6 +34,10 @@ short! {
     3 a_node_that_is_killed_leaves_no_process_of_its_functions
     4 functions_that_are_killed_in_the_middle_are_tried_again_and_disturb_nobody
     11 what_a_slow_function_cannot_take_yet_waits_in_the_log_alone
+    12 on_a_full_disk_nothing_is_said_to_be_accepted_and_nothing_is_lost_or_repeated
+    14 a_disk_that_cannot_sync_ends_the_node_and_what_was_accepted_is_there
+    15 a_power_cut_takes_nothing_that_was_accepted
+    16 a_flipped_bit_is_not_started_on
     19 functions_that_want_too_much_memory_end_alone
     20 functions_that_hang_end_with_everything_they_started
     21 functions_that_print_without_end_cost_the_node_little

@@ -382,10 +382,10 @@ pub(crate) fn due(tx: &Tx<'_>, now: DateTime<Utc>, limit: usize) -> rusqlite::Re
     Ok(placed(rows))
 }
 
-/// Moves the times of all retries.
-pub(crate) fn move_retries(tx: &Tx<'_>, by: TimeDelta) -> rusqlite::Result<()> {
+/// Moves the times of all retries back.
+pub(crate) fn retry_earlier(tx: &Tx<'_>, by: TimeDelta) -> rusqlite::Result<()> {
     let by = by.num_microseconds().unwrap_or_default();
-    tx.execute("UPDATE delivery SET retry_at = retry_at + ?1 WHERE status = 3", [by]).map(|_| ())
+    tx.execute("UPDATE delivery SET retry_at = retry_at - ?1 WHERE status = 3", [by]).map(|_| ())
 }
 
 /// When the next retry is due.

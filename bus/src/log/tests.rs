@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{Duration as Span, Utc};
 
 use super::{
-    Log, LogError, Status, attempt as attempts,
+    Log, LogError, Status, Tx, attempt as attempts,
     calls::CallRecord,
     delivery::{self, Due, Ended, Rules},
     detail,
@@ -281,6 +281,68 @@ async fn retention_takes_what_ended_and_leaves_what_is_open_or_dead() {
     assert_eq!(removed, 1);
     let left = log.read(|c| query::events(c, &Selection::default(), 10)).await.unwrap();
     assert_eq!(left.iter().map(|e| e.targets.join("")).collect::<Vec<_>>(), ["dead", "open"]);
+}
+
+/// So many events for `f` that came an hour ago and have ended.
+async fn ended(log: &Log, events: usize) {
+    let matched = [Match { target: name("f").into(), trigger: None, format: Format::Body, key: None }];
+    let write = move |tx: &Tx<'_>| {
+        for _ in 0..events {
+            let event = Prepared::new(event());
+            let row = event::insert_row(tx, &event)?;
+            delivery::place(tx, row, event.event(), &matched)?;
+        }
+        tx.execute_batch(
+            "UPDATE delivery SET status = 10, ended = 1; UPDATE event SET received = received - 3600000000",
+        )
+    };
+    log.write(move |tx| Ok::<_, LogError>(write(tx)?)).await.unwrap();
+}
+
+#[tokio::test]
+async fn retention_leaves_what_a_replay_has_yet_to_deliver() {
+    let (_folder, log) = log();
+    ended(&log, 10).await;
+    let keep = Keep { age: Duration::from_mins(1), bytes: u64::MAX };
+    let request = Request::default();
+    let replayed = log.write(move |tx| replay::create(tx, &request)).await.unwrap();
+    assert_eq!(replayed.0.plan.deliveries, 10);
+    assert_eq!(retention::sweep(&log, keep).await.unwrap(), 0);
+    for due in pending(&log, "f").await {
+        assert_eq!(due.event.data, event().data);
+        attempt(&log, &due, ok(), POLICY).await;
+    }
+    assert_eq!(retention::sweep(&log, keep).await.unwrap(), 10);
+}
+
+#[tokio::test]
+async fn an_event_that_came_while_the_clock_was_ahead_keeps_no_other() {
+    let (_folder, log) = log();
+    ended(&log, 3).await;
+    let ahead = "UPDATE event SET received = received + 9000000000000 WHERE seq = 1";
+    log.write(|tx| Ok::<_, LogError>(tx.execute(ahead, [])?)).await.unwrap();
+    let keep = Keep { age: Duration::from_mins(1), bytes: u64::MAX };
+    assert_eq!(retention::sweep(&log, keep).await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_long_while_retention_removes_much() {
+    let (_folder, log) = log();
+    ended(&log, 3000).await;
+    let keep = Keep { age: Duration::from_mins(1), bytes: u64::MAX };
+    let sweeping = tokio::spawn({
+        let log = log.clone();
+        async move { retention::sweep(&log, keep).await.unwrap() }
+    });
+    let (mut accepted, mut slowest) = (0, Duration::ZERO);
+    while !sweeping.is_finished() {
+        let begun = std::time::Instant::now();
+        accept(&log, Event { id: EventId::new(), ..event() }, "g").await.unwrap();
+        (accepted, slowest) = (accepted + 1, slowest.max(begun.elapsed()));
+    }
+    assert_eq!(sweeping.await.unwrap(), 3000);
+    println!("{accepted} events were accepted meanwhile, the slowest in {slowest:?}");
+    assert!(accepted > 1 && slowest < Duration::from_secs(1), "{accepted}, {slowest:?}");
 }
 
 #[tokio::test]

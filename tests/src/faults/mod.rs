@@ -52,6 +52,10 @@ mod f02_failpoints;
 mod f03_orphans;
 mod f04_kill_function;
 mod f11_slow_consumer;
+mod f12_disk_full;
+mod f14_no_sync;
+mod f15_power_cut;
+mod f16_flipped_bit;
 mod f19_out_of_memory;
 mod f20_hang;
 mod f21_flood;
@@ -86,6 +90,10 @@ pub const ALL: &[Fault] = &[
     f03_orphans::FAULT,
     f04_kill_function::FAULT,
     f11_slow_consumer::FAULT,
+    f12_disk_full::FAULT,
+    f14_no_sync::FAULT,
+    f15_power_cut::FAULT,
+    f16_flipped_bit::FAULT,
     f19_out_of_memory::FAULT,
     f20_hang::FAULT,
     f21_flood::FAULT,
