@@ -57,6 +57,15 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
 }
 
+/// A bound on how much is taken at once, which the simulation meets sooner.
+pub(crate) fn bound(most: usize) -> usize {
+    #[cfg(test)]
+    if let Some(less) = simulated::bound() {
+        return less.min(most);
+    }
+    most
+}
+
 /// Something that is to be done again and again.
 #[derive(Debug)]
 pub(crate) struct Every {

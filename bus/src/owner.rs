@@ -132,14 +132,14 @@ impl Owner {
 
     /// The catalog has changed: functions may run more, less or nothing now.
     pub fn reconfigured(&self) {
-        let limit = |running: u32| if running == 0 { 0 } else { running as usize + AHEAD };
+        let limit = |running: u32| if running == 0 { 0 } else { running as usize + ambient::bound(AHEAD) };
         let catalog = self.catalog();
         let functions = catalog.functions.iter().map(|(name, f)| {
             let batches = catalog.triggers.keys().filter_map(|trigger| catalog.batching(trigger, name));
             let size = batches.map(|batch| batch.size).max().unwrap_or(1);
             (name.clone().into(), limit(f.concurrency.saturating_mul(size).min(BATCHED)))
         });
-        let pipelines = catalog.pipelines.keys().map(|name| (name.clone().into(), RUNS));
+        let pipelines = catalog.pipelines.keys().map(|name| (name.clone().into(), ambient::bound(RUNS)));
         let limits: HashMap<Target, usize> = functions.chain(pipelines).collect();
         self.window().limits(&limits);
         self.wake();
@@ -294,28 +294,34 @@ impl Owner {
             return Ok(Ended::Stale);
         }
         lock(&self.inner.begun).remove(&attempt);
-        let inner = self.inner.clone();
-        let end = self.log().write(move |tx| {
+        let (inner, owner, target) = (self.inner.clone(), self.clone(), target.clone());
+        let write = move |tx: &Tx<'_>| {
             let catalog = inner.catalog.load();
             let by = inner.rules(&catalog);
             Ok::<_, LogError>(delivery::end(tx, attempt, &inner.node, &outcome, &by, dice(attempt))?)
-        });
-        let End { ended, placed, run } = end.await?;
-        failpoint::reach(match (&ended, placed.is_empty()) {
-            (Ended::RetryAt(_), _) => Failpoint::RetryCommitted,
-            (_, true) => Failpoint::EndCommitted,
-            (_, false) => Failpoint::FollowCommitted,
-        });
-        self.window().ended(target, row);
-        if let Ended::RetryAt(at) = ended {
-            let mut next = self.next_due_lock();
-            *next = Some(next.map_or(at, |known| known.min(at)));
-        }
-        if let Some((delivery, outcome)) = run {
-            self.answer(delivery, outcome);
-        }
-        self.placed(placed);
-        Ok(ended)
+        };
+        // in the order of the commits: were its retry taken before its place is free, nobody would load it
+        let carry = move |End { ended, placed, run }| {
+            failpoint::reach(match (&ended, placed.is_empty()) {
+                (Ended::RetryAt(_), _) => Failpoint::RetryCommitted,
+                (_, true) => Failpoint::EndCommitted,
+                (_, false) => Failpoint::FollowCommitted,
+            });
+            match ended {
+                Ended::Stale => owner.window().refused(&target, row),
+                _ => owner.window().ended(&target, row),
+            }
+            if let Ended::RetryAt(at) = ended {
+                let mut next = owner.next_due_lock();
+                *next = Some(next.map_or(at, |known| known.min(at)));
+            }
+            if let Some((delivery, outcome)) = run {
+                owner.answer(delivery, outcome);
+            }
+            owner.placed(placed);
+            ended
+        };
+        self.log().write_and(write, carry).await
     }
 
     /// Ends pending deliveries that are not to run, in their way, with what was to follow from them.
@@ -440,17 +446,19 @@ impl Owner {
 
     /// Makes due retries pending, and says whether there may be more.
     pub(crate) async fn take_due(&self, now: DateTime<Utc>, chunk: usize) -> Result<bool, LogError> {
-        let (placed, next) = self
-            .log()
-            .write(move |tx| Ok::<_, LogError>((delivery::due(tx, now, chunk)?, delivery::next_due(tx)?)))
-            .await?;
-        if !placed.is_empty() {
-            failpoint::reach(Failpoint::DueCommitted);
-        }
-        *self.next_due_lock() = next;
-        let more = placed.len() == chunk;
-        self.placed(placed);
-        Ok(more)
+        let owner = self.clone();
+        let write = move |tx: &Tx<'_>| Ok::<_, LogError>((delivery::due(tx, now, chunk)?, delivery::next_due(tx)?));
+        // in the order of the commits: a retry that was decided after this one is not forgotten
+        let carry = move |(placed, next): (Vec<Placed>, Option<DateTime<Utc>>)| {
+            if !placed.is_empty() {
+                failpoint::reach(Failpoint::DueCommitted);
+            }
+            *owner.next_due_lock() = next;
+            let more = placed.len() == chunk;
+            owner.placed(placed);
+            more
+        };
+        self.log().write_and(write, carry).await
     }
 
     /// The wall clock was set back: what waits for a time waits no longer for that.

@@ -92,13 +92,13 @@ impl<C: Carrier> Relay<C> {
     async fn fill(&self) -> Result<(), LogError> {
         self.carrier.connected().await;
         while self.owner.next_due().is_some_and(|due| due <= ambient::now()) {
-            if !self.owner.take_due(ambient::now(), CHUNK).await? {
+            if !self.owner.take_due(ambient::now(), ambient::bound(CHUNK)).await? {
                 break;
             }
         }
         loop {
             self.carry_ready().await?;
-            let fills = self.owner.window().fills(CHUNK);
+            let fills = self.owner.window().fills(ambient::bound(CHUNK));
             if fills.is_empty() {
                 return Ok(());
             }

@@ -46,6 +46,8 @@ struct Lane {
     more: bool,
     /// The walk reads the log right now.
     loading: bool,
+    /// The log is being read; what ended since may still be among what was read.
+    gone: Option<BTreeSet<i64>>,
     /// Rows that are to be loaded although the walk from `after` has passed them or is not there yet.
     again: BTreeSet<i64>,
     open: BTreeMap<i64, Open>,
@@ -147,6 +149,7 @@ impl Window {
                     lane.more = false;
                     lane.loading = true;
                 }
+                lane.gone = Some(BTreeSet::new());
                 Fill { target: name.clone(), again, after: lane.after, room }
             })
         });
@@ -157,6 +160,7 @@ impl Window {
     pub fn unfilled(&mut self, fill: &Fill) {
         let lane = self.lane(&fill.target);
         lane.again.extend(&fill.again);
+        lane.gone = None;
         if fill.room > 0 {
             (lane.more, lane.loading) = (true, false);
         }
@@ -165,16 +169,18 @@ impl Window {
     /// Takes what was loaded for a fill, and says which of it is to be published.
     pub fn loaded(&mut self, fill: &Fill, rows: Vec<Due>) -> Vec<Due> {
         let Some(lane) = self.lanes.get_mut(&fill.target) else { return Vec::new() };
-        let above = |due: &&Due| due.row > fill.after && !fill.again.contains(&due.row);
-        let (above, last) =
-            rows.iter().filter(above).fold((0, lane.after), |(n, last), due| (n + 1, last.max(due.row)));
-        lane.after = last;
+        let above = |due: &&Due| due.row > fill.after;
+        let walked = rows.iter().filter(above).filter(|due| !fill.again.contains(&due.row));
+        lane.after = walked.map(|due| due.row).fold(lane.after, i64::max);
+        // what was wanted again may stand among what was walked over, so the walk counts it: at worst it looks once more
+        let above = rows.iter().filter(above).count();
         lane.loading &= fill.room == 0;
         if fill.room > 0 && above >= fill.room {
             lane.more = true;
         }
+        let gone = lane.gone.take().unwrap_or_default();
         let mut fresh = Vec::with_capacity(rows.len());
-        for due in rows {
+        for due in rows.into_iter().filter(|due| !gone.contains(&due.row)) {
             if let Entry::Vacant(place) = lane.open.entry(due.row) {
                 place.insert(Open::of(&due));
                 fresh.push(due);
@@ -246,7 +252,16 @@ impl Window {
     pub fn ended(&mut self, target: &Target, row: i64) {
         if let Some(lane) = self.lanes.get_mut(target) {
             lane.open.remove(&row);
+            if let Some(gone) = &mut lane.gone {
+                gone.insert(row);
+            }
         }
+    }
+
+    /// The log knows better what this delivery is about: it is asked again.
+    pub fn refused(&mut self, target: &Target, row: i64) {
+        self.ended(target, row);
+        self.lane(target).again.insert(row);
     }
 
     /// Begun attempts whose worker has not been heard of.
@@ -440,6 +455,35 @@ mod tests {
         assert_eq!(fill.after, 1);
         let rows: Vec<i64> = window.loaded(&fill, vec![due(7, 1), due(9, 1)]).iter().map(|due| due.row).collect();
         assert_eq!(rows, [9]);
+    }
+
+    #[test]
+    fn what_ended_while_the_log_is_read_is_not_opened_again() {
+        let mut window = window(10, 3);
+        window.reload(&name(), 2);
+        let fill = window.fills(100).remove(0);
+        // The log was read when a worker came with the message that nobody had heard was stored, and ran it.
+        window.adopt(&name(), &due(2, 1), Instant::now());
+        begin(&mut window, 2, 1);
+        window.ended(&name(), 2);
+        assert!(window.loaded(&fill, vec![due(2, 1)]).is_empty());
+        // its retry is due
+        window.arrived(&name(), 2);
+        assert_eq!(window.fills(100)[0].again, [2]);
+    }
+
+    #[test]
+    fn a_walk_that_met_only_what_was_wanted_again_goes_on() {
+        let mut window = window(4, 0);
+        window.freed(&name(), 7);
+        window.arrived(&name(), 9);
+        let fill = window.fills(2).remove(0);
+        assert_eq!(fill, Fill { target: name(), again: vec![7], after: 0, room: 1 });
+        assert_eq!(window.loaded(&fill, vec![due(7, 1), due(7, 1)]).len(), 1);
+        let fill = window.fills(1).remove(0);
+        window.loaded(&fill, vec![due(7, 1)]);
+        let fill = window.fills(1).remove(0);
+        assert_eq!((fill.after, window.loaded(&fill, vec![due(9, 1)]).len()), (7, 1));
     }
 
     #[test]

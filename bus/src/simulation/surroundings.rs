@@ -29,6 +29,8 @@ struct Around {
     time: Duration,
     start: Instant,
     chance: fastrand::Rng,
+    /// How much is taken at once.
+    bound: usize,
     sleepers: Vec<(Duration, Waker)>,
     tasks: Vec<Option<Task>>,
 }
@@ -54,12 +56,13 @@ fn with<T>(f: impl FnOnce(&mut Around) -> T) -> Option<T> {
 }
 
 /// Everything on this thread is simulated from now on.
-pub(super) fn enter(seed: u64) {
+pub(super) fn enter(seed: u64, bound: usize) {
     leave();
     let around = Around {
         time: Duration::ZERO,
         start: Instant::now(),
         chance: fastrand::Rng::with_seed(seed),
+        bound,
         sleepers: Vec::new(),
         tasks: Vec::new(),
     };
@@ -89,6 +92,10 @@ pub(crate) fn uuid() -> Option<Uuid> {
 
 pub(crate) fn salt() -> Option<u64> {
     with(|around| around.chance.u64(0..1 << 12))
+}
+
+pub(crate) fn bound() -> Option<usize> {
+    with(|around| around.bound)
 }
 
 /// Waits until the clock was wound that far.
@@ -187,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_task_sleeps_until_the_clock_is_wound_and_a_killed_one_for_good() {
-        enter(1);
+        enter(1, 1);
         let woken = Arc::new(AtomicBool::new(false));
         let tell = woken.clone();
         for kill_it in [true, false] {
