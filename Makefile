@@ -5,6 +5,7 @@
 #   make check   formatting, lints, docs
 #   make bench   figures, as ratios to a floor measured in the same run
 #   make faults  every fault with patience, and a table; FAULTS="1 2 --seed 7" chooses
+#   make simulate the owner, relay and log under SEEDS=20000 seeds, or one: FNBUS_SEED=7
 #   make soak    faults of all kinds at random for MINUTES=60
 
 CARGO ?= cargo
@@ -13,7 +14,7 @@ TOOLS := $(TARGET)/tools
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check fmt bench faults soak
+.PHONY: help build run test check fmt bench faults soak simulate
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -54,6 +55,12 @@ faults:
 	$(CARGO) build --workspace --bins --locked
 	@server=$$(sh tools/nats-server.sh $(TOOLS)) && \
 	NATS_SERVER="$$server" $(TARGET)/debug/fnbus-faults $(FAULTS)
+
+# The bus is optimised here: many schedules are worth the build. FNBUS_SEED=7 repeats one step by step.
+SEEDS ?= 20000
+simulate:
+	FNBUS_SEEDS=$(SEEDS) $(CARGO) test --workspace --lib --locked --config 'profile.dev.package.fnbus-bus.opt-level=2' \
+		whatever_happens -- --nocapture
 
 MINUTES ?= 60
 soak:

@@ -20,10 +20,12 @@ pub const OUTPUT: &str = "function.output";
 /// `type` of the events that carry an invocation record.
 pub const SUCCESS: &str = "function.success";
 pub const FAILURE: &str = "function.failure";
+/// `type` of the events that carry the input of a run's next steps.
+pub const STEP: &str = "pipeline.step";
 
 /// Positions of what follows from one delivery; outputs count up from 0.
-const RECORD: u32 = u32::MAX;
-const PUT: u32 = u32::MAX - 1;
+pub(crate) const RECORD: u32 = u32::MAX;
+pub(crate) const PUT: u32 = u32::MAX - 1;
 
 /// The chain has become too long: it is taken for a loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +52,7 @@ pub fn outputs(parent: &Event, delivery: RowId, source: &str, output: &Bytes, ea
 
 /// The event that carries the input of a run's next steps.
 pub fn step(parent: &Event, delivery: RowId, source: &str, input: Bytes) -> Event {
-    follower(parent, delivery, 0, source, "pipeline.step", input)
+    follower(parent, delivery, 0, source, STEP, input)
 }
 
 /// The event that an `event:` target puts on the bus: what it got, under another type.

@@ -1,0 +1,254 @@
+//! JetStream as the node meets it: a work queue that takes messages, hands them out until they are acknowledged, and
+//! may be away, full, wiped or have lost its tail.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_nats::jetstream::{
+    context::{PublishError, PublishErrorKind},
+    publish::PublishAck,
+};
+use fastrand::Rng;
+use tokio::sync::{oneshot, watch};
+
+use super::worker;
+use crate::{
+    Name, RowId, Target, ambient,
+    carrier::{Ack, Carrier},
+    log::delivery::Due,
+    nats::stream::{ACK_WAIT, Incarnation, StreamError},
+    owner::{Claim, Owner},
+};
+
+/// A message under an id that came so long ago is taken for the same.
+const DUPLICATES: Duration = Duration::from_secs(20);
+
+/// The broker; clones share it.
+#[derive(Clone)]
+pub(super) struct Broker {
+    state: Arc<Mutex<State>>,
+    connected: watch::Sender<bool>,
+}
+
+struct State {
+    full: bool,
+    life: u32,
+    last: u64,
+    stored: BTreeMap<u64, Stored>,
+    /// By the ids of messages.
+    seen: HashMap<(RowId, u32), (u64, Instant)>,
+    /// On the way here.
+    sent: VecDeque<(Message, oneshot::Sender<Result<u64, PublishErrorKind>>)>,
+    /// Runs what goes to no function.
+    owner: Option<Owner>,
+    /// How those attempts end.
+    chance: Rng,
+}
+
+#[derive(Clone)]
+struct Message {
+    function: Name,
+    delivery: RowId,
+    publication: u32,
+}
+
+struct Stored {
+    message: Message,
+    /// In somebody's hands until then.
+    until: Option<Instant>,
+}
+
+/// A message in a worker's hands.
+pub(super) struct Handed {
+    pub(super) sequence: u64,
+    pub(super) claim: Claim,
+}
+
+impl Broker {
+    pub(super) fn new(chance: Rng) -> Self {
+        let state = State {
+            full: false,
+            life: 0,
+            last: 0,
+            stored: BTreeMap::new(),
+            seen: HashMap::new(),
+            sent: VecDeque::new(),
+            owner: None,
+            chance,
+        };
+        Self { state: Arc::new(state.into()), connected: watch::Sender::new(true) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who is told how what goes outside has ended; none: the node is dead.
+    pub(super) fn serve(&self, owner: Option<Owner>) {
+        self.state().owner = owner;
+    }
+
+    pub(super) fn connect(&self, connected: bool) {
+        self.connected.send_replace(connected);
+    }
+
+    pub(super) fn fill_up(&self, full: bool) {
+        self.state().full = full;
+    }
+
+    /// How many publications are on their way here.
+    pub(super) fn sent(&self) -> usize {
+        self.state().sent.len()
+    }
+
+    /// Takes the next publication, or not: it may be refused, and the answer may be lost.
+    pub(super) fn take(&self, unreliable: Option<&mut Rng>) {
+        let mut state = self.state();
+        let Some((message, answer)) = state.sent.pop_front() else { return };
+        let dice = unreliable.map_or(u8::MAX, |chance| chance.u8(..40));
+        let away = !*self.connected.borrow();
+        if state.full || dice == 0 || away && dice < 30 {
+            let _ = answer.send(Err(PublishErrorKind::TimedOut));
+            return;
+        }
+        let sequence = state.store(message);
+        let answered = if away || dice == 1 { Err(PublishErrorKind::TimedOut) } else { Ok(sequence) };
+        let _ = answer.send(answered);
+    }
+
+    /// How many messages could be handed out.
+    pub(super) fn waiting(&self) -> usize {
+        let now = ambient::instant();
+        if !*self.connected.borrow() {
+            return 0;
+        }
+        self.state().stored.values().filter(|stored| stored.until.is_none_or(|until| until <= now)).count()
+    }
+
+    /// Hands one out; `twice` also what somebody holds.
+    pub(super) fn hand(&self, chance: &mut Rng, twice: bool) -> Option<Handed> {
+        let now = ambient::instant();
+        let mut state = self.state();
+        let free = |stored: &Stored| twice || stored.until.is_none_or(|until| until <= now);
+        let free: Vec<u64> = state.stored.iter().filter(|(_, s)| free(s)).map(|(sequence, _)| *sequence).collect();
+        let sequence = *free.get(chance.usize(..free.len().max(1)))?;
+        let stored = state.stored.get_mut(&sequence)?;
+        stored.until = Some(now + ACK_WAIT);
+        let Message { function, delivery, publication } = stored.message.clone();
+        Some(Handed { sequence, claim: Claim { target: function.into(), delivery, publication } })
+    }
+
+    /// A message has served. What is acknowledged is what has that number now.
+    pub(super) fn ack(&self, sequence: u64) {
+        let mut state = self.state();
+        if state.stored.get(&sequence).is_some_and(|stored| stored.until.is_some()) {
+            state.stored.remove(&sequence);
+        }
+    }
+
+    /// A message is still held.
+    pub(super) fn progress(&self, sequence: u64) {
+        if let Some(stored) = self.state().stored.get_mut(&sequence) {
+            stored.until = Some(ambient::instant() + ACK_WAIT);
+        }
+    }
+
+    /// All of it is gone, and another stream there.
+    pub(super) fn wipe(&self) {
+        let mut state = self.state();
+        state.life += 1;
+        state.last = 0;
+        state.stored.clear();
+        state.seen.clear();
+    }
+
+    /// What came last is gone, as after a power cut.
+    pub(super) fn cut(&self, chance: &mut Rng) {
+        let mut state = self.state();
+        let last = chance.u64(state.last.saturating_sub(3)..=state.last);
+        state.last = last;
+        state.stored.retain(|sequence, _| *sequence <= last);
+        state.seen.retain(|_, (sequence, _)| *sequence <= last);
+    }
+
+    /// One message is gone.
+    pub(super) fn lose(&self, chance: &mut Rng) {
+        let mut state = self.state();
+        let nth = chance.usize(..state.stored.len().max(1));
+        if let Some(sequence) = state.stored.keys().nth(nth).copied() {
+            state.stored.remove(&sequence);
+        }
+    }
+
+    /// The node ended: of what was on its way some arrives.
+    pub(super) fn node_ended(&self, chance: &mut Rng) {
+        let mut state = self.state();
+        let sent = std::mem::take(&mut state.sent);
+        for (message, _) in sent {
+            if chance.bool() && !state.full {
+                state.store(message);
+            }
+        }
+    }
+}
+
+impl State {
+    fn store(&mut self, message: Message) -> u64 {
+        let (id, now) = ((message.delivery, message.publication), ambient::instant());
+        if let Some((sequence, at)) = self.seen.get(&id)
+            && *at + DUPLICATES > now
+        {
+            return *sequence;
+        }
+        self.last += 1;
+        self.seen.insert(id, (self.last, now));
+        self.stored.insert(self.last, Stored { message, until: None });
+        self.last
+    }
+}
+
+impl Carrier for Broker {
+    fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    async fn connected(&self) {
+        let _ = self.connected.subscribe().wait_for(|connected| *connected).await;
+    }
+
+    async fn publish(&self, _class: &'static str, function: &Name, due: &Due) -> Result<Ack, PublishError> {
+        let (answer, answered) = oneshot::channel();
+        let message = Message { function: function.clone(), delivery: due.id, publication: due.publication };
+        self.state().sent.push_back((message, answer));
+        Ok(Box::pin(async move {
+            let sequence = answered.await.unwrap_or(Err(PublishErrorKind::TimedOut)).map_err(PublishError::new)?;
+            let (stream, domain) = (String::new(), String::new());
+            Ok(PublishAck { stream, sequence, domain, duplicate: false, value: None })
+        }))
+    }
+
+    async fn is_stored(&self, sequence: u64) -> bool {
+        let stored = !self.is_connected() || self.state().stored.contains_key(&sequence);
+        super::surroundings::step_aside().await;
+        stored
+    }
+
+    async fn incarnation(&self) -> Result<Incarnation, StreamError> {
+        super::surroundings::step_aside().await;
+        if !self.is_connected() {
+            return Err(StreamError::JetStream("it is away".to_owned()));
+        }
+        let state = self.state();
+        Ok(Incarnation { id: state.life.to_string(), last_sequence: state.last })
+    }
+
+    fn send(&self, target: &Target, due: Due) {
+        let mut state = self.state();
+        let Some(owner) = state.owner.clone() else { return };
+        let fails = state.chance.u8(..4) == 0;
+        ambient::spawn(worker::send(owner, target.clone(), due, fails));
+    }
+}
