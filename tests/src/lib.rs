@@ -27,17 +27,23 @@ mod following;
 pub mod faults;
 // HTTP requests of a client.
 mod http;
+// A nats-server of somebody else.
+mod nats;
 // A node that runs.
 mod node;
 // What runs of a project.
 mod process;
 // A project folder: config and functions.
 mod project;
+// A bad way to a server.
+mod proxy;
 
 pub use disk::Disk;
 pub use eventually::{PATIENCE, eventually};
 pub use following::Following;
 pub use http::Answer;
+pub use nats::Nats;
 pub use node::{Node, Output};
 pub use process::{Process, Usage};
 pub use project::Project;
+pub use proxy::{Proxy, Way};

@@ -7,13 +7,11 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::fs::{FileTypeExt, PermissionsExt},
-    process::{Child, Command, Stdio},
 };
 
-use fnbus_tests::{Output, Project, eventually};
+use fnbus_tests::{Nats, Output, Project};
 use rstest::rstest;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -48,46 +46,6 @@ fn says(output: &Output, words: &[&str]) {
     let text = output.stderr.split_whitespace().filter(|word| *word != "|").collect::<Vec<_>>().join(" ");
     for word in words {
         assert!(text.contains(word), "not said: {word}\n{}", output.all());
-    }
-}
-
-/// A nats-server of somebody else.
-struct Nats {
-    process: Child,
-    url: String,
-    _store: TempDir,
-}
-
-impl Nats {
-    async fn start(arguments: &[&str]) -> Self {
-        let server = std::env::var("NATS_SERVER").unwrap_or_else(|_| "nats-server".to_owned());
-        let store = tempfile::tempdir().unwrap();
-        let mut command = Command::new(server);
-        // it chooses a port and says which in a file
-        command
-            .args(["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir"])
-            .arg(store.path())
-            .arg("-sd")
-            .arg(store.path())
-            .args(arguments);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let url = eventually("nats-server says its port", || async {
-            let file = fs::read_dir(store.path())
-                .unwrap()
-                .flatten()
-                .find(|f| f.path().extension().is_some_and(|e| e == "ports"))?;
-            let ports: Value = serde_json::from_slice(&fs::read(file.path()).ok()?).ok()?;
-            Some(ports["nats"][0].as_str()?.to_owned())
-        });
-        let url = url.await;
-        Self { process, url, _store: store }
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
