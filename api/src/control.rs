@@ -173,6 +173,10 @@ async fn node(State(control): State<Control>) -> Result<Json<serde_json::Value>,
     if let Some(trouble) = control.bus.log().trouble() {
         node["log_trouble"] = trouble.to_string().into();
     }
+    let (used, most) = control.bus.log().sizes();
+    node["log_used"] = used.into();
+    node["log_max"] = most.into();
+    node["accepting"] = control.bus.log().reached().is_none().into();
     node["calls_not_logged"] = control.bus.log().calls().dropped().into();
     node["nats_connected"] = control.bus.nats().is_connected().into();
     Ok(Json(node))

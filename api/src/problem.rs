@@ -86,6 +86,7 @@ impl From<AcceptError> for Problem {
             AcceptError::Conflict { .. } => Self::new(StatusCode::CONFLICT, "conflict", error),
             AcceptError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "log_full", error),
             AcceptError::Damaged { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "log_damaged", error),
+            AcceptError::Backlog { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "backlog", error),
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "log", error),
         }
     }

@@ -68,6 +68,12 @@ pub enum AcceptError {
     Conflict { id: String, source_uri: String },
     #[error("no space is left for the event log; free space on its disk or lower [log] max_size")]
     Full,
+    /// Nothing may go, for it is unended, dead or part of a replay.
+    #[error(
+        "the event log is full of what cannot go yet ({bytes} of {most} bytes); `fnbus node` shows what waits: mend what \
+         holds it up, or raise [log] max_size"
+    )]
+    Backlog { bytes: u64, most: u64 },
     #[error("the event log does not answer: {reason}")]
     Unavailable { reason: String },
     #[error("the event log is damaged: {reason}")]

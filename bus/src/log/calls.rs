@@ -1,5 +1,5 @@
 //! Synchronous calls in the log. Nobody waits for them: they gather in memory, bounded, and are written in bulk a
-//! moment later. When the log cannot keep up they are dropped and counted; deliveries never are.
+//! moment later. When the log cannot keep up or has no room they are dropped and counted; deliveries never are.
 
 use std::{
     sync::{
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::{
     LogError, Status, Tx, attempt,
+    bound::Bound,
     delivery::{self, Current, Placed, Rules},
     event::{self, Prepared},
     follow,
@@ -46,6 +47,7 @@ pub struct CallLog {
 
 struct Book {
     writer: Writer,
+    bound: Bound,
     waiting: Mutex<Vec<CallRecord>>,
     /// Held while calls are written, so that a flush also waits for what another one took before it.
     writing: tokio::sync::Mutex<()>,
@@ -54,10 +56,11 @@ struct Book {
 }
 
 impl CallLog {
-    pub(super) fn new(writer: Writer) -> Self {
+    pub(super) fn new(writer: Writer, bound: Bound) -> Self {
         Self {
             book: Arc::new(Book {
                 writer,
+                bound,
                 waiting: Mutex::default(),
                 writing: tokio::sync::Mutex::default(),
                 full: Notify::new(),
@@ -70,7 +73,7 @@ impl CallLog {
     pub fn note(&self, call: CallRecord) {
         let waiting = {
             let mut waiting = self.book.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.len() >= WAITING {
+            if waiting.len() >= WAITING || self.book.bound.reached().is_some() {
                 self.book.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
@@ -90,7 +93,7 @@ impl CallLog {
         }
     }
 
-    /// How many calls were dropped because the log lagged.
+    /// How many calls were dropped because the log lagged or was full.
     pub fn dropped(&self) -> u64 {
         self.book.dropped.load(Ordering::Relaxed)
     }

@@ -174,14 +174,32 @@ fn read_due(row: &Row<'_>) -> rusqlite::Result<Due> {
     })
 }
 
-/// The lowest pending deliveries of a target above `after`.
-pub(crate) fn pending(connection: &Connection, target: &str, after: i64, limit: usize) -> rusqlite::Result<Vec<Due>> {
+/// The lowest pending deliveries of a target above `after`, and whether the rest was left out because these have so many
+/// bytes of bodies.
+pub(crate) fn pending(
+    connection: &Connection,
+    target: &str,
+    after: i64,
+    limit: usize,
+    bytes: usize,
+) -> rusqlite::Result<(Vec<Due>, bool)> {
     let sql = format!(
         "{DUE}{}{DUE_FROM}WHERE d.target = ?1 AND d.seq > ?2 AND d.status IN (0, 1, 2) AND d.status = 1 \
          ORDER BY d.seq LIMIT ?3",
         event::COLUMNS
     );
-    connection.prepare_cached(&sql)?.query_map(params![target, after, limit as i64], read_due)?.collect()
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut found = Vec::new();
+    let mut read = 0;
+    for due in statement.query_map(params![target, after, limit as i64], read_due)? {
+        let due = due?;
+        read += due.event.data.len();
+        found.push(due);
+        if read >= bytes {
+            return Ok((found, true));
+        }
+    }
+    Ok((found, false))
 }
 
 /// One delivery, if it is pending.
@@ -275,6 +293,22 @@ pub(crate) fn end(
             Ok(follow::ended(tx, &current, outcome, by, Some(reason))?.of(Ended::Final(Status::Dead), freed))
         }
     }
+}
+
+/// What was answered to an outcome that is recorded; none when it is not, or the attempt was given up as lost.
+pub(crate) fn answered(connection: &Connection, attempt: RowId) -> rusqlite::Result<Option<Ended>> {
+    let (delivery, _) = attempt::delivery_of(attempt.row());
+    connection
+        .prepare_cached(
+            "SELECT d.status, coalesce(d.retry_at, a.ended) FROM attempt a JOIN delivery d ON d.seq = ?3 \
+             WHERE a.id = ?1 AND a.born = ?2 AND a.outcome IS NOT NULL AND a.outcome <> 'lost'",
+        )?
+        .query_row(params![attempt.row(), attempt.born().0, delivery], |row| {
+            let status: Status = row.get(0)?;
+            // one that has moved on since waited for its retry
+            Ok(if status.is_ended() { Ended::Final(status) } else { Ended::RetryAt(time(row.get(1)?)) })
+        })
+        .optional()
 }
 
 /// What decides on what follows: the config as it is now.

@@ -13,6 +13,7 @@
 
 pub(crate) mod attempt;
 pub mod backup;
+mod bound;
 pub mod calls;
 mod checkpoint;
 pub mod delivery;
@@ -51,6 +52,7 @@ pub use status::{DeadReason, Status};
 pub(crate) use writer::Turns;
 pub use writer::Tx;
 
+use bound::{Bound, Gauge};
 use checkpoint::Checkpoints;
 use health::Health;
 use reader::Readers;
@@ -63,6 +65,7 @@ pub struct Log {
     readers: Readers,
     health: Health,
     calls: calls::CallLog,
+    bound: Bound,
     id: Uuid,
     path: Arc<Path>,
 }
@@ -157,9 +160,12 @@ impl Log {
         let id = schema::identity(&connection).map_err(sqlite)?;
         let health = Health::new();
         let checkpoints = Checkpoints::start(&mut connection, &path, health.clone()).map_err(sqlite)?;
-        let writer = Writer::start(connection, Some(checkpoints), health.clone());
+        let bound = Bound::new();
+        let gauge = Gauge::new(bound.clone());
+        let writer = Writer::start(connection, Some(checkpoints), Some(gauge), health.clone());
         Ok(Self {
-            calls: calls::CallLog::new(writer.clone()),
+            calls: calls::CallLog::new(writer.clone(), bound.clone()),
+            bound,
             readers: Readers::new(path.clone(), health.clone()),
             writer,
             health,
@@ -173,12 +179,14 @@ impl Log {
     pub(crate) fn by_hand(connection: Arc<std::sync::Mutex<Connection>>) -> (Self, Turns) {
         let health = Health::new();
         let (writer, turns) = Turns::new(health.clone());
-        let calls = calls::CallLog::new(writer.clone());
+        let bound = Bound::new();
+        let calls = calls::CallLog::new(writer.clone(), bound.clone());
         let log = Self {
             calls,
             readers: Readers::on(connection),
             health,
             writer,
+            bound,
             id: Uuid::nil(),
             path: Path::new("").into(),
         };
@@ -202,6 +210,22 @@ impl Log {
     /// The size of the log on disk, in bytes, write-ahead log included.
     pub fn size(&self) -> u64 {
         length(&self.path) + wal(&self.path)
+    }
+
+    /// Whether anything is in it.
+    pub async fn has_events(&self) -> Result<bool, LogError> {
+        let any = "SELECT EXISTS (SELECT 1 FROM event)";
+        self.read(move |connection| Ok::<_, LogError>(connection.query_row(any, [], |row| row.get(0))?)).await
+    }
+
+    /// Bytes in use and how many may be, `[log] max_size`.
+    pub fn sizes(&self) -> (u64, u64) {
+        self.bound.sizes()
+    }
+
+    /// The same when what cannot go fills the log, so that nothing more may be accepted.
+    pub fn reached(&self) -> Option<(u64, u64)> {
+        self.bound.reached()
     }
 
     /// Runs a change in the writer's next group and returns when it is on disk. It may run twice, when another change of

@@ -1,19 +1,22 @@
 //! What may go, and when: a background task that deletes a little at a time, so that no writer waits long.
 //!
-//! Never touched: what is unended, and dead letters younger than [`DEAD_KEEP`]. Ids that came from outside outlive
+//! It runs once a minute, and when the log is over its size at once. Never touched: what is unended, and dead letters younger than [`DEAD_KEEP`]. Ids that came from outside outlive
 //! their bodies: a late duplicate is still recognised.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 use tokio_util::sync::CancellationToken;
 
-use super::{Log, LogError, Tx};
+use super::{Log, LogError, Tx, bound};
 use crate::ambient;
 
 /// Dead letters are kept this long, whatever `keep` says.
 pub const DEAD_KEEP: Duration = Duration::from_hours(24 * 14);
 const EVERY: Duration = Duration::from_mins(1);
+/// Between two rounds of a log that stays over its size: at least so long, and so many times what a round took.
+const PAUSE: Duration = Duration::from_secs(2);
+const REST: u32 = 10;
 const CHUNK: usize = 500;
 
 /// `[log]`: how much is kept.
@@ -28,12 +31,25 @@ pub async fn run(log: Log, keep: impl Fn() -> Keep + Send, shutdown: Cancellatio
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        log.bound.set(keep().bytes);
         tokio::select! {
             _ = tick.tick() => {}
+            () = log.bound.over() => {}
             () = shutdown.cancelled() => return,
         }
+        let started = Instant::now();
         if let Err(error) = sweep(&log, keep()).await {
             tracing::warn!(%error, "old events could not be removed from the log");
+        }
+        let rest = PAUSE.max(started.elapsed() * REST);
+        // Not heard of by a commit: what ended since makes room only when it is removed.
+        let full = log.reached().is_some();
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = shutdown.cancelled() => return,
+        }
+        if full {
+            tick.reset_immediately();
         }
     }
 }
@@ -45,6 +61,8 @@ pub async fn sweep(log: &Log, keep: Keep) -> Result<u64, LogError> {
     for kind in [Kind::Synchronous, Kind::Any] {
         removed += pass(log, Until::Fits(keep.bytes), kind).await?;
     }
+    log.bound.set(keep.bytes);
+    log.bound.removed(live_bytes(log).await?);
     Ok(removed)
 }
 
@@ -149,14 +167,8 @@ fn remove(tx: &Tx<'_>, events: &[i64]) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Bytes in use: the file less its free pages, which are used again before it grows.
 async fn live_bytes(log: &Log) -> Result<u64, LogError> {
-    log.read(|connection| {
-        let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
-        let pages = pragma("page_count")? - pragma("freelist_count")?;
-        Ok((pages * pragma("page_size")?) as u64)
-    })
-    .await
+    log.read(|connection| Ok::<_, LogError>(bound::live_bytes(connection)?)).await
 }
 
 fn micros_ago(age: Duration) -> i64 {

@@ -58,7 +58,7 @@ async fn accept(log: &Log, event: Event, target: &str) -> Result<(String, bool),
 }
 
 async fn pending(log: &Log, target: &'static str) -> Vec<Due> {
-    log.read(move |c| Ok::<_, LogError>(delivery::pending(c, target, 0, 100)?)).await.unwrap()
+    log.read(move |c| Ok::<_, LogError>(delivery::pending(c, target, 0, 100, usize::MAX)?.0)).await.unwrap()
 }
 
 /// Begins the next attempt of a delivery and ends it.

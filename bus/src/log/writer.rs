@@ -14,7 +14,7 @@ use std::thread;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Failure, LogError, checkpoint::Checkpoints, health::Health};
+use super::{Failure, LogError, bound::Gauge, checkpoint::Checkpoints, health::Health};
 
 /// Changes waiting at most; beyond, callers wait to be let in.
 const QUEUE: usize = 4096;
@@ -104,12 +104,17 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, checkpoints: Option<Checkpoints>, health: Health) -> Self {
+    pub(super) fn start(
+        connection: Connection,
+        checkpoints: Option<Checkpoints>,
+        gauge: Option<Gauge>,
+        health: Health,
+    ) -> Self {
         let (commands, queue) = mpsc::channel(QUEUE);
         let (committed, commits) = watch::channel(0);
         let thread = thread::Builder::new().name("log-writer".into());
         let write = move || {
-            run(&connection, queue, &committed, checkpoints, &health);
+            run(&connection, queue, &committed, checkpoints, gauge, &health);
             if health.check().is_err() {
                 // Closing the last connection would move what the disk did not keep, or what is damaged.
                 std::mem::forget(connection);
@@ -168,6 +173,7 @@ fn run(
     mut queue: mpsc::Receiver<Command>,
     committed: &watch::Sender<u64>,
     mut checkpoints: Option<Checkpoints>,
+    mut gauge: Option<Gauge>,
     health: &Health,
 ) {
     while let Some(first) = queue.blocking_recv() {
@@ -176,6 +182,9 @@ fn run(
             && health.check().is_ok()
         {
             checkpoints.committed(connection);
+        }
+        if let Some(gauge) = &mut gauge {
+            gauge.committed(connection);
         }
         if let Some(done) = closing {
             queue.close();
@@ -343,7 +352,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let connection = Connection::open(folder.path().join("log.db")).unwrap();
         connection.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)").unwrap();
-        (folder, Writer::start(connection, None, Health::new()))
+        (folder, Writer::start(connection, None, None, Health::new()))
     }
 
     async fn insert(writer: &Writer, n: i64) -> Result<(), LogError> {

@@ -92,6 +92,7 @@ impl Refusal {
             Self::SourceTaken { .. } => ("source-taken", S::BAD_REQUEST, None),
             Self::Accept(AcceptError::Conflict { .. }) => ("conflict", S::CONFLICT, None),
             Self::Accept(AcceptError::Full) => ("log-full", S::INSUFFICIENT_STORAGE, Some(LATER)),
+            Self::Accept(AcceptError::Backlog { .. }) => ("backlog", S::SERVICE_UNAVAILABLE, Some(LATER)),
             Self::Accept(_) => ("log-unavailable", S::SERVICE_UNAVAILABLE, Some(SOON)),
             Self::Call(CallError::Stopped { .. }) => ("function-stopped", S::SERVICE_UNAVAILABLE, Some(SOON)),
             Self::Call(CallError::Busy { .. }) => ("busy", S::TOO_MANY_REQUESTS, Some(SOON)),
@@ -112,6 +113,9 @@ impl Refusal {
     fn detail(&self) -> String {
         match self {
             Self::Accept(AcceptError::Full) => "the event was not accepted: no space is left for it".to_owned(),
+            Self::Accept(AcceptError::Backlog { .. }) => {
+                "the event was not accepted: too much that was accepted before waits to be done".to_owned()
+            }
             Self::Accept(AcceptError::Unavailable { .. } | AcceptError::Damaged { .. }) => {
                 "the event was not accepted: the event log does not answer".to_owned()
             }

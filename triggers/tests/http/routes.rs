@@ -111,6 +111,7 @@ async fn an_asynchronous_route_takes_a_cloud_event_as_what_it_is() {
 
 #[rstest]
 #[case(AcceptError::Full, 507, Some("30"))]
+#[case(AcceptError::Backlog { bytes: 11, most: 10 }, 503, Some("30"))]
 #[case(AcceptError::Unavailable { reason: "/home/x".to_owned() }, 503, Some("1"))]
 #[tokio::test]
 async fn what_cannot_be_stored_is_never_accepted(
