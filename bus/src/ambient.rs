@@ -79,6 +79,11 @@ impl Every {
         Self { period, next: instant() }
     }
 
+    /// The first time is after a period.
+    pub(crate) fn later(period: Duration) -> Self {
+        Self { period, next: instant() + period }
+    }
+
     /// Returns when it is time. A time that was missed is not made up for.
     pub(crate) async fn tick(&mut self) {
         sleep(self.next.saturating_duration_since(instant())).await;

@@ -1,6 +1,10 @@
 //! Synchronous calls over core NATS: there and straight back, no JetStream in the way.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use async_nats::{HeaderMap, Request, Subscriber, client::RequestErrorKind};
 use bytes::Bytes;
@@ -24,11 +28,55 @@ pub const QUEUE_WAIT: Duration = Duration::from_secs(1);
 /// What a call may take beyond its function's timeout: queueing and a cold start.
 pub const OVERHEAD: Duration = Duration::from_secs(15);
 
+/// A body whose caller went away is kept no longer than this.
+const KEPT: Duration = Duration::from_mins(1);
+
+/// Bodies that are over what the NATS server carries. Both ends are in one process: the message only says which it is.
+/// Clones share them.
+#[derive(Clone, Default)]
+pub struct Bodies {
+    kept: Arc<Mutex<HashMap<Uuid, (Instant, Bytes)>>>,
+}
+
+impl Bodies {
+    /// Keeps a body, for whoever takes it by this key.
+    fn keep(&self, body: Bytes) -> Uuid {
+        let (key, now) = (Uuid::now_v7(), Instant::now());
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, (since, _)| now.duration_since(*since) < KEPT);
+        kept.insert(key, (now, body));
+        key
+    }
+
+    fn take(&self, key: &str) -> Option<Bytes> {
+        let key = key.parse().ok()?;
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&key).map(|(_, body)| body)
+    }
+
+    /// Leaves a body out of a message that would be too large with it.
+    fn fitted(&self, map: &mut HeaderMap, body: Bytes, max: usize) -> Bytes {
+        if body.is_empty() || body.len() + wire::header_bytes(map) <= max {
+            return body;
+        }
+        map.insert(headers::BY_REFERENCE, self.keep(body).to_string());
+        Bytes::new()
+    }
+
+    /// The body that belongs to a message.
+    fn whole(&self, map: &HeaderMap, body: Bytes) -> Option<Bytes> {
+        match map.get(headers::BY_REFERENCE) {
+            Some(key) => self.take(key.as_str()),
+            None => Some(body),
+        }
+    }
+}
+
 /// The calling end.
 #[derive(Clone)]
 pub struct Caller {
     nats: Nats,
     subjects: Arc<Subjects>,
+    bodies: Bodies,
 }
 
 /// What a worker says beside the output.
@@ -47,8 +95,8 @@ struct Report {
 }
 
 impl Caller {
-    pub fn new(nats: Nats, subjects: Arc<Subjects>) -> Self {
-        Self { nats, subjects }
+    pub fn new(nats: Nats, subjects: Arc<Subjects>, bodies: Bodies) -> Self {
+        Self { nats, subjects, bodies }
     }
 
     /// Runs `call.function` on `node` with `event`, waiting at most `wait`.
@@ -61,11 +109,9 @@ impl Caller {
         map.insert(headers::FUNCTION, call.function.as_str());
         map.insert(headers::FORMAT, call.format.as_str());
         let max = self.nats.client.max_payload();
-        let size = event.data.len() + wire::header_bytes(&map);
-        if size > max {
-            return Err(CallError::TooLarge { size, max });
-        }
-        let request = Request::new().payload(event.data.clone()).headers(map).timeout(Some(wait));
+        let size = wire::header_bytes(&map);
+        let body = self.bodies.fitted(&mut map, event.data.clone(), max);
+        let request = Request::new().payload(body).headers(map).timeout(Some(wait));
         let reply = tokio::select! {
             reply = self.nats.client.send_request(self.subjects.call(node), request) => reply,
             // The request or its answer may have gone with the connection: nobody would ever say.
@@ -78,6 +124,8 @@ impl Caller {
             _ => CallError::Disconnected { reason: error.to_string().into() },
         })?;
         let map = reply.headers.unwrap_or_default();
+        let output =
+            self.bodies.whole(&map, reply.payload).ok_or_else(|| CallError::Vanished { function: function() })?;
         match map.get(headers::REFUSED).map(async_nats::HeaderValue::as_str) {
             Some("busy") => return Err(CallError::Busy { function: function() }),
             Some("stopped") => return Err(CallError::Stopped { function: function() }),
@@ -88,7 +136,7 @@ impl Caller {
         let Some(report) = report else { return Err(CallError::Vanished { function: function() }) };
         Ok(Outcome {
             ending: report.ending,
-            output: reply.payload,
+            output,
             fault: report.fault,
             log: report.log,
             request_id: report.request_id,
@@ -105,6 +153,7 @@ impl Caller {
 pub struct Calls {
     nats: Nats,
     subscription: Subscriber,
+    bodies: Bodies,
 }
 
 /// One call in a worker's hands. Dropping it without an answer leaves the caller to its timeout.
@@ -114,6 +163,7 @@ pub struct Called {
     pub format: Format,
     nats: Nats,
     reply: async_nats::Subject,
+    bodies: Bodies,
 }
 
 /// Why a worker did not run a call.
@@ -133,10 +183,10 @@ pub struct OpenError {
 }
 
 impl Calls {
-    pub async fn open(nats: Nats, subjects: &Subjects, node: &str) -> Result<Self, OpenError> {
+    pub async fn open(nats: Nats, subjects: &Subjects, node: &str, bodies: Bodies) -> Result<Self, OpenError> {
         let subscribed = nats.client.subscribe(subjects.call(node)).await;
         match subscribed {
-            Ok(subscription) => Ok(Self { nats, subscription }),
+            Ok(subscription) => Ok(Self { nats, subscription, bodies }),
             Err(error) => Err(OpenError { reason: error.to_string() }),
         }
     }
@@ -145,24 +195,26 @@ impl Calls {
     pub async fn next(&mut self) -> Option<Called> {
         loop {
             let message = self.subscription.next().await?;
-            match read(&self.nats, message) {
+            match self.read(message) {
                 Ok(called) => return Some(called),
                 Err(what) => tracing::warn!(what, "a call was not understood"),
             }
         }
     }
-}
 
-fn read(nats: &Nats, message: async_nats::Message) -> Result<Called, &'static str> {
-    let map = message.headers.as_ref().ok_or("it has no headers")?;
-    let get = |name: &str| map.get(name).map(async_nats::HeaderValue::as_str);
-    Ok(Called {
-        function: get(headers::FUNCTION).and_then(|name| name.parse().ok()).ok_or("it names no function")?,
-        format: get(headers::FORMAT).and_then(Format::parse).unwrap_or_default(),
-        event: wire::decode(map, message.payload.clone()).map_err(|malformed| malformed.what)?,
-        reply: message.reply.ok_or("it wants no answer")?,
-        nats: nats.clone(),
-    })
+    fn read(&self, message: async_nats::Message) -> Result<Called, &'static str> {
+        let map = message.headers.as_ref().ok_or("it has no headers")?;
+        let get = |name: &str| map.get(name).map(async_nats::HeaderValue::as_str);
+        let body = self.bodies.whole(map, message.payload).ok_or("its body is not here any more")?;
+        Ok(Called {
+            function: get(headers::FUNCTION).and_then(|name| name.parse().ok()).ok_or("it names no function")?,
+            format: get(headers::FORMAT).and_then(Format::parse).unwrap_or_default(),
+            event: wire::decode(map, body).map_err(|malformed| malformed.what)?,
+            reply: message.reply.ok_or("it wants no answer")?,
+            nats: self.nats.clone(),
+            bodies: self.bodies.clone(),
+        })
+    }
 }
 
 impl Called {
@@ -187,10 +239,34 @@ impl Called {
         self.send(map, Bytes::new()).await;
     }
 
-    async fn send(self, map: HeaderMap, body: Bytes) {
-        let Self { nats, reply, function, .. } = self;
+    async fn send(self, mut map: HeaderMap, body: Bytes) {
+        let Self { nats, reply, function, bodies, .. } = self;
+        let body = bodies.fitted(&mut map, body, nats.client.max_payload());
         if let Err(error) = nats.client.publish_with_headers(reply, map, body).await {
             tracing::warn!(%error, function.name = %function, "the answer of a call could not be sent");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_too_large_for_the_server_is_taken_once_from_where_it_is_kept() {
+        let bodies = Bodies::default();
+        let mut map = HeaderMap::new();
+        let body = bodies.fitted(&mut map, Bytes::from_static(b"0123456789"), 20);
+        assert!(body.is_empty());
+        assert_eq!(bodies.whole(&map, body.clone()), Some(Bytes::from_static(b"0123456789")));
+        assert_eq!(bodies.whole(&map, body), None);
+    }
+
+    #[test]
+    fn a_body_that_fits_goes_with_its_message() {
+        let (bodies, mut map) = (Bodies::default(), HeaderMap::new());
+        let body = bodies.fitted(&mut map, Bytes::from_static(b"0123456789"), 22);
+        assert_eq!((&body[..], map.is_empty()), (&b"0123456789"[..], true));
+        assert_eq!(bodies.whole(&map, body.clone()), Some(body));
     }
 }

@@ -1,7 +1,7 @@
 //! What takes deliveries from here: JetStream to workers, the sender to what is outside. The relay decides, a carrier
 //! carries; the simulation has one of its own.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_nats::jetstream::{
     context::PublishError, message::PublishMessage, publish::PublishAck, stream::RawMessageErrorKind,
@@ -20,8 +20,12 @@ use crate::{
     sender::Sender,
     subject::Subjects,
     target::Target,
+    window::Sent,
     wire,
 };
+
+/// What a message has beside the headers that are counted, in bytes.
+const MARGIN: usize = 256;
 
 /// Whether the stream took a delivery, when that is known.
 pub type Ack = BoxFuture<'static, Result<PublishAck, PublishError>>;
@@ -33,6 +37,9 @@ pub trait Carrier: Clone + Send + Sync + 'static {
     /// Returns when there is a connection.
     fn connected(&self) -> impl Future<Output = ()> + Send;
 
+    /// Returns when there is no connection, from this call on and however short it is gone.
+    fn disconnected(&self) -> impl Future<Output = ()> + Send + 'static;
+
     /// Hands a delivery to the stream.
     fn publish(
         &self,
@@ -41,11 +48,15 @@ pub trait Carrier: Clone + Send + Sync + 'static {
         due: &Due,
     ) -> impl Future<Output = Result<Ack, PublishError>> + Send;
 
-    /// Whether the stream still has this message; it has when nobody can say.
-    fn is_stored(&self, sequence: u64) -> impl Future<Output = bool> + Send;
+    /// Whether the stream still has this message where it put it; it has when nobody can say.
+    fn is_stored(&self, sent: &Sent) -> impl Future<Output = bool> + Send;
 
-    /// Which stream this is and how far it has come.
-    fn incarnation(&self) -> impl Future<Output = Result<Incarnation, StreamError>> + Send;
+    /// Which stream this is and how far it has come. What was changed of it, or of the consumers of these classes of
+    /// workers, is mended.
+    fn incarnation(
+        &self,
+        classes: &BTreeSet<&'static str>,
+    ) -> impl Future<Output = Result<Incarnation, StreamError>> + Send;
 
     /// Sends a delivery to what is no function, aside.
     fn send(&self, target: &Target, due: Due);
@@ -78,7 +89,7 @@ impl JetStream {
             map.insert(headers::REPLAY, replay.as_str());
         }
         let mut body = due.event.data.clone();
-        if body.len() > self.nats.client.max_payload().saturating_sub(wire::HEADROOM) {
+        if body.len() + wire::header_bytes(&map) + MARGIN > self.nats.client.max_payload() {
             map.insert(headers::BY_REFERENCE, "1");
             body.clear();
         }
@@ -96,24 +107,37 @@ impl Carrier for JetStream {
         self.nats.connected().await;
     }
 
+    fn disconnected(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.nats.disconnected()
+    }
+
     async fn publish(&self, class: &'static str, function: &Name, due: &Due) -> Result<Ack, PublishError> {
         let subject = self.subjects.deliver(class, function);
         let sent = self.nats.jetstream.send_publish(subject, self.message(due)).await?;
         Ok(sent.into_future())
     }
 
-    async fn is_stored(&self, sequence: u64) -> bool {
+    async fn is_stored(&self, sent: &Sent) -> bool {
         let Ok(stream) = self.nats.jetstream.get_stream_no_info(self.subjects.deliver_stream()).await else {
             return true;
         };
-        match stream.get_raw_message(sequence).await {
-            Ok(_) => true,
+        match stream.get_raw_message(sent.sequence).await {
+            Ok(message) => {
+                let is = |name: &str, value: String| message.headers.get(name).is_some_and(|v| v.as_str() == value);
+                is(headers::DELIVERY, sent.id.to_string()) && is(headers::PUBLICATION, sent.publication.to_string())
+            }
             Err(error) => !matches!(error.kind(), RawMessageErrorKind::NoMessageFound),
         }
     }
 
-    async fn incarnation(&self) -> Result<Incarnation, StreamError> {
-        stream::incarnation(&self.nats, &self.subjects).await
+    async fn incarnation(&self, classes: &BTreeSet<&'static str>) -> Result<Incarnation, StreamError> {
+        let stream = stream::open(&self.nats, &self.subjects).await?;
+        for class in classes {
+            if let Err(error) = stream::consumer(&stream, &self.subjects, class).await {
+                tracing::warn!(%error, class, "the consumer of deliveries cannot be used");
+            }
+        }
+        Ok(stream::incarnation(&stream))
     }
 
     fn send(&self, target: &Target, due: Due) {

@@ -17,6 +17,10 @@ use crate::{
 /// Messages asked for at once; the next request goes out before these are used up.
 const PULL: usize = 64;
 const RETRY: Duration = Duration::from_millis(500);
+/// How long one request for messages waits, and how often the server says that it is still there: a consumer that was
+/// deleted without a word is noticed by the second silence.
+const EXPIRES: Duration = Duration::from_secs(30);
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// One class' deliveries, as they come.
 pub struct Source {
@@ -71,7 +75,7 @@ impl Source {
                     match read(&message) {
                         Ok(delivery) => return Delivered { delivery, acker },
                         Err(what) => {
-                            tracing::warn!(what, "a message in the stream of deliveries is not one; it is removed");
+                            tracing::error!(what, "a message in the stream of deliveries is not one; it is removed");
                             let _ = acker.ack_with(AckKind::Term).await;
                         }
                     }
@@ -88,8 +92,10 @@ impl Source {
     async fn open(&self) -> Option<pull::Stream> {
         self.nats.connected().await;
         let opened = async {
-            let consumer = stream::consumer(&self.nats, &self.subjects, self.class).await?;
-            let messages = consumer.stream().max_messages_per_batch(PULL).messages().await;
+            let stream = stream::open(&self.nats, &self.subjects).await?;
+            let consumer = stream::consumer(&stream, &self.subjects, self.class).await?;
+            let messages = consumer.stream().max_messages_per_batch(PULL).expires(EXPIRES).heartbeat(HEARTBEAT);
+            let messages = messages.messages().await;
             messages.map_err(|error| stream::StreamError::JetStream(error.to_string()))
         };
         match opened.await {

@@ -48,8 +48,10 @@ pub mod headers;
 pub mod wire;
 // The NATS server, connection and stream.
 pub mod nats;
-// From the log to JetStream.
+// From the log on its way.
 pub mod relay;
+// What is to go to JetStream.
+mod outbox;
 // What takes deliveries from there.
 pub mod carrier;
 // From the log to what is outside the bus.

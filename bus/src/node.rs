@@ -13,13 +13,13 @@ use arc_swap::ArcSwap;
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use chrono::Utc;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Event, Name,
-    call::{Caller, OVERHEAD},
+    call::{Bodies, Caller, OVERHEAD},
     carrier::JetStream,
     catalog::Catalog,
     log::{
@@ -47,6 +47,9 @@ const RUN_WAIT: Duration = Duration::from_secs(30);
 
 /// A node that was killed leaves its lock to the processes it was about to start, until they begin or end.
 const LET_GO: Duration = Duration::from_millis(500);
+
+/// How often a NATS that is awaited is looked for.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -85,6 +88,7 @@ struct Inner {
     nats: Nats,
     address: Address,
     caller: Caller,
+    bodies: Bodies,
     subjects: Arc<Subjects>,
     tap: bool,
     /// Held as long as the bus lives: two buses never share a data folder.
@@ -155,24 +159,34 @@ impl Bus {
         catalog: impl FnOnce(&BTreeSet<Name>) -> Catalog,
     ) -> Result<(Self, Tasks), StartError> {
         let data = settings.data.clone();
+        let log = async { tokio::task::spawn_blocking(move || Log::open(&data)).await.map_err(|_| LogError::Closed) };
         // The log and the server need nothing of each other.
-        let log = tokio::task::spawn_blocking(move || Log::open(&data));
+        let (log, reached) = tokio::join!(log, reach(&settings));
+        let log = log??;
+        let (own, nats, address) = match (&settings.nats, reached) {
+            (Some(url), Err(StartError::Connect(ConnectError::Unreachable { away: true, reason, .. })))
+                if log.has_events().await? =>
+            {
+                let address = Address::of(url);
+                tracing::warn!(
+                    nats = address.url,
+                    "NATS is not there ({reason}): accepting begins without it, running waits"
+                );
+                (None, Nats::connect_later(&address, settings.namespace.as_str()).await?, address)
+            }
+            (_, reached) => reached?,
+        };
         let subjects = Arc::new(Subjects::new(settings.namespace.clone()));
         let server = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let (nats, address) = if let Some(url) = &settings.nats {
-            let address = Address::of(url);
-            (Nats::connect(&address, settings.namespace.as_str()).await?, address)
-        } else {
-            let (own, nats, address) =
-                OwnServer::start(&settings.data, &settings.namespace, settings.nats_port).await?;
+        if let Some(own) = own {
             tasks.spawn(own.supervise(server.clone()));
-            (nats, address)
-        };
-        let log = log.await.map_err(|_| LogError::Closed)??;
+        }
         let node: Arc<str> = log.id().simple().to_string()[20..].into();
-        alone(&nats, &subjects).await?;
-        stream::open(&nats, &subjects).await?;
+        if nats.is_approved() {
+            alone(&nats, &subjects).await?;
+            stream::open(&nats, &subjects).await?;
+        }
         let paused = log.read(|c| Ok::<_, LogError>(mark::paused(c)?)).await?;
         let catalog = Arc::new(ArcSwap::from_pointee(catalog(&paused)));
         let owner = Owner::new(log, node, settings.namespace.clone(), catalog.clone());
@@ -180,9 +194,11 @@ impl Bus {
         if lost > 0 {
             tracing::info!(attempts = lost, "attempts were open when the last run ended; they are made again");
         }
+        let bodies = Bodies::default();
         let bus = Self {
             inner: Arc::new(Inner {
-                caller: Caller::new(nats.clone(), subjects.clone()),
+                caller: Caller::new(nats.clone(), subjects.clone(), bodies.clone()),
+                bodies,
                 keep: ArcSwap::from_pointee(settings.keep),
                 owner,
                 catalog,
@@ -198,6 +214,7 @@ impl Bus {
         let carrier =
             JetStream::new(bus.nats().clone(), bus.inner.subjects.clone(), bus.owner().node().clone(), sender);
         tasks.spawn(Relay::new(bus.owner().clone(), carrier).run(relay.clone()));
+        tasks.spawn(await_nats(bus.clone(), relay.clone()));
         tasks.spawn(answer_presence(bus.clone(), relay.clone()));
         let keep = bus.clone();
         tasks.spawn(retention::run(bus.log().clone(), move || **keep.inner.keep.load(), relay.clone()));
@@ -224,6 +241,11 @@ impl Bus {
 
     pub fn subjects(&self) -> &Arc<Subjects> {
         &self.inner.subjects
+    }
+
+    /// What is too large for NATS between the two ends of a call.
+    pub fn bodies(&self) -> &Bodies {
+        &self.inner.bodies
     }
 
     /// Another config: from now on everything is matched and retried by it.
@@ -279,20 +301,20 @@ impl Bus {
         let copy = self.inner.tap.then(|| event.clone());
         let accepted = self.owner().accept(event, marks).await?;
         if let Some(copy) = copy.filter(|_| !accepted.duplicate) {
-            self.tap(&copy).await;
+            self.tap(&copy);
         }
         Ok(accepted)
     }
 
-    /// A copy for whoever listens; nobody waits for it.
-    async fn tap(&self, event: &Event) {
+    /// A copy for whoever listens; nobody waits for it, not even for room in a connection that stalls.
+    fn tap(&self, event: &Event) {
         let Some(trigger) = &event.trigger else { return };
         if !self.inner.nats.is_connected() {
             return;
         }
         let subject = self.inner.subjects.event(trigger.as_str());
-        let sent = self.inner.nats.client.publish_with_headers(subject, wire::encode(event), event.data.clone()).await;
-        if let Err(error) = sent {
+        let sent = self.inner.nats.client.publish_with_headers(subject, wire::encode(event), event.data.clone());
+        if let Some(Err(error)) = sent.now_or_never() {
             tracing::debug!(%error, "an event could not be tapped");
         }
     }
@@ -389,6 +411,46 @@ impl Tasks {
     }
 }
 
+/// The server of our own or of somebody else.
+async fn reach(settings: &Settings) -> Result<(Option<OwnServer>, Nats, Address), StartError> {
+    if let Some(url) = &settings.nats {
+        let address = Address::of(url);
+        return Ok((None, Nats::connect(&address, settings.namespace.as_str()).await?, address));
+    }
+    let (own, nats, address) = OwnServer::start(&settings.data, &settings.namespace, settings.nats_port).await?;
+    Ok((Some(own), nats, address))
+}
+
+/// Looks at a NATS that was not there at the start when it is, as the start would have. Until it will do, it counts as
+/// not there.
+async fn await_nats(bus: Bus, shutdown: CancellationToken) {
+    let nats = bus.nats();
+    let look = async || {
+        nats.verify(&bus.address().url).await?;
+        alone(nats, bus.subjects()).await
+    };
+    let mut said = String::new();
+    while !nats.is_approved() {
+        if nats.is_open() {
+            match look().await {
+                Ok(()) => {
+                    tracing::info!("connected to NATS");
+                    return nats.approve();
+                }
+                Err(error) if error.to_string() != said => {
+                    said = error.to_string();
+                    tracing::error!("{said}; deliveries wait");
+                }
+                Err(_) => {}
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
 /// Two nodes of one namespace would take each other's deliveries; a cluster is more than that.
 async fn alone(nats: &Nats, subjects: &Subjects) -> Result<(), StartError> {
     let request = async_nats::Request::new().timeout(Some(Duration::from_millis(500)));
@@ -402,6 +464,11 @@ async fn alone(nats: &Nats, subjects: &Subjects) -> Result<(), StartError> {
 }
 
 async fn answer_presence(bus: Bus, shutdown: CancellationToken) {
+    tokio::select! {
+        // not before it is known that nobody else does
+        () = bus.nats().connected() => {}
+        () = shutdown.cancelled() => return,
+    }
     let Ok(mut questions) = bus.nats().client.subscribe(bus.subjects().presence()).await else { return };
     loop {
         let question = tokio::select! {

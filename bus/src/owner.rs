@@ -169,6 +169,7 @@ impl Owner {
 
     /// Writes the event and its deliveries, and what its trigger remembers. When this returns they are on disk.
     pub async fn accept(&self, event: Event, marks: Vec<Mark>) -> Result<Accepted, AcceptError> {
+        self.has_room()?;
         let matches = self.catalog().matches(&event);
         let id = event.id.clone();
         let count = matches.len();
@@ -189,6 +190,14 @@ impl Owner {
         let new = self.log().write_and(write, carry);
         let duplicate = !new.await?;
         Ok(Accepted { id, deliveries: if duplicate { 0 } else { count }, duplicate })
+    }
+
+    /// Whatever was accepted goes on in a log that is full of it, and nothing new begins.
+    fn has_room(&self) -> Result<(), AcceptError> {
+        match self.log().reached() {
+            Some((bytes, most)) => Err(AcceptError::Backlog { bytes, most }),
+            None => Ok(()),
+        }
     }
 
     /// Delivers logged events again.
@@ -291,7 +300,9 @@ impl Owner {
     pub async fn end(&self, target: &Target, attempt: RowId, outcome: Outcome) -> Result<Ended, LogError> {
         let (row, _) = attempt::delivery_of(attempt.row());
         if !self.window().is_current(target, row, attempt, ambient::instant()) {
-            return Ok(Ended::Stale);
+            // Of one that was recorded only the answer was lost.
+            let before = self.log().read(move |c| Ok::<_, LogError>(delivery::answered(c, attempt)?)).await?;
+            return Ok(before.unwrap_or(Ended::Stale));
         }
         lock(&self.inner.begun).remove(&attempt);
         let (inner, owner, target) = (self.inner.clone(), self.clone(), target.clone());
@@ -300,28 +311,33 @@ impl Owner {
             let by = inner.rules(&catalog);
             Ok::<_, LogError>(delivery::end(tx, attempt, &inner.node, &outcome, &by, dice(attempt))?)
         };
-        // in the order of the commits: were its retry taken before its place is free, nobody would load it
-        let carry = move |End { ended, placed, run }| {
-            failpoint::reach(match (&ended, placed.is_empty()) {
+        // In the order of the commits: whatever makes it pending again later has to find its place free.
+        let settle = move |end: End| {
+            failpoint::reach(match (&end.ended, end.placed.is_empty()) {
                 (Ended::RetryAt(_), _) => Failpoint::RetryCommitted,
                 (_, true) => Failpoint::EndCommitted,
                 (_, false) => Failpoint::FollowCommitted,
             });
-            match ended {
-                Ended::Stale => owner.window().refused(&target, row),
-                _ => owner.window().ended(&target, row),
+            match end.ended {
+                Ended::Stale => owner.window().refused(&target, row, attempt),
+                _ => owner.window().ended(&target, row, attempt),
             }
-            if let Ended::RetryAt(at) = ended {
-                let mut next = owner.next_due_lock();
-                *next = Some(next.map_or(at, |known| known.min(at)));
-            }
-            if let Some((delivery, outcome)) = run {
-                owner.answer(delivery, outcome);
-            }
-            owner.placed(placed);
-            ended
+            owner.settle(end)
         };
-        self.log().write_and(write, carry).await
+        self.log().write_and(write, settle).await
+    }
+
+    /// What an end leads to goes on its way.
+    fn settle(&self, End { ended, placed, run }: End) -> Ended {
+        if let Ended::RetryAt(at) = ended {
+            let mut next = self.next_due_lock();
+            *next = Some(next.map_or(at, |known| known.min(at)));
+        }
+        if let Some((delivery, outcome)) = run {
+            self.answer(delivery, outcome);
+        }
+        self.placed(placed);
+        ended
     }
 
     /// Ends pending deliveries that are not to run, in their way, with what was to follow from them.
@@ -331,41 +347,41 @@ impl Owner {
         rows: Vec<i64>,
         how: impl Fn(&Tx<'_>, i64, &Rules<'_>) -> rusqlite::Result<Option<End>> + Send + 'static,
     ) -> Result<(), LogError> {
-        let (inner, old) = (self.inner.clone(), rows.clone());
-        let expired = self.log().write(move |tx| {
+        let (inner, owner, target, old) = (self.inner.clone(), self.clone(), target.clone(), rows.clone());
+        let write = move |tx: &Tx<'_>| {
             let catalog = inner.catalog.load();
             let by = inner.rules(&catalog);
             let ends: Vec<Option<End>> = old.iter().map(|row| how(tx, *row, &by)).collect::<rusqlite::Result<_>>()?;
             Ok::<_, LogError>(ends)
-        });
-        let expired = expired.await?;
-        for row in rows {
-            self.window().ended(target, row);
-        }
-        for End { placed, run, .. } in expired.into_iter().flatten() {
-            if let Some((delivery, outcome)) = run {
-                self.answer(delivery, outcome);
+        };
+        let settle = move |ends: Vec<Option<End>>| {
+            for row in rows {
+                owner.window().gone(&target, row);
             }
-            self.placed(placed);
-        }
-        Ok(())
+            for end in ends.into_iter().flatten() {
+                owner.settle(end);
+            }
+        };
+        self.log().write_and(write, settle).await
     }
 
     /// Makes a pending delivery to a pipeline into a run.
     pub(crate) async fn start_run(&self, pipeline: &Name, due: Due) -> Result<(), LogError> {
+        let target: Target = pipeline.clone().into();
         let machine = self.catalog().pipelines.get(pipeline).cloned();
         let Some(machine) = machine else {
             // Taken out of the config since this was loaded: it waits in the log, and not here.
-            self.window().reload(&pipeline.clone().into(), due.row);
+            self.window().reload(&target, due.row);
             return Ok(());
         };
-        let (inner, name, row) = (self.inner.clone(), pipeline.clone(), due.row);
-        let started =
-            self.log().write(move |tx| Ok::<_, LogError>(run::start(tx, &due, &name, &machine, &inner.node)?));
-        let placed = started.await.inspect_err(|_| self.window().reload(&pipeline.clone().into(), row))?;
-        self.window().ended(&pipeline.clone().into(), row);
-        self.placed(placed.unwrap_or_default());
-        Ok(())
+        let (inner, owner, name, row) = (self.inner.clone(), self.clone(), pipeline.clone(), due.row);
+        let write = move |tx: &Tx<'_>| Ok::<_, LogError>(run::start(tx, &due, &name, &machine, &inner.node)?);
+        let gone = target.clone();
+        let settle = move |placed: Option<Vec<Placed>>| {
+            owner.window().gone(&gone, row);
+            owner.placed(placed.unwrap_or_default());
+        };
+        self.log().write_and(write, settle).await.inspect_err(|_| self.window().reload(&target, row))
     }
 
     /// Accepts an event for a pipeline and gives the outcome of its run when it is there. When this returns the run
@@ -376,6 +392,7 @@ impl Owner {
         pipeline: &Name,
         format: Format,
     ) -> Result<oneshot::Receiver<Outcome>, AcceptError> {
+        self.has_room()?;
         let (target, trigger) = (pipeline.clone().into(), event.trigger.clone());
         let matched = Match { target, trigger, format, key: None };
         let event = Prepared::new(event);

@@ -1,8 +1,9 @@
-//! From the log to JetStream: keeps each function's window full, puts retries back in when they are due, and
-//! notices when JetStream lost something.
+//! From the log on its way: keeps each target's window full, puts retries back in when they are due, and ends what was
+//! lost. It never waits for NATS or for any target: deliveries to functions go to the [`crate::outbox`], others to the
+//! sender.
 //!
-//! Nothing here is remembered across a restart but what the log holds: what was published before is published again
-//! under the same message id, and `begin` sorts out the rest.
+//! Nothing here is remembered across a restart but what the log holds: what was published before is published again,
+//! and `begin` sorts out the rest.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,45 +14,49 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ambient::{self, Every, sleep},
     carrier::Carrier,
-    failpoint::{self, Failpoint},
     jump::Clocks,
     log::{
         LogError,
         delivery::{self, Due},
     },
     name::Name,
+    outbox::{Outbox, Postman},
     outcome::{Ending, Outcome},
     owner::Owner,
     target::Target,
-    window::Fill,
+    window::{Fill, LEASE, LOAD},
 };
 
 /// Rows loaded and published at once: one lane's turn.
 const CHUNK: usize = 256;
-/// How often leases and silent messages are looked at.
+/// How often leases are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
-/// How often the stream is compared with what it acknowledged.
-const CHECK: Duration = Duration::from_secs(10);
-/// A message that nobody asked to begin for so long may be gone.
-const SILENT: Duration = Duration::from_secs(30);
-/// Before trying again what JetStream did not take.
+/// Before trying again what the log did not do.
 const BACKOFF: Duration = Duration::from_millis(200);
+/// Bytes of bodies loaded at once.
+const BYTES: usize = LOAD / 4;
 
-#[derive(Clone)]
 pub struct Relay<C> {
     owner: Owner,
     carrier: C,
+    outbox: Outbox,
+    /// Until it runs.
+    postman: Option<Postman<C>>,
 }
 
 impl<C: Carrier> Relay<C> {
     pub fn new(owner: Owner, carrier: C) -> Self {
-        Self { owner, carrier }
+        let (outbox, postman) = Outbox::new(owner.clone(), carrier.clone());
+        Self { owner, carrier, outbox, postman: Some(postman) }
     }
 
-    /// Runs until shut down. Trouble with NATS is waited out; trouble with the log is logged and tried again.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let (mut sweep, mut check) = (Every::new(SWEEP), Every::new(CHECK));
-        let mut known = None;
+    /// Runs until shut down. Trouble with the log is logged and tried again.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        if let Some(postman) = self.postman.take() {
+            ambient::spawn(postman.run(shutdown.clone()));
+        }
+        let mut sweep = Every::new(SWEEP);
+        let mut swept = ambient::instant();
         let mut clocks = Clocks::new(ambient::now(), ambient::instant());
         loop {
             tokio::select! {
@@ -60,9 +65,10 @@ impl<C: Carrier> Relay<C> {
                 () = shutdown.cancelled() => return,
                 () = sweep.tick() => {
                     self.look_at_the_clock(&mut clocks).await;
-                    self.sweep().await;
+                    let late = ambient::instant().saturating_duration_since(swept) > LEASE / 2;
+                    self.sweep(late).await;
+                    swept = ambient::instant();
                 }
-                () = check.tick() => self.check(&mut known).await,
                 () = self.owner.woken() => {}
                 () = until_due(self.owner.next_due()) => {}
             }
@@ -88,9 +94,8 @@ impl<C: Carrier> Relay<C> {
         }
     }
 
-    /// Loads and publishes until every lane is full or empty.
+    /// Loads and hands over until every lane is full or empty.
     async fn fill(&self) -> Result<(), LogError> {
-        self.carrier.connected().await;
         while self.owner.next_due().is_some_and(|due| due <= ambient::now()) {
             if !self.owner.take_due(ambient::now(), ambient::bound(CHUNK)).await? {
                 break;
@@ -104,6 +109,10 @@ impl<C: Carrier> Relay<C> {
             }
             let mut fills = fills.into_iter();
             while let Some(fill) = fills.next() {
+                if self.owner.window().is_laden(&fill.target) {
+                    self.owner.window().unfilled(&fill);
+                    continue;
+                }
                 if let Err(error) = self.fill_lane(fill).await {
                     let mut window = self.owner.window();
                     fills.for_each(|fill| window.unfilled(&fill));
@@ -119,19 +128,28 @@ impl<C: Carrier> Relay<C> {
             .owner
             .log()
             .read(move |connection| {
-                let mut rows = Vec::new();
-                for row in &wanted.again {
-                    rows.extend(delivery::pending_row(connection, *row)?);
+                let mut rows: Vec<Due> = Vec::new();
+                let mut bytes = 0;
+                for (n, row) in wanted.again.iter().enumerate() {
+                    if bytes >= BYTES {
+                        return Ok((rows, true, wanted.again[n..].to_vec()));
+                    }
+                    let found = delivery::pending_row(connection, *row)?;
+                    bytes += found.as_ref().map_or(0, |due| due.event.data.len());
+                    rows.extend(found);
                 }
+                let mut cut = false;
                 if wanted.room > 0 {
-                    let target = wanted.target.to_string();
-                    rows.extend(delivery::pending(connection, &target, wanted.after, wanted.room)?);
+                    let (target, left) = (wanted.target.to_string(), BYTES.saturating_sub(bytes));
+                    let (found, more) = delivery::pending(connection, &target, wanted.after, wanted.room, left)?;
+                    rows.extend(found);
+                    cut = more;
                 }
-                Ok::<_, LogError>(rows)
+                Ok::<_, LogError>((rows, cut, Vec::new()))
             })
             .await;
-        let rows = read.inspect_err(|_| self.owner.window().unfilled(&fill))?;
-        let due = self.owner.window().loaded(&fill, rows);
+        let (rows, cut, left) = read.inspect_err(|_| self.owner.window().unfilled(&fill))?;
+        let due = self.owner.window().loaded(&fill, rows, cut, &left);
         let due = self.runnable(&fill.target, due).await?;
         self.carry(&fill.target, due).await
     }
@@ -155,7 +173,7 @@ impl<C: Carrier> Relay<C> {
             Target::Named(name) => {
                 let class = self.owner.catalog().functions.get(name).map(|function| function.class);
                 match class {
-                    Some(class) => self.publish(class, name, due).await,
+                    Some(class) => self.outbox.post(class, name, due),
                     None => return self.start_runs(name, due).await,
                 }
             }
@@ -202,105 +220,23 @@ impl<C: Carrier> Relay<C> {
         Ok(due)
     }
 
-    /// Publishes a chunk; the acknowledgements are awaited aside, so that the next chunk need not wait.
-    async fn publish(&self, class: &'static str, function: &Name, due: Vec<Due>) {
-        let target = Target::from(function.clone());
-        let mut sent = Vec::with_capacity(due.len());
-        for due in due {
-            match self.carrier.publish(class, function, &due).await {
-                Ok(ack) => {
-                    failpoint::reach(Failpoint::PublishSent);
-                    sent.push((due.row, due.publication, ack));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a delivery could not be published");
-                    self.owner.window().reload(&target, due.row);
-                }
-            }
-        }
-        let relay = self.clone();
-        ambient::spawn(async move {
-            let acks = join_all(sent.into_iter().map(async |(row, publication, ack)| (row, publication, ack.await)));
-            let mut failed = false;
-            for (row, publication, ack) in acks.await {
-                if ack.is_ok() {
-                    failpoint::reach(Failpoint::PublishAcked);
-                }
-                let mut window = relay.owner.window();
-                match ack {
-                    // A duplicate was stored before; should it be gone by now, the sweep will find out.
-                    Ok(ack) => window.published(&target, row, publication, ack.sequence, ambient::instant()),
-                    Err(error) => {
-                        tracing::debug!(%error, "JetStream did not take a delivery");
-                        window.reload(&target, row);
-                        failed = true;
-                    }
-                }
-            }
-            if failed {
-                sleep(BACKOFF).await;
-                relay.owner.wake();
-            }
-        });
-    }
-
-    /// Ends what was lost, and publishes anew what vanished.
-    async fn sweep(&self) {
+    /// Ends what was lost.
+    async fn sweep(&self, late: bool) {
         let now = ambient::instant();
-        let lost = self.owner.window().lost(now);
+        let lost = {
+            let mut window = self.owner.window();
+            if late {
+                // We were stopped ourselves, or the machine slept: that says nothing about workers.
+                window.renew(now);
+            }
+            window.lost(now)
+        };
         for (target, attempt) in lost {
             tracing::warn!(%target, %attempt, "an attempt was lost: its worker was not heard of");
             let outcome = Outcome::failure(Ending::Lost, "Runtime.Lost", "the worker vanished before it could answer");
             if let Err(error) = self.owner.end(&target, attempt, outcome).await {
                 tracing::error!(%error, "a lost attempt could not be closed");
             }
-        }
-        if !self.carrier.is_connected() {
-            return;
-        }
-        let silent = self.owner.window().silent(now, SILENT);
-        for (target, row, sequence) in silent {
-            if !self.carrier.is_stored(sequence).await {
-                self.publish_anew(&[row]).await;
-                self.owner.window().reload(&target, row);
-                self.owner.wake();
-            }
-        }
-    }
-
-    /// Compares the stream with what it acknowledged: another life, or a tail cut off, and everything that was not
-    /// begun is published anew.
-    async fn check(&self, known: &mut Option<String>) {
-        if !self.carrier.is_connected() {
-            return;
-        }
-        // looked at before the stream is: what is acknowledged meanwhile is no loss
-        let acked = self.owner.window().acked;
-        let found = match self.carrier.incarnation().await {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(%error, "the stream of deliveries could not be checked");
-                return;
-            }
-        };
-        let same = known.as_ref().is_none_or(|id| *id == found.id);
-        if !same || found.last_sequence < acked {
-            let rows = self.owner.window().stream_lost();
-            tracing::warn!(
-                deliveries = rows.len(),
-                "NATS lost what was on its way; it is published anew from the log, nothing is lost"
-            );
-            self.publish_anew(&rows).await;
-            self.owner.wake();
-        }
-        *known = Some(found.id);
-    }
-
-    async fn publish_anew(&self, rows: &[i64]) {
-        let rows = rows.to_vec();
-        let raised = self.owner.log().write(move |tx| Ok::<_, LogError>(delivery::publish_anew(tx, &rows)?)).await;
-        if let Err(error) = raised {
-            tracing::error!(%error, "deliveries could not be prepared to be published anew");
         }
     }
 }

@@ -11,6 +11,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,13 +30,16 @@ pub const LEASE: Duration = Duration::from_secs(20);
 /// Deliveries on their way to one target outside the bus.
 const OUTSIDE: usize = 16;
 
+/// Bytes of bodies in memory at most, of deliveries to functions that NATS does not have yet: beyond, they wait in the
+/// log alone.
+pub const LOAD: usize = 64 << 20;
+
 /// The open deliveries of every target.
 #[derive(Debug, Default)]
 pub struct Window {
     /// In the order of their targets, so that the same happenings lead to the same decisions.
     lanes: BTreeMap<Target, Lane>,
-    /// The highest sequence JetStream acknowledged in this stream.
-    pub acked: u64,
+    load: Arc<AtomicUsize>,
 }
 
 /// One target's deliveries.
@@ -63,9 +70,49 @@ struct Open {
 
 #[derive(Debug)]
 enum State {
-    Publishing,
-    Published { sequence: u64, at: Instant },
-    Begun { attempt: RowId, lease: Instant },
+    Publishing {
+        _body: Load,
+    },
+    /// `at`: when it was published, or last looked for.
+    Published {
+        sequence: u64,
+        at: Instant,
+    },
+    Begun {
+        attempt: RowId,
+        lease: Instant,
+    },
+}
+
+/// A body in memory, counted as long as this lives.
+#[derive(Debug)]
+struct Load {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Load {
+    fn of(due: &Due, target: &Target, all: &Arc<AtomicUsize>) -> Self {
+        // what goes outside the bus is bounded by its number
+        let bytes = if target.name().is_some() { due.event.data.len() } else { 0 };
+        all.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, all: all.clone() }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A message that JetStream should have: published, and nobody asked to begin it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    pub target: Target,
+    pub id: RowId,
+    pub publication: u32,
+    pub sequence: u64,
 }
 
 /// What to load next of one lane.
@@ -116,14 +163,20 @@ impl Window {
     /// A row that was just written, with all it carries. Opened at once where nothing waits before it; else it has
     /// merely arrived. A row that the walk has passed is never opened so: it may have run and ended since.
     pub fn offered(&mut self, target: &Target, due: &Due) -> bool {
+        let (laden, load) = (self.is_laden(target), self.load.clone());
         let lane = self.lane(target);
         let next = due.row > lane.after && !lane.more && !lane.loading && lane.again.is_empty();
-        if !next || lane.open.len() >= lane.limit {
+        if !next || laden || lane.open.len() >= lane.limit {
             return false;
         }
         lane.after = due.row;
-        lane.open.insert(due.row, Open::of(due));
+        lane.open.insert(due.row, Open::of(due, Load::of(due, target, &load)));
         true
+    }
+
+    /// No more bodies for this target fit into memory until NATS has taken some.
+    pub fn is_laden(&self, target: &Target) -> bool {
+        target.name().is_some() && self.load.load(Ordering::Relaxed) >= LOAD
     }
 
     /// A row that was held back behind another may go. It may lie anywhere; what is above it was not looked for.
@@ -135,9 +188,10 @@ impl Window {
     /// lane is filled again only when half of it is free: loading is cheaper in bulk. What is to be loaded is wanted no
     /// more: what arrives while the log is read is wanted anew, and so is never missed.
     pub fn fills(&mut self, chunk: usize) -> Vec<Fill> {
+        let laden = self.load.load(Ordering::Relaxed) >= LOAD;
         let lanes = self.lanes.iter_mut().filter_map(|(name, lane)| {
             let room = lane.limit.saturating_sub(lane.open.len()).min(chunk);
-            let wanted = lane.more || !lane.again.is_empty();
+            let wanted = (lane.more || !lane.again.is_empty()) && !(laden && name.name().is_some());
             let due = room >= lane.limit.div_ceil(2).min(chunk);
             (wanted && due && room > 0).then(|| {
                 let again: Vec<i64> = lane.again.iter().copied().take(room).collect();
@@ -166,23 +220,26 @@ impl Window {
         }
     }
 
-    /// Takes what was loaded for a fill, and says which of it is to be published.
-    pub fn loaded(&mut self, fill: &Fill, rows: Vec<Due>) -> Vec<Due> {
+    /// Takes what was loaded for a fill, and says which of it is to be published. `cut`: it was more than fits into
+    /// memory at once, and of what was wanted again nothing from `left` on was read.
+    pub fn loaded(&mut self, fill: &Fill, rows: Vec<Due>, cut: bool, left: &[i64]) -> Vec<Due> {
+        let load = self.load.clone();
         let Some(lane) = self.lanes.get_mut(&fill.target) else { return Vec::new() };
+        lane.again.extend(left);
         let above = |due: &&Due| due.row > fill.after;
         let walked = rows.iter().filter(above).filter(|due| !fill.again.contains(&due.row));
         lane.after = walked.map(|due| due.row).fold(lane.after, i64::max);
         // what was wanted again may stand among what was walked over, so the walk counts it: at worst it looks once more
         let above = rows.iter().filter(above).count();
         lane.loading &= fill.room == 0;
-        if fill.room > 0 && above >= fill.room {
+        if fill.room > 0 && (cut || above >= fill.room) {
             lane.more = true;
         }
         let gone = lane.gone.take().unwrap_or_default();
         let mut fresh = Vec::with_capacity(rows.len());
         for due in rows.into_iter().filter(|due| !gone.contains(&due.row)) {
             if let Entry::Vacant(place) = lane.open.entry(due.row) {
-                place.insert(Open::of(&due));
+                place.insert(Open::of(&due, Load::of(&due, &fill.target, &load)));
                 fresh.push(due);
             }
         }
@@ -191,20 +248,26 @@ impl Window {
 
     /// Opens one delivery that a worker asked for and the log says is pending.
     pub fn adopt(&mut self, target: &Target, due: &Due, now: Instant) {
+        let load = self.load.clone();
         let lane = self.lane(target);
         lane.again.remove(&due.row);
-        let open = lane.open.entry(due.row).or_insert_with(|| Open::of(due));
-        if matches!(open.state, State::Publishing) {
+        let open = lane.open.entry(due.row).or_insert_with(|| Open::of(due, Load::of(due, target, &load)));
+        if matches!(open.state, State::Publishing { .. }) {
             open.state = State::Published { sequence: 0, at: now };
         }
     }
 
+    /// Whether this is still to be published.
+    pub fn is_publishing(&self, target: &Target, row: i64, publication: u32) -> bool {
+        let open = self.lanes.get(target).and_then(|lane| lane.open.get(&row));
+        open.is_some_and(|open| open.publication == publication && matches!(open.state, State::Publishing { .. }))
+    }
+
     /// JetStream has it.
     pub fn published(&mut self, target: &Target, row: i64, publication: u32, sequence: u64, now: Instant) {
-        self.acked = self.acked.max(sequence);
         if let Some(open) = self.open(target, row)
             && open.publication == publication
-            && matches!(open.state, State::Publishing)
+            && matches!(open.state, State::Publishing { .. })
         {
             open.state = State::Published { sequence, at: now };
         }
@@ -248,9 +311,11 @@ impl Window {
         }
     }
 
-    /// The delivery ended or waits for its retry: its place is free.
-    pub fn ended(&mut self, target: &Target, row: i64) {
-        if let Some(lane) = self.lanes.get_mut(target) {
+    /// The delivery ended or waits for its retry: its place is free, unless another attempt has it by now.
+    pub fn ended(&mut self, target: &Target, row: i64, attempt: RowId) {
+        if let Some(lane) = self.lanes.get_mut(target)
+            && matches!(lane.open.get(&row), Some(Open { state: State::Begun { attempt: current, .. }, .. }) if *current == attempt)
+        {
             lane.open.remove(&row);
             if let Some(gone) = &mut lane.gone {
                 gone.insert(row);
@@ -259,9 +324,30 @@ impl Window {
     }
 
     /// The log knows better what this delivery is about: it is asked again.
-    pub fn refused(&mut self, target: &Target, row: i64) {
-        self.ended(target, row);
+    pub fn refused(&mut self, target: &Target, row: i64, attempt: RowId) {
+        self.ended(target, row, attempt);
         self.lane(target).again.insert(row);
+    }
+
+    /// It ended before an attempt could begin: its place is free.
+    pub fn gone(&mut self, target: &Target, row: i64) {
+        if let Some(lane) = self.lanes.get_mut(target)
+            && !matches!(lane.open.get(&row), Some(Open { state: State::Begun { .. }, .. }))
+        {
+            lane.open.remove(&row);
+            if let Some(gone) = &mut lane.gone {
+                gone.insert(row);
+            }
+        }
+    }
+
+    /// Nobody could be heard of for a while, because we were not there to hear: the leases begin anew.
+    pub fn renew(&mut self, now: Instant) {
+        for open in self.lanes.values_mut().flat_map(|lane| lane.open.values_mut()) {
+            if let State::Begun { lease, .. } = &mut open.state {
+                *lease = now + LEASE;
+            }
+        }
     }
 
     /// Begun attempts whose worker has not been heard of.
@@ -274,32 +360,52 @@ impl Window {
             .collect()
     }
 
-    /// Published at least `age` ago and not begun since: the row and its sequence in the stream.
-    pub fn silent(&self, now: Instant, age: Duration) -> Vec<(Target, i64, u64)> {
+    /// What nobody asked to begin for `age`, at most so many: those that were not looked for longest. They count as
+    /// looked for now.
+    pub fn silent(&mut self, now: Instant, age: Duration, most: usize) -> Vec<Sent> {
+        let mut silent: Vec<(Instant, Sent)> =
+            self.sent().filter_map(|(sent, at)| (at + age <= now).then_some((at, sent))).collect();
+        silent.sort_by_key(|(at, _)| *at);
+        silent.truncate(most);
+        for (_, sent) in &silent {
+            if let Some(Open { state: State::Published { at, .. }, .. }) = self.open(&sent.target, sent.id.row()) {
+                *at = now;
+            }
+        }
+        silent.into_iter().map(|(_, sent)| sent).collect()
+    }
+
+    /// The message that JetStream took last, of those that nobody asked to begin: where a tail is lost, it is lost too.
+    pub fn last_sent(&self) -> Option<Sent> {
+        self.sent().map(|(sent, _)| sent).max_by_key(|sent| sent.sequence)
+    }
+
+    /// Whether nobody has asked to begin this meanwhile.
+    pub fn is_sent(&self, sent: &Sent) -> bool {
+        let open = self.lanes.get(&sent.target).and_then(|lane| lane.open.get(&sent.id.row()));
+        open.is_some_and(|open| open.publication == sent.publication && matches!(open.state, State::Published { .. }))
+    }
+
+    /// Deliveries to functions that were not begun: all of them, or those that JetStream had before this sequence.
+    pub fn unbegun(&self, before: Option<u64>) -> Vec<(Target, i64)> {
+        let lost = |state: &State| match state {
+            State::Publishing { .. } => before.is_none(),
+            State::Published { sequence, .. } => before.is_none_or(|before| *sequence < before),
+            State::Begun { .. } => false,
+        };
         self.each()
-            .filter_map(|(name, row, open)| match open.state {
-                State::Published { sequence, at } if at + age <= now => Some((name.clone(), row, sequence)),
-                _ => None,
-            })
+            .filter(|(target, _, open)| target.name().is_some() && lost(&open.state))
+            .map(|(target, row, _)| (target.clone(), row))
             .collect()
     }
 
-    /// The stream lost messages: everything published and not begun is to be published anew.
-    pub fn stream_lost(&mut self) -> Vec<i64> {
-        self.acked = 0;
-        let mut rows = Vec::new();
-        for lane in self.lanes.values_mut() {
-            let Lane { open, again, .. } = lane;
-            open.retain(|row, open| {
-                let keep = matches!(open.state, State::Begun { .. });
-                if !keep {
-                    rows.push(*row);
-                    again.insert(*row);
-                }
-                keep
-            });
-        }
-        rows
+    fn sent(&self) -> impl Iterator<Item = (Sent, Instant)> {
+        self.each().filter_map(|(target, _, open)| match open.state {
+            State::Published { sequence, at } => {
+                Some((Sent { target: target.clone(), id: open.id, publication: open.publication, sequence }, at))
+            }
+            _ => None,
+        })
     }
 
     fn lane(&mut self, target: &Target) -> &mut Lane {
@@ -321,8 +427,13 @@ fn unlisted(target: &Target) -> usize {
 }
 
 impl Open {
-    fn of(due: &Due) -> Self {
-        Self { id: due.id, publication: due.publication, attempts: due.attempts, state: State::Publishing }
+    fn of(due: &Due, load: Load) -> Self {
+        Self {
+            id: due.id,
+            publication: due.publication,
+            attempts: due.attempts,
+            state: State::Publishing { _body: load },
+        }
     }
 }
 
@@ -354,7 +465,7 @@ mod tests {
         window.limits(&HashMap::from([(name(), limit)]));
         window.arrived(&name(), 1);
         let fill = window.fills(100).remove(0);
-        window.loaded(&fill, (1..=rows).map(|row| due(row, 1)).collect());
+        window.loaded(&fill, (1..=rows).map(|row| due(row, 1)).collect(), false, &[]);
         for row in 1..=rows {
             window.published(&name(), row, 1, row as u64, Instant::now());
         }
@@ -369,9 +480,9 @@ mod tests {
     fn a_lane_is_filled_up_to_its_limit_and_again_when_half_is_free() {
         let mut window = window(4, 4);
         assert_eq!(window.fills(100), []);
-        window.ended(&name(), 1);
+        window.gone(&name(), 1);
         assert_eq!(window.fills(100), []);
-        window.ended(&name(), 2);
+        window.gone(&name(), 2);
         assert_eq!(window.fills(100), [Fill { target: name(), again: vec![], after: 4, room: 2 }]);
     }
 
@@ -398,7 +509,7 @@ mod tests {
         let fill = window.fills(100).remove(0);
         // The log was read up to 4 when 5 is committed, and what was read is taken after that.
         window.arrived(&name(), 5);
-        window.loaded(&fill, vec![due(4, 1)]);
+        window.loaded(&fill, vec![due(4, 1)], false, &[]);
         assert_eq!(window.fills(100), [Fill { target: name(), again: vec![], after: 4, room: 6 }]);
     }
 
@@ -408,7 +519,7 @@ mod tests {
         window.reload(&name(), 2);
         let fill = window.fills(100).remove(0);
         window.reload(&name(), 2);
-        window.loaded(&fill, vec![]);
+        window.loaded(&fill, vec![], false, &[]);
         assert_eq!(window.fills(100)[0].again, [2]);
     }
 
@@ -431,10 +542,10 @@ mod tests {
         assert!(!window.offered(&name(), &due(2, 1)));
         window.arrived(&name(), 3);
         assert!(!window.offered(&name(), &due(4, 1)), "3 comes first");
-        window.ended(&name(), 1);
+        window.gone(&name(), 1);
         let fill = window.fills(100).remove(0);
         assert!(!window.offered(&name(), &due(5, 1)), "the log is being read");
-        window.loaded(&fill, vec![due(3, 1)]);
+        window.loaded(&fill, vec![due(3, 1)], false, &[]);
         assert!(window.offered(&name(), &due(6, 1)));
         assert!(window.offered(&name(), &due(7, 1)));
         assert!(!window.offered(&name(), &due(8, 1)), "the lane is full");
@@ -444,16 +555,17 @@ mod tests {
     fn a_row_that_was_held_back_is_loaded_without_a_walk_over_those_behind_it() {
         let mut window = window(4, 1);
         window.fills(100);
-        window.loaded(&Fill { target: name(), again: vec![], after: 1, room: 3 }, vec![]);
+        window.loaded(&Fill { target: name(), again: vec![], after: 1, room: 3 }, vec![], false, &[]);
         window.freed(&name(), 7);
         let fill = window.fills(100).remove(0);
         assert_eq!(fill, Fill { target: name(), again: vec![7], after: 1, room: 0 });
-        assert_eq!(window.loaded(&fill, vec![due(7, 1)]).len(), 1);
+        assert_eq!(window.loaded(&fill, vec![due(7, 1)], false, &[]).len(), 1);
         // the walk goes on where it was, and passes what is open already
         window.arrived(&name(), 9);
         let fill = window.fills(100).remove(0);
         assert_eq!(fill.after, 1);
-        let rows: Vec<i64> = window.loaded(&fill, vec![due(7, 1), due(9, 1)]).iter().map(|due| due.row).collect();
+        let rows: Vec<i64> =
+            window.loaded(&fill, vec![due(7, 1), due(9, 1)], false, &[]).iter().map(|due| due.row).collect();
         assert_eq!(rows, [9]);
     }
 
@@ -465,8 +577,8 @@ mod tests {
         // The log was read when a worker came with the message that nobody had heard was stored, and ran it.
         window.adopt(&name(), &due(2, 1), Instant::now());
         begin(&mut window, 2, 1);
-        window.ended(&name(), 2);
-        assert!(window.loaded(&fill, vec![due(2, 1)]).is_empty());
+        window.gone(&name(), 2);
+        assert!(window.loaded(&fill, vec![due(2, 1)], false, &[]).is_empty());
         // its retry is due
         window.arrived(&name(), 2);
         assert_eq!(window.fills(100)[0].again, [2]);
@@ -479,11 +591,11 @@ mod tests {
         window.arrived(&name(), 9);
         let fill = window.fills(2).remove(0);
         assert_eq!(fill, Fill { target: name(), again: vec![7], after: 0, room: 1 });
-        assert_eq!(window.loaded(&fill, vec![due(7, 1), due(7, 1)]).len(), 1);
+        assert_eq!(window.loaded(&fill, vec![due(7, 1), due(7, 1)], false, &[]).len(), 1);
         let fill = window.fills(1).remove(0);
-        window.loaded(&fill, vec![due(7, 1)]);
+        window.loaded(&fill, vec![due(7, 1)], false, &[]);
         let fill = window.fills(1).remove(0);
-        assert_eq!((fill.after, window.loaded(&fill, vec![due(9, 1)]).len()), (7, 1));
+        assert_eq!((fill.after, window.loaded(&fill, vec![due(9, 1)], false, &[]).len()), (7, 1));
     }
 
     #[test]
@@ -501,8 +613,58 @@ mod tests {
         let Begin::Run { attempt, .. } = begin(&mut window, 1, 1) else { panic!("it did not begin") };
         let later = Instant::now() + LEASE + Duration::from_secs(1);
         assert_eq!(window.lost(later), [(name(), attempt)]);
-        window.ended(&name(), 1);
+        window.ended(&name(), 1, attempt);
         assert!(!window.is_current(&name(), 1, attempt, later));
+    }
+
+    #[test]
+    fn an_end_that_comes_late_does_not_free_the_place_of_the_next_attempt() {
+        let mut window = window(4, 1);
+        let Begin::Run { attempt: first, .. } = begin(&mut window, 1, 1) else { panic!("it did not begin") };
+        window.ended(&name(), 1, first);
+        window.arrived(&name(), 1);
+        let fill = window.fills(100).remove(0);
+        window.loaded(&fill, vec![due(1, 2)], false, &[]);
+        let Begin::Run { attempt: second, .. } = begin(&mut window, 1, 2) else { panic!("it did not begin again") };
+        window.ended(&name(), 1, first);
+        window.gone(&name(), 1);
+        assert!(window.is_current(&name(), 1, second, Instant::now()));
+    }
+
+    #[test]
+    fn when_nobody_could_be_heard_of_leases_begin_anew() {
+        let mut window = window(4, 1);
+        begin(&mut window, 1, 1);
+        let later = Instant::now() + LEASE + Duration::from_mins(1);
+        window.renew(later);
+        assert_eq!(window.lost(later + LEASE), []);
+        assert_eq!(window.lost(later + LEASE + Duration::from_secs(1)).len(), 1);
+    }
+
+    #[test]
+    fn bodies_that_nats_does_not_take_are_bounded_and_the_rest_stays_in_the_log() {
+        let large = |row| Due { event: Event::new("/t", "t", vec![0; LOAD / 2]).into(), ..due(row, 1) };
+        let mut window = window(8, 0);
+        assert!(window.offered(&name(), &large(1)) && window.offered(&name(), &large(2)));
+        assert!(!window.offered(&name(), &due(3, 1)));
+        window.arrived(&name(), 3);
+        assert_eq!(window.fills(100), []);
+        // what goes elsewhere is not held up
+        let outside: Target = "https://a.example/".parse().unwrap();
+        assert!(window.offered(&outside, &large(4)));
+        window.published(&name(), 1, 1, 1, Instant::now());
+        assert_eq!(window.fills(100)[0].after, 2);
+    }
+
+    #[test]
+    fn what_did_not_fit_into_memory_is_loaded_later() {
+        let mut window = window(10, 3);
+        window.reload(&name(), 1);
+        window.reload(&name(), 2);
+        window.arrived(&name(), 4);
+        let fill = window.fills(100).remove(0);
+        window.loaded(&fill, vec![due(1, 1)], true, &[2]);
+        assert_eq!(window.fills(100), [Fill { target: name(), again: vec![2], after: 3, room: 7 }]);
     }
 
     #[test]
@@ -518,17 +680,34 @@ mod tests {
     fn when_the_stream_is_lost_what_runs_goes_on_and_the_rest_is_published_anew() {
         let mut window = window(4, 3);
         begin(&mut window, 2, 1);
-        assert_eq!(window.stream_lost(), [1, 3]);
-        assert_eq!(window.fills(100)[0].again, [1, 3]);
+        let mut unbegun = window.unbegun(None);
+        unbegun.sort_by_key(|(_, row)| *row);
+        assert_eq!(unbegun, [(name(), 1), (name(), 3)]);
+        // a stream that begins with 3 has no 1
+        assert_eq!(window.unbegun(Some(3)), [(name(), 1)]);
     }
 
     #[test]
-    fn what_nobody_begins_is_silent_after_a_while() {
-        let mut window = window(4, 1);
-        assert_eq!(window.silent(Instant::now(), Duration::from_secs(30)), []);
-        let later = Instant::now() + Duration::from_secs(31);
-        assert_eq!(window.silent(later, Duration::from_secs(30)), [(name(), 1, 1)]);
+    fn the_last_message_that_is_not_begun_tells_of_a_lost_tail() {
+        let mut window = window(4, 3);
+        let sent = window.last_sent().unwrap();
+        assert_eq!((sent.id.row(), sent.sequence), (3, 3));
+        begin(&mut window, 3, 1);
+        assert!(!window.is_sent(&sent));
+        assert_eq!(window.last_sent().map(|sent| sent.sequence), Some(2));
+    }
+
+    #[test]
+    fn what_nobody_begins_is_looked_for_after_a_while_and_then_again_after_a_while() {
+        const AGE: Duration = Duration::from_secs(30);
+        let mut window = window(4, 2);
+        assert_eq!(window.silent(Instant::now(), AGE, 9), []);
+        let later = Instant::now() + AGE + Duration::from_secs(1);
+        assert_eq!(window.silent(later, AGE, 1).len(), 1);
+        assert_eq!(window.silent(later, AGE, 9).len(), 1, "the other one");
+        assert_eq!(window.silent(later, AGE, 9), []);
         begin(&mut window, 1, 1);
-        assert_eq!(window.silent(later, Duration::from_secs(30)), []);
+        let rows: Vec<i64> = window.silent(later + AGE, AGE, 9).iter().map(|sent| sent.id.row()).collect();
+        assert_eq!(rows, [2]);
     }
 }

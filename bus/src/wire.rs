@@ -12,9 +12,6 @@ use crate::{
     id::EventId,
 };
 
-/// Headers besides those of the attributes that need room in a message, in bytes.
-pub const HEADROOM: usize = 16 * 1024;
-
 /// Why a message is not an event of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the message is not an event: {what}")]

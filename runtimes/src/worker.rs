@@ -24,6 +24,7 @@ use bus::{
     deliver::{Delivered, Delivery, Source},
     event::Meta,
     failpoint::{self, Failpoint},
+    log::delivery::Ended,
     nats::stream::PROGRESS,
     outcome::Ending,
     owner::Claim,
@@ -46,6 +47,10 @@ use crate::{
 
 /// Messages held at once, over all functions.
 const HELD: usize = 2048;
+/// KiB of their bodies.
+const HELD_KIB: usize = 256 << 10;
+/// Synchronous calls that run or wait for an instance at once; more are told that all are busy.
+const CALLS: usize = 4096;
 /// A delivery waits for its turn as long as it takes; this only has to be longer than anybody runs a node.
 const PATIENCE: Duration = Duration::from_hours(24 * 365);
 /// Before the owner is asked again when its log does not answer.
@@ -59,12 +64,17 @@ pub struct Worker {
     held: Arc<Mutex<HashMap<u64, Held>>>,
     next: Arc<AtomicU64>,
     room: Arc<Semaphore>,
+    memory: Arc<Semaphore>,
+    calls: Arc<Semaphore>,
     /// What waits to share an invocation.
     gathering: Arc<Gathering<Holding>>,
     tasks: TaskTracker,
     /// Set when no further delivery may begin.
     draining: CancellationToken,
 }
+
+/// A message's share of what may be held, in number and in size.
+type Room = [OwnedSemaphorePermit; 2];
 
 /// A message in our hands, and the attempt it became.
 struct Held {
@@ -80,6 +90,8 @@ impl Worker {
             held: Arc::default(),
             next: Arc::default(),
             room: Arc::new(Semaphore::new(HELD)),
+            memory: Arc::new(Semaphore::new(HELD_KIB)),
+            calls: Arc::new(Semaphore::new(CALLS)),
             gathering: Arc::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -88,7 +100,8 @@ impl Worker {
 
     /// Opens the way for calls. Separate from [`Worker::run`], so that a node is ready when this returns.
     pub async fn open(&self) -> Result<Calls, bus::call::OpenError> {
-        Calls::open(self.bus.nats().clone(), self.bus.subjects(), self.bus.owner().node()).await
+        let bus = &self.bus;
+        Calls::open(bus.nats().clone(), bus.subjects(), bus.owner().node(), bus.bodies().clone()).await
     }
 
     /// Runs what comes until shut down, then finishes what has begun, for at most `grace`.
@@ -112,10 +125,13 @@ impl Worker {
         let mut source = Source::new(self.bus.nats().clone(), self.bus.subjects().clone(), kind.as_str());
         loop {
             let next = async {
-                let permit = self.room.clone().acquire_owned().await.ok()?;
-                Some((source.next().await, permit))
+                let room = self.room.clone().acquire_owned().await.ok()?;
+                let delivered = source.next().await;
+                let kib = (delivered.event.data.len() >> 10).min(HELD_KIB) as u32;
+                let memory = self.memory.clone().acquire_many_owned(kib).await.ok()?;
+                Some((delivered, [room, memory]))
             };
-            let (delivered, permit) = tokio::select! {
+            let (delivered, room) = tokio::select! {
                 next = next => match next {
                     Some(next) => next,
                     None => return,
@@ -123,11 +139,11 @@ impl Worker {
                 () = self.draining.cancelled() => return,
             };
             let worker = self.clone();
-            self.tasks.spawn(async move { worker.deliver(delivered, permit).await });
+            self.tasks.spawn(async move { worker.deliver(delivered, room).await });
         }
     }
 
-    async fn deliver(self, delivered: Delivered, room: OwnedSemaphorePermit) {
+    async fn deliver(self, delivered: Delivered, room: Room) {
         let function = delivered.function.clone();
         let batching = self.batching(&delivered);
         let held = self.hold(delivered, room);
@@ -151,7 +167,7 @@ impl Worker {
         Some((trigger, batching))
     }
 
-    fn hold(&self, delivered: Delivered, room: OwnedSemaphorePermit) -> Holding {
+    fn hold(&self, delivered: Delivered, room: Room) -> Holding {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         let delivered = Arc::new(delivered);
         lock(&self.held).insert(key, Held { delivered: delivered.clone(), attempt: None });
@@ -258,7 +274,16 @@ impl Worker {
     async fn end(&self, held: &Holding, attempt: RowId, outcome: Outcome) {
         loop {
             match self.bus.owner().end(&held.claim().target, attempt, outcome.clone()).await {
-                Ok(_) => return held.delivered.ack().await,
+                Ok(ended) => {
+                    if ended == Ended::Stale {
+                        tracing::warn!(
+                            attempt = %attempt, event.id = %held.delivered.event.id,
+                            "an outcome came late and is not recorded, nothing follows from it: the attempt was given up \
+                             as lost, or its delivery ended otherwise"
+                        );
+                    }
+                    return held.delivered.ack().await;
+                }
                 Err(error) if error.is_final() => return held.delivered.release().await,
                 Err(error) => {
                     tracing::error!(%error, attempt = %attempt, "an outcome could not be recorded; trying again");
@@ -270,8 +295,15 @@ impl Worker {
 
     async fn serve(self, mut calls: Calls) {
         while let Some(called) = calls.next().await {
+            let Ok(place) = self.calls.clone().try_acquire_owned() else {
+                called.refuse(Refusal::Busy).await;
+                continue;
+            };
             let worker = self.clone();
-            self.tasks.spawn(async move { worker.call(called).await });
+            self.tasks.spawn(async move {
+                worker.call(called).await;
+                drop(place);
+            });
         }
     }
 
@@ -297,11 +329,20 @@ impl Worker {
             tick.tick().await;
             let held: Vec<(Arc<Delivered>, Option<RowId>)> =
                 lock(&self.held).values().map(|held| (held.delivered.clone(), held.attempt)).collect();
-            for (delivered, attempt) in held {
+            // First the owner: whether NATS is there says nothing about what runs.
+            for (delivered, attempt) in &held {
                 if let Some(attempt) = attempt {
-                    self.bus.owner().renew(&delivered.function.clone().into(), attempt);
+                    self.bus.owner().renew(&delivered.function.clone().into(), *attempt);
                 }
-                delivered.progress().await;
+            }
+            let progress = async {
+                for (delivered, _) in &held {
+                    delivered.progress().await;
+                }
+            };
+            if self.bus.nats().is_connected() {
+                // A connection that stalls may hold this up, and not the next renewal.
+                let _ = tokio::time::timeout(PROGRESS / 2, progress).await;
             }
         }
     }
@@ -312,7 +353,7 @@ struct Holding {
     worker: Worker,
     key: u64,
     delivered: Arc<Delivered>,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 impl Holding {

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, jetstream};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, connection::State, jetstream};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio::sync::watch;
 
@@ -23,12 +23,19 @@ pub use server::{OwnServer, ServerError};
 /// The oldest nats-server known to keep its streams over a kill.
 pub const OLDEST: (i64, i64, i64) = (2, 10, 23);
 
+/// A connection that says nothing is asked so often; the third time without an answer it is lost. So that is noticed
+/// within 15 s, in which acknowledgements and leases still hold.
+const PING: Duration = Duration::from_secs(5);
+
 /// One connection per process: shared connections beat one per caller.
 #[derive(Clone)]
 pub struct Nats {
     pub client: Client,
     pub jetstream: jetstream::Context,
     connected: watch::Receiver<bool>,
+    signal: Arc<watch::Sender<bool>>,
+    /// Set when it is known that the server will do: until then it counts as not there.
+    approved: Arc<AtomicBool>,
     /// Set when we end the connection ourselves: then its loss is no news.
     ending: Arc<AtomicBool>,
 }
@@ -37,8 +44,9 @@ pub struct Nats {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
+    /// `away`: nobody answers, which may be better later.
     #[error("cannot connect to NATS at {url}: {reason}")]
-    Unreachable { url: String, reason: String },
+    Unreachable { url: String, reason: String, away: bool },
     #[error("the nats-server at {url} is version {found}; fnbus needs {}.{}.{} or newer", OLDEST.0, OLDEST.1, OLDEST.2)]
     TooOld { url: String, found: String },
     #[error("the nats-server at {url} has JetStream switched off; start it with `-js`")]
@@ -91,20 +99,40 @@ impl Address {
 impl Nats {
     /// Connects and checks that the server will do. Reconnects by itself for ever after.
     pub async fn connect(address: &Address, namespace: &str) -> Result<Self, ConnectError> {
-        let (signal, connected) = watch::channel(true);
+        let nats = Self::open(address, namespace, |options| options).await?;
+        nats.verify(&address.url).await?;
+        nats.approve();
+        Ok(nats)
+    }
+
+    /// Connects when the server is there. Whoever calls this looks at it then, with [`Nats::verify`], and approves.
+    pub(crate) async fn connect_later(address: &Address, namespace: &str) -> Result<Self, ConnectError> {
+        Self::open(address, namespace, ConnectOptions::retry_on_initial_connect).await
+    }
+
+    async fn open(
+        address: &Address,
+        namespace: &str,
+        how: impl FnOnce(ConnectOptions) -> ConnectOptions,
+    ) -> Result<Self, ConnectError> {
+        let (signal, connected) = watch::channel(false);
         let signal = Arc::new(signal);
+        let told = signal.clone();
         let lost_before = Arc::new(AtomicBool::new(false));
         let ending = Arc::new(AtomicBool::new(false));
-        let expected = ending.clone();
+        let approved = Arc::new(AtomicBool::new(false));
+        let (expected, usable) = (ending.clone(), approved.clone());
         let mut options = ConnectOptions::new()
             .name(format!("fnbus {namespace}"))
             .connection_timeout(Duration::from_secs(5))
-            .ping_interval(Duration::from_secs(10))
+            .ping_interval(PING)
             .reconnect_delay_callback(|attempts| Duration::from_millis((20 * attempts as u64).min(1000)))
             .event_callback(move |event| {
                 let (signal, lost_before, expected) = (signal.clone(), lost_before.clone(), expected.clone());
+                let usable = usable.clone();
                 async move {
                     match event {
+                        async_nats::Event::Connected if !usable.load(Ordering::SeqCst) => {}
                         async_nats::Event::Connected => {
                             if lost_before.swap(false, Ordering::Relaxed) {
                                 tracing::info!("connected to NATS again");
@@ -130,22 +158,46 @@ impl Nats {
             None => options,
         };
         let url = address.url.clone();
-        let client = options
-            .connect(&url)
-            .await
-            .map_err(|error| ConnectError::Unreachable { url: url.clone(), reason: error.to_string() })?;
-        if !client.is_server_compatible(OLDEST.0, OLDEST.1, OLDEST.2) {
-            return Err(ConnectError::TooOld { url, found: client.server_info().version });
-        }
+        let client = how(options).connect(&url).await.map_err(|error| {
+            let away =
+                matches!(error.kind(), ConnectErrorKind::Io | ConnectErrorKind::TimedOut | ConnectErrorKind::Dns);
+            ConnectError::Unreachable { url, reason: error.to_string(), away }
+        })?;
         let jetstream = jetstream::context::ContextBuilder::new()
             .timeout(Duration::from_secs(5))
             .ack_timeout(Duration::from_secs(10))
             .build(client.clone());
-        if let Err(error) = jetstream.query_account().await {
+        Ok(Self { client, jetstream, connected, signal: told, approved, ending })
+    }
+
+    /// Whether the server that is connected will do.
+    pub(crate) async fn verify(&self, url: &str) -> Result<(), ConnectError> {
+        let url = url.to_owned();
+        if !self.client.is_server_compatible(OLDEST.0, OLDEST.1, OLDEST.2) {
+            return Err(ConnectError::TooOld { url, found: self.client.server_info().version });
+        }
+        if let Err(error) = self.jetstream.query_account().await {
             tracing::debug!(%error, "JetStream does not answer");
             return Err(ConnectError::NoJetStream { url });
         }
-        Ok(Self { client, jetstream, connected, ending })
+        Ok(())
+    }
+
+    /// From now on a server that is connected counts as there.
+    pub(crate) fn approve(&self) {
+        self.approved.store(true, Ordering::SeqCst);
+        if self.is_open() {
+            self.signal.send_if_modified(|connected| !std::mem::replace(connected, true));
+        }
+    }
+
+    pub(crate) fn is_approved(&self) -> bool {
+        self.approved.load(Ordering::SeqCst)
+    }
+
+    /// Whether there is a connection, to whatever server.
+    pub(crate) fn is_open(&self) -> bool {
+        self.client.connection_state() == State::Connected
     }
 
     /// Sends what is still to be sent; from now on the loss of the connection is expected.
@@ -158,12 +210,15 @@ impl Nats {
         *self.connected.borrow()
     }
 
-    /// Returns when there is no connection, however short it is gone.
-    pub async fn disconnected(&self) {
+    /// Returns when there is no connection, from this call on and however short it is gone.
+    pub fn disconnected(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut connected = self.connected.clone();
-        if *connected.borrow_and_update() {
-            // Only real changes are told, so the first one is a loss, even if it is over when we look.
-            let _ = connected.changed().await;
+        let is_connected = *connected.borrow_and_update();
+        async move {
+            if is_connected {
+                // Only real changes are told, so the first one is a loss, even if it is over when we look.
+                let _ = connected.changed().await;
+            }
         }
     }
 

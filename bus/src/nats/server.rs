@@ -38,8 +38,6 @@ pub enum ServerError {
     PortTaken { port: u16 },
     #[error("nats-server ended at once: {reason}")]
     Ended { reason: String },
-    #[error("nats-server did not become ready within {} s; its log is {log}", READY.as_secs())]
-    NotReady { log: PathBuf },
     #[error(transparent)]
     Connect(#[from] ConnectError),
 }
@@ -57,7 +55,8 @@ struct ServerCommand {
 }
 
 impl OwnServer {
-    /// Starts a server that keeps its streams under `data`, and connects to it.
+    /// Starts a server that keeps its streams under `data`, and connects to it. One that takes long, as with much to
+    /// look through, is not waited for: then the connection is not approved yet.
     pub async fn start(data: &Path, namespace: &Name, port: Option<u16>) -> Result<(Self, Nats, Address), ServerError> {
         let binary = find().ok_or(ServerError::Missing)?;
         let folder = data.join("nats");
@@ -78,7 +77,15 @@ impl OwnServer {
             login: Some(Login::Password { user: "fnbus".to_owned(), password }),
         };
         match command.ready(&mut child, &address, namespace).await {
-            Ok(nats) => Ok((Self { command, child }, nats, address)),
+            Ok(Some(nats)) => Ok((Self { command, child }, nats, address)),
+            Ok(None) => {
+                tracing::warn!(
+                    log = %command.log.display(),
+                    "nats-server is not ready after {} s: accepting begins without it, running waits", READY.as_secs()
+                );
+                let nats = Nats::connect_later(&address, namespace.as_str()).await?;
+                Ok((Self { command, child }, nats, address))
+            }
             // somebody took it between the look and the server's own
             Err(ServerError::Ended { .. }) if !is_free(port) => Err(ServerError::PortTaken { port }),
             Err(error) => Err(error),
@@ -149,14 +156,14 @@ impl ServerCommand {
         child::spawn(command).await.map_err(failed)
     }
 
-    async fn ready(&self, child: &mut Child, address: &Address, namespace: &Name) -> Result<Nats, ServerError> {
+    async fn ready(&self, child: &mut Child, address: &Address, namespace: &Name) -> Result<Option<Nats>, ServerError> {
         let deadline = Instant::now() + READY;
         loop {
             match Nats::connect(address, namespace.as_str()).await {
-                Ok(nats) => return Ok(nats),
+                Ok(nats) => return Ok(Some(nats)),
                 Err(error @ ConnectError::TooOld { .. }) => return Err(error.into()),
                 Err(_) if Instant::now() < deadline => {}
-                Err(_) => return Err(ServerError::NotReady { log: self.log.clone() }),
+                Err(_) => return Ok(None),
             }
             if let Ok(Some(status)) = child.try_wait() {
                 return Err(ServerError::Ended { reason: self.last_words().unwrap_or_else(|| status.to_string()) });

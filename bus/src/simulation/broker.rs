@@ -2,7 +2,7 @@
 //! may be away, full, wiped or have lost its tail.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ use crate::{
     log::delivery::Due,
     nats::stream::{ACK_WAIT, Incarnation, StreamError},
     owner::{Claim, Owner},
+    window::Sent,
 };
 
 /// A message under an id that came so long ago is taken for the same.
@@ -230,19 +231,29 @@ impl Carrier for Broker {
         }))
     }
 
-    async fn is_stored(&self, sequence: u64) -> bool {
-        let stored = !self.is_connected() || self.state().stored.contains_key(&sequence);
+    fn disconnected(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut connected = self.connected.subscribe();
+        async move { _ = connected.wait_for(|connected| !connected).await }
+    }
+
+    async fn is_stored(&self, sent: &Sent) -> bool {
+        let stored = |state: &State| {
+            let message = state.stored.get(&sent.sequence).map(|stored| &stored.message);
+            message.is_some_and(|message| (message.delivery, message.publication) == (sent.id, sent.publication))
+        };
+        let stored = !self.is_connected() || stored(&self.state());
         super::surroundings::step_aside().await;
         stored
     }
 
-    async fn incarnation(&self) -> Result<Incarnation, StreamError> {
+    async fn incarnation(&self, _classes: &BTreeSet<&'static str>) -> Result<Incarnation, StreamError> {
         super::surroundings::step_aside().await;
         if !self.is_connected() {
             return Err(StreamError::JetStream("it is away".to_owned()));
         }
         let state = self.state();
-        Ok(Incarnation { id: state.life.to_string(), last_sequence: state.last })
+        let first_sequence = state.stored.keys().next().copied().unwrap_or(state.last + 1);
+        Ok(Incarnation { id: state.life.to_string(), first_sequence, last_sequence: state.last })
     }
 
     fn send(&self, target: &Target, due: Due) {

@@ -193,7 +193,7 @@ fn views(force: &Force, logs: broadcast::Sender<bus::presence::LogLine>, http: S
 fn explained(error: StartError) -> ServeError {
     use bus::nats::{
         ConnectError,
-        ServerError::{self, Connect, Ended, Missing, NotReady, PortTaken, Start},
+        ServerError::{self, Connect, Ended, Missing, PortTaken, Start},
     };
     const NEEDS: &str = "nats-server 2.10.23 or newer";
     let server = |error: &ServerError| match error {
@@ -211,7 +211,7 @@ fn explained(error: StartError) -> ServeError {
         Connect(ConnectError::TooOld { .. }) => {
             format!("upgrade {}, or set NATS_SERVER to the path of a newer one", nats_server())
         }
-        Ended { .. } | NotReady { .. } => format!(
+        Ended { .. } => format!(
             "is {} a {NEEDS}, and is there space on the disk? all it said is in nats/server.log in the data folder",
             nats_server()
         ),
