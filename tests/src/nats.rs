@@ -76,9 +76,23 @@ impl Nats {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
-    /// What it stores of a stream.
-    pub fn stored(&self, stream: &str) -> PathBuf {
-        self.folder.path().join("jetstream/$G/streams").join(stream)
+    /// Deletes what it has stored, while it is down.
+    pub fn wipe(&self) {
+        fs::remove_dir_all(self.folder.path().join("jetstream")).unwrap();
+    }
+
+    /// Cuts off the end of a stream while it is down, as a power cut may: its blocks end early, and its index is of a time
+    /// before.
+    pub fn cut(&self, stream: &str) {
+        let messages = self.folder.path().join("jetstream/$G/streams").join(stream).join("msgs");
+        for file in fs::read_dir(messages).unwrap().map(|file| file.unwrap().path()) {
+            if file.extension().is_some_and(|extension| extension == "blk") {
+                let block = fs::File::options().write(true).open(&file).unwrap();
+                block.set_len(block.metadata().unwrap().len() / 2).unwrap();
+            } else {
+                fs::remove_file(&file).unwrap();
+            }
+        }
     }
 
     /// Somebody else who uses it.

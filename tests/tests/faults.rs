@@ -33,6 +33,12 @@ short! {
     2 a_node_that_dies_between_two_things_that_belong_together_loses_and_repeats_nothing
     3 a_node_that_is_killed_leaves_no_process_of_its_functions
     4 functions_that_are_killed_in_the_middle_are_tried_again_and_disturb_nobody
+    5 what_is_accepted_while_nats_is_away_is_done_when_it_is_back
+    6 a_store_of_nats_that_is_gone_costs_nothing
+    7 a_jetstream_without_room_holds_up_nothing_else
+    8 a_nats_that_says_nothing_for_a_while_is_waited_out
+    9 a_connection_that_carries_nothing_loses_nothing
+    10 a_long_and_narrow_way_to_nats_loses_nothing
     11 what_a_slow_function_cannot_take_yet_waits_in_the_log_alone
     12 on_a_full_disk_nothing_is_said_to_be_accepted_and_nothing_is_lost_or_repeated
     14 a_disk_that_cannot_sync_ends_the_node_and_what_was_accepted_is_there
@@ -48,8 +54,13 @@ short! {
     30 a_client_that_leaves_leaves_no_half_event
     33 what_is_in_flight_when_the_node_ends_in_order_runs_once
     36 a_replay_that_is_killed_delivers_exactly_what_was_selected
+    41 a_stream_that_lost_its_tail_is_made_whole_from_the_log
+    42 what_somebody_does_to_the_stream_is_mended
+    47 a_node_that_was_stopped_repeats_nothing
+    49 what_waits_for_a_function_that_is_parked_is_not_swallowed
     50 a_delivery_goes_the_way_of_one_revision_of_the_config
     51 a_message_for_each_of_many_functions_is_done_in_bounded_memory
+    52 a_server_of_our_own_that_ends_again_and_again_loses_nothing
 }
 
 /// The suite would be worth nothing if it read past what is wrong.

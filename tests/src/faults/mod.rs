@@ -51,6 +51,12 @@ mod f01_kill_bus;
 mod f02_failpoints;
 mod f03_orphans;
 mod f04_kill_function;
+mod f05_nats_killed;
+mod f06_nats_wiped;
+mod f07_nats_full;
+mod f08_nats_stopped;
+mod f09_nats_half_open;
+mod f10_nats_slow_way;
 mod f11_slow_consumer;
 mod f12_disk_full;
 mod f14_no_sync;
@@ -66,8 +72,13 @@ mod f27_file_storm;
 mod f30_client_gone;
 mod f33_stop;
 mod f36_replay;
+mod f41_nats_tail;
+mod f42_stream_edited;
+mod f47_stopped_past_its_lease;
+mod f49_parked;
 mod f50_two_revisions;
 mod f51_thousand_functions;
+mod f52_own_server;
 // Functions that do not do what functions should.
 mod strange;
 
@@ -89,6 +100,12 @@ pub const ALL: &[Fault] = &[
     f02_failpoints::FAULT,
     f03_orphans::FAULT,
     f04_kill_function::FAULT,
+    f05_nats_killed::FAULT,
+    f06_nats_wiped::FAULT,
+    f07_nats_full::FAULT,
+    f08_nats_stopped::FAULT,
+    f09_nats_half_open::FAULT,
+    f10_nats_slow_way::FAULT,
     f11_slow_consumer::FAULT,
     f12_disk_full::FAULT,
     f14_no_sync::FAULT,
@@ -104,8 +121,13 @@ pub const ALL: &[Fault] = &[
     f30_client_gone::FAULT,
     f33_stop::FAULT,
     f36_replay::FAULT,
+    f41_nats_tail::FAULT,
+    f42_stream_edited::FAULT,
+    f47_stopped_past_its_lease::FAULT,
+    f49_parked::FAULT,
     f50_two_revisions::FAULT,
     f51_thousand_functions::FAULT,
+    f52_own_server::FAULT,
 ];
 
 /// What can happen to a node.
