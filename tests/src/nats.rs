@@ -25,21 +25,30 @@ pub struct Nats {
 impl Nats {
     /// Starts one with further arguments.
     pub async fn start(arguments: &[&str]) -> Self {
-        Self::configured("", arguments).await
+        Self::configured(&Self::program_of_tests(), "", arguments).await
+    }
+
+    /// Starts one of another version.
+    pub async fn of(program: &Path, arguments: &[&str]) -> Self {
+        Self::configured(program, "", arguments).await
+    }
+
+    /// The server that the tests are run with.
+    pub fn program_of_tests() -> PathBuf {
+        env::var_os("NATS_SERVER").map_or_else(|| "nats-server".into(), PathBuf::from)
     }
 
     /// Starts one with JetStream and more of its config.
     pub async fn with(config: &str) -> Self {
-        Self::configured(config, &["-js"]).await
+        Self::configured(&Self::program_of_tests(), config, &["-js"]).await
     }
 
-    async fn configured(config: &str, arguments: &[&str]) -> Self {
-        let program = env::var_os("NATS_SERVER").map_or_else(|| "nats-server".into(), PathBuf::from);
+    async fn configured(program: &Path, config: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("fnbus-nats-").tempdir().unwrap();
         fs::write(folder.path().join("server.conf"), config).unwrap();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         // it chooses a port and says which in a file
-        let process = spawn(&program, folder.path(), "-1", &arguments);
+        let process = spawn(program, folder.path(), "-1", &arguments);
         let url = eventually("nats-server says its port", || async {
             let files = fs::read_dir(folder.path()).unwrap().flatten();
             let file = files.map(|file| file.path()).find(|path| path.extension().is_some_and(|e| e == "ports"))?;
@@ -47,7 +56,7 @@ impl Nats {
             Some(ports["nats"][0].as_str()?.to_owned())
         })
         .await;
-        Self { process, url, folder, program, arguments }
+        Self { process, url, folder, program: program.to_owned(), arguments }
     }
 
     /// The one of another version from now on.

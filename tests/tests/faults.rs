@@ -22,7 +22,7 @@ macro_rules! short {
 
         #[test]
         fn every_fault_is_in_the_short_suite() {
-            let known: Vec<u32> = faults::ALL.iter().map(|fault| fault.number).collect();
+            let known: Vec<u32> = faults::ALL.iter().filter(|fault| fault.short > 0).map(|fault| fault.number).collect();
             assert_eq!(known, [$($number),*]);
         }
     };
