@@ -510,3 +510,82 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn dice(attempt: RowId) -> f64 {
     (attempt.born().0 & 0x0fff) as f64 / 4096.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        catalog::{Binding, Chain, Function},
+        log::Status,
+        outcome::Ending,
+        retry::RetryPolicy,
+    };
+
+    /// An owner of one accepted event for `f`, and the claim of whoever has its message.
+    async fn owner() -> (tempfile::TempDir, Owner, Claim) {
+        let folder = tempfile::tempdir().unwrap();
+        let target: Target = "f".parse().unwrap();
+        let retry = RetryPolicy {
+            attempts: 3,
+            wait: Duration::ZERO,
+            max_wait: Duration::ZERO,
+            max_age: Duration::from_hours(1),
+        };
+        let function = Function {
+            class: "python",
+            retry,
+            timeout: Duration::from_secs(1),
+            concurrency: 1,
+            chain: Chain::default(),
+        };
+        let binding = Binding { to: [target.clone()].into(), format: Format::Body, order_by: None, batch: None };
+        let mut catalog = Catalog::default();
+        catalog.functions.insert("f".parse().unwrap(), function);
+        catalog.triggers.insert("t".parse().unwrap(), binding);
+        let log = Log::open(folder.path()).unwrap();
+        let owner = Owner::new(log, "node".into(), "shop".parse().unwrap(), Arc::new(ArcSwap::from_pointee(catalog)));
+        let mut event = Event::new("/shop/t", "t", "1");
+        event.trigger = "t".parse().ok();
+        owner.accept(event, vec![]).await.unwrap();
+        let (target, due) = owner.take_ready().remove(0);
+        (folder, owner, Claim { target, delivery: due.id, publication: due.publication })
+    }
+
+    async fn begin(owner: &Owner, claim: &Claim) -> RowId {
+        let answers = owner.begin(std::slice::from_ref(claim)).await.unwrap();
+        let [Begin::Run { attempt, .. }] = answers[..] else { panic!("it did not begin: {answers:?}") };
+        attempt
+    }
+
+    fn ok() -> Outcome {
+        Outcome { ending: Ending::Ok, fault: None, ..lost() }
+    }
+
+    fn lost() -> Outcome {
+        Outcome::failure(Ending::Lost, "Runtime.Lost", "nobody heard of it")
+    }
+
+    #[tokio::test]
+    async fn an_outcome_that_is_reported_again_is_answered_as_before() {
+        let (_folder, owner, claim) = owner().await;
+        let attempt = begin(&owner, &claim).await;
+        for _ in 0..2 {
+            assert_eq!(owner.end(&claim.target, attempt, ok()).await.unwrap(), Ended::Final(Status::Done));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_late_outcome_of_a_lost_attempt_is_stale_and_the_next_attempt_is_not_disturbed() {
+        let (_folder, owner, claim) = owner().await;
+        let first = begin(&owner, &claim).await;
+        let ended = owner.end(&claim.target, first, lost()).await.unwrap();
+        assert!(matches!(ended, Ended::RetryAt(_)), "{ended:?}");
+        owner.take_due(ambient::now(), 10).await.unwrap();
+        let row = claim.delivery.row();
+        assert_eq!(owner.window().fills(10)[0].again, [row], "it is wanted again");
+        assert_eq!(owner.end(&claim.target, first, ok()).await.unwrap(), Ended::Stale);
+        let second = begin(&owner, &Claim { publication: claim.publication + 1, ..claim.clone() }).await;
+        assert_eq!(owner.end(&claim.target, first, ok()).await.unwrap(), Ended::Stale);
+        assert_eq!(owner.end(&claim.target, second, ok()).await.unwrap(), Ended::Final(Status::Done));
+    }
+}
