@@ -576,8 +576,8 @@ mod tests {
         let fill = window.fills(100).remove(0);
         // The log was read when a worker came with the message that nobody had heard was stored, and ran it.
         window.adopt(&name(), &due(2, 1), Instant::now());
-        begin(&mut window, 2, 1);
-        window.gone(&name(), 2);
+        let Begin::Run { attempt, .. } = begin(&mut window, 2, 1) else { panic!("it did not begin") };
+        window.ended(&name(), 2, attempt);
         assert!(window.loaded(&fill, vec![due(2, 1)], false, &[]).is_empty());
         // its retry is due
         window.arrived(&name(), 2);
