@@ -210,3 +210,21 @@ async fn code_that_takes_long_to_load_is_waited_for_and_not_called_busy() {
     let answer = node.post("/sync", "{}").await;
     assert_eq!((answer.status.as_u16(), answer.text()), (200, "at last"));
 }
+
+#[rstest]
+#[case::a_timeout("time.sleep(600)", "timeout")]
+#[case::a_crash("os._exit(3)", "crash")]
+#[tokio::test]
+async fn after_the_last_instance_was_lost_the_next_event_finds_a_warm_one(#[case] body: &str, #[case] outcome: &str) {
+    let code =
+        format!("import os, time\ndef handler(event, context):\n    if event == 'bad': {body}\n    return 'fine'\n");
+    let node = project(&code, "timeout = '300ms'", "body").start().await;
+    assert_eq!(node.post("/sync", "1").await.text(), "fine");
+    let before = node.function("f").await;
+    let id = node.accepted("/async", "\"bad\"").await;
+    let event = node.event_is(&id, "dead").await;
+    assert_eq!(event["deliveries"][0]["attempts"][0]["outcome"], outcome);
+    eventually("another one is warm", || async { (node.function("f").await["warm"] == 1).then_some(()) }).await;
+    assert_eq!(node.post("/sync", "1").await.text(), "fine");
+    assert_eq!(node.function("f").await["cold_starts"], before["cold_starts"], "nobody waited for a start");
+}
