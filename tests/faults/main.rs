@@ -26,6 +26,9 @@ use crate::{
     report::Row,
 };
 
+/// In less, what a node fills its caches with looks like a leak.
+const MINUTES_OF_A_SLOPE: u64 = 30;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let options = args.options;
@@ -142,6 +145,13 @@ async fn soaked(minutes: u64, seed: Option<u64>, json: bool) -> bool {
     } else {
         told(&row, false);
         eprintln!("\n{}", report::table(std::slice::from_ref(&row)));
+    }
+    if minutes < MINUTES_OF_A_SLOPE {
+        eprintln!(
+            "the node took {:.0} MiB at most; {MINUTES_OF_A_SLOPE} minutes show whether it grows",
+            slope.most_mib
+        );
+        return clean;
     }
     eprintln!(
         "the node, an hour: {:+.1} MiB, {:+.1} descriptors, {:+.1} threads ({} samples, at most {:.0} MiB)",
