@@ -1,10 +1,11 @@
 //! One test per way of being wrong: what is reported, as it is shown.
 
+mod schema;
+mod triggers;
+
 use std::fs;
 
-use bus::config::{Key, Section, Shape};
 use insta::assert_snapshot;
-use serde_json::Value;
 
 use super::*;
 use crate::terminal::shown_plain;
@@ -196,119 +197,6 @@ to = { name = "price" }
 }
 
 #[test]
-fn schedules_and_zones() {
-    assert_snapshot!(report(
-        r#"
-timezone = "Asia/Soul"
-[functions.price]
-runtime = "python"
-[triggers.one]
-cron = ["0 2 * *", "0 25 * * *", "0 0 30 2 *", "@reboot"]
-timezone = "KST"
-to = "price"
-[triggers.two]
-cron = "cron(0 2 * * * *)"
-missed = "none"
-missed_within = "2h"
-mode = "async"
-to = "price"
-[triggers.three]
-cron = ["rate(5 minute)", "at(tomorrow)", 5, "0 6 * * MON-FRI"]
-overlap = "wait"
-to = "price"
-"#
-    ));
-}
-
-#[test]
-fn patterns_of_files() {
-    assert_snapshot!(report(
-        r#"
-[functions.price]
-runtime = "python"
-[triggers.one]
-file = ["inbox/[a", "inbox/", "", "price"]
-to = "price"
-[triggers.two]
-file = "inbox/*.csv"
-on = ["created", "delete"]
-settle = 5
-to = "price"
-"#
-    ));
-}
-
-#[test]
-fn queues() {
-    assert_snapshot!(report(
-        r#"
-[bus]
-namespace = "shop"
-[functions.price]
-runtime = "python"
-[triggers.one]
-queue = "amqp://me:hush@host/orders"
-to = "price"
-[triggers.two]
-queue = "nats://host:4222/orders"
-dedup = "id"
-to = "price"
-[triggers.three]
-queue = "orders.>"
-to = "price"
-[triggers.four]
-queue = "nats:shop.deliver.>"
-to = "price"
-[triggers.five]
-queue = "nats:$JS.API.>"
-to = "price"
-[triggers.six]
-queue = "nats:a..b"
-to = "price"
-"#
-    ));
-}
-
-#[test]
-fn batches_order_and_events_as_targets() {
-    assert_snapshot!(report(
-        r#"
-[functions.price]
-runtime = "python"
-then = ["event:", "event:order priced"]
-[pipelines.line]
-steps = ["price"]
-[triggers.one]
-queue = "nats:a"
-batch = { size = 0, window = 5, max = 3 }
-order_by = "data."
-to = "price"
-[triggers.two]
-queue = "nats:b"
-batch = { size = 10 }
-to = ["price", "line"]
-[triggers.three]
-queue = "nats:c"
-batch = 10
-to = "price"
-[triggers.four]
-http = "GET /four"
-batch = { size = 10 }
-order_by = "data.customer"
-to = "price"
-[triggers.five]
-cron = "0 2 * * *"
-order_by = "subject"
-to = "price"
-[triggers.six]
-event = { type = "x" }
-order_by = "Data.customer"
-to = "price"
-"#
-    ));
-}
-
-#[test]
 fn words_that_are_not_there() {
     assert_snapshot!(report(
         r#"
@@ -346,21 +234,6 @@ to = "nats:orders"
 fn a_function_and_a_pipeline_of_one_name() {
     assert_snapshot!(report(
         "[functions.price]\nruntime = \"python\"\n[pipelines.price]\nsteps = [\"price\", { run = \"price\" }]\n"
-    ));
-}
-
-#[test]
-fn schedules_that_never_were() {
-    assert_snapshot!(report(
-        r#"
-timezone = ""
-[functions.price]
-runtime = "python"
-[triggers.one]
-cron = ["61 2 * * *", "* * * * * *", "0 2 * * MONN", "", "@Daily", "0 2 31 2 *"]
-timezone = "Mars/Olympus"
-to = "price"
-"#
     ));
 }
 
@@ -428,22 +301,6 @@ fn a_pipeline_compiles_to_states_with_names_of_their_own() {
 }
 
 #[test]
-fn colliding_routes() {
-    assert_snapshot!(report(
-        r#"
-[functions.price]
-runtime = "python"
-[triggers.a]
-http = ["GET /orders/{id}", "POST /orders/{id}"]
-to = "price"
-[triggers.b]
-http = "GET /orders/{name}"
-to = "price"
-"#
-    ));
-}
-
-#[test]
 fn code_that_is_not_there() {
     assert_snapshot!(report(
         r#"
@@ -457,50 +314,6 @@ handler = "main.run"
 [functions.notify]
 runtime = "python"
 code = "notify/app.py"
-"#
-    ));
-}
-
-#[test]
-fn a_trigger_of_two_kinds_or_none_and_keys_of_later_versions() {
-    assert_snapshot!(report(
-        r#"
-[functions.price]
-runtime = "python"
-[triggers.two]
-http = "GET /two"
-event = { type = "x" }
-to = "price"
-[triggers.none]
-to = "price"
-[triggers.nightly]
-queue = "nats:payments.>"
-filter = { data = { status = ["PAID"] } }
-to = "price"
-"#
-    ));
-}
-
-#[test]
-fn keys_of_another_kind_and_a_synchronous_trigger_with_two_targets() {
-    assert_snapshot!(report(
-        r#"
-[functions.price]
-runtime = "python"
-[functions.notify]
-runtime = "python"
-warm = 3
-concurrency = 2
-[triggers.priced]
-event = {}
-mode = "async"
-to = "price"
-[triggers.orders]
-http = "GET /orders"
-to = ["price", "notify"]
-[triggers.nobody]
-http = "GET /nobody"
-to = []
 "#
     ));
 }
@@ -521,118 +334,6 @@ fn whatever_stands_there_is_reported_inside_the_file() {
             }
         }
     }
-}
-
-/// The properties of a section in the schema, by the way to it.
-fn properties(path: &str) -> Vec<String> {
-    let schema = schema();
-    let Value::Object(properties) = &schema.pointer(path).unwrap()["properties"] else { panic!("{path}") };
-    properties.keys().cloned().collect()
-}
-
-#[test]
-fn the_schema_has_the_keys_that_are_read() {
-    for (path, table, rest) in [
-        ("", "", ""),
-        ("/properties/bus", "[bus]", ""),
-        ("/properties/log", "[log]", ""),
-        ("/properties/http", "[http]", ""),
-        ("/properties/functions/additionalProperties", "[functions.price]", "runtime = \"python\""),
-        (
-            "/properties/functions/additionalProperties/properties/retry",
-            "[functions.price]\nruntime = \"python\"\n[functions.price.retry]",
-            "",
-        ),
-        (
-            "/properties/triggers/additionalProperties",
-            "[functions.price]\nruntime = \"python\"\n[triggers.x]",
-            "to = \"price\"\nhttp = \"GET /\"",
-        ),
-        ("/properties/pipelines/additionalProperties", "[pipelines.x]", ""),
-    ] {
-        // reading proves by itself that each described key is read; here: what is read is what the schema has
-        let advice = said(&format!("{table}\nqqqqqqqqqqqq = 1\n{rest}")).into_iter().find(|(m, _)| m.contains("qqqq"));
-        let advice = advice.unwrap().1;
-        let mut keys: Vec<_> = advice.trim_start_matches("the keys here are ").split(", ").collect();
-        let mut schema = properties(path);
-        keys.sort_unstable();
-        schema.sort_unstable();
-        assert_eq!(keys, schema, "{table}");
-    }
-}
-
-#[test]
-fn the_example_and_the_defaults_and_the_first_project_are_what_the_schema_allows() {
-    for text in [EXAMPLE, &defaults(), include_str!("../init/fnbus.toml")] {
-        let value = serde_json::to_value(text.parse::<toml::Table>().unwrap()).unwrap();
-        assert_eq!(violation(&value, &schema()), None);
-    }
-    let wrong = serde_json::json!({ "functions": { "a": { "runtime": "python", "memory": 1 } } });
-    assert!(violation(&wrong, &schema()).is_some());
-}
-
-/// The part of JSON Schema that ours uses, patterns left out.
-fn violation(value: &Value, schema: &Value) -> Option<String> {
-    if let Some(words) = schema["enum"].as_array() {
-        return (!words.contains(value)).then(|| format!("{value} is none of {words:?}"));
-    }
-    if let Some(any) = schema["anyOf"].as_array() {
-        return any.iter().map(|s| violation(value, s)).min_by_key(Option::is_some).flatten();
-    }
-    match (schema["type"].as_str()?, value) {
-        ("string", Value::String(_)) | ("boolean", Value::Bool(_)) => None,
-        ("integer", Value::Number(n)) => {
-            let good = (schema["minimum"].as_u64()..=schema["maximum"].as_u64()).contains(&n.as_u64());
-            (!good).then(|| format!("{n} is out of range"))
-        }
-        ("array", Value::Array(list)) => list.iter().find_map(|v| violation(v, &schema["items"])),
-        ("object", Value::Object(object)) => {
-            let required = schema["required"].as_array().into_iter().flatten();
-            let missing = required.filter_map(|k| k.as_str()).find(|k| !object.contains_key(*k));
-            missing.map(|key| format!("{key} is missing")).or_else(|| {
-                object.iter().find_map(|(key, value)| {
-                    match (&schema["properties"][key], &schema["additionalProperties"]) {
-                        (Value::Null, Value::Bool(false)) => Some(format!("{key} is not allowed")),
-                        (Value::Null, other) => violation(value, other),
-                        (known, _) => violation(value, known),
-                    }
-                })
-            })
-        }
-        (expected, value) => Some(format!("{value} is no {expected}")),
-    }
-}
-
-#[test]
-fn the_printed_defaults_are_the_defaults() {
-    let uncomment = |line: &str| match line.strip_prefix('#') {
-        Some(rest) if rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => rest.to_owned(),
-        _ => line.to_owned(),
-    };
-    let printed = defaults();
-    // keys of the other kinds of triggers would be refused beside `http`
-    let other = |doc: &str| ["# cron:", "# file:", "# queue:"].iter().any(|kind| doc.starts_with(kind));
-    let lines: Vec<_> = printed.lines().collect();
-    let all: Vec<_> =
-        (0..lines.len()).filter(|n| *n == 0 || !other(lines[n - 1])).map(|n| uncomment(lines[n])).collect();
-    let (known, _) = all.join("\n").split_once("[pipelines.NAME]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
-    let text = known
-        .replace("[functions.NAME]", "[functions.price]\nruntime = \"python\"")
-        .replace("[triggers.NAME]", "[triggers.orders]\nhttp = \"GET /\"\nto = \"price\"");
-    let folder = project();
-    let read = Config::parse(&text, folder.path()).map_err(|p| format!("{p:#?}\n{text}")).unwrap();
-    let short = "[functions.price]\nruntime = \"python\"\n[triggers.orders]\nhttp = \"GET /\"\nto = \"price\"\n";
-    assert_eq!(read, Config::parse(short, folder.path()).unwrap());
-
-    // and every key with a default is printed
-    let is_printed = |key: &Key| {
-        let name =
-            if matches!(key.shape, Shape::Table(_)) { format!("{}.", key.name) } else { format!("{} = ", key.name) };
-        printed.contains(&name)
-    };
-    let printed_keys = |section: &Section| section.keys.iter().all(is_printed);
-    assert!(printed_keys(BusConfig::section()) && printed_keys(LogConfig::section()));
-    assert!(printed_keys(HttpConfig::section()) && printed_keys(TriggerConfig::section()));
 }
 
 #[test]
