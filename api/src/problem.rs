@@ -110,6 +110,7 @@ impl From<SteerError> for Problem {
     fn from(error: SteerError) -> Self {
         match error {
             SteerError::NotThis { .. } => Self::new(StatusCode::CONFLICT, "not_this_kind", error),
+            SteerError::Gone { .. } => Self::new(StatusCode::NOT_FOUND, "unknown_trigger", error),
             SteerError::Accept(error) => error.into(),
             other => Self::bad_request(other),
         }

@@ -114,6 +114,8 @@ pub struct Steered {
 pub enum SteerError {
     #[error("only the times of cron triggers can be fired; {instead}")]
     NotThis { instead: String },
+    #[error("`{trigger}` was just taken out of the config")]
+    Gone { trigger: Name },
     #[error(transparent)]
     Accept(#[from] AcceptError),
 }

@@ -90,7 +90,7 @@ impl Force {
     async fn fire(&self, trigger: Name) -> Result<Steered, SteerError> {
         let config = self.config();
         let Some(kind) = config.triggers.get(&trigger) else {
-            return Err(SteerError::NotThis { instead: format!("`{trigger}` is no longer configured") });
+            return Err(SteerError::Gone { trigger });
         };
         let accepted = self.running.fire(&trigger, kind).await?;
         let (event, deliveries) = (Some(accepted.id.to_string()), Some(accepted.deliveries));
