@@ -20,7 +20,7 @@ use crate::{
     log::{
         Log, LogError, Tx, attempt,
         calls::{self, CallRecord},
-        delivery::{self, Due, End, Ended, Place, Placed, Rules},
+        delivery::{self, Due, End, Ended, Origin, Place, Placed, Rules},
         event::{self as rows, Inserted, Prepared},
         mark,
         query::QueryError,
@@ -400,7 +400,7 @@ impl Owner {
         let write = move |tx: &Tx<'_>| -> Result<Option<(i64, Vec<Placed>)>, AcceptError> {
             let Inserted::New(row) = rows::insert(tx, &event)? else { return Ok(None) };
             let catalog = inner.catalog.load();
-            let placed = delivery::place_one(tx, row, event.event(), &matched, None)?;
+            let placed = delivery::place_one(tx, row, event.event(), &matched, Origin::default())?;
             Ok(Some((placed.row, run::begin(tx, vec![placed], &inner.rules(&catalog))?)))
         };
         let (answer, answered) = oneshot::channel();

@@ -91,38 +91,21 @@ pub enum Ended {
 
 /// Writes the deliveries of a new event. Where an earlier one with the same key is unended, they are held.
 pub(crate) fn place(tx: &Tx<'_>, row: i64, event: &Arc<Event>, matches: &[Match]) -> rusqlite::Result<Vec<Placed>> {
-    matches.iter().map(|matched| place_one(tx, row, event, matched, None)).collect()
+    matches.iter().map(|matched| place_one(tx, row, event, matched, Origin::default())).collect()
 }
 
-/// The same for one delivery, which may be a step of a run.
+/// The same for one delivery.
 pub(crate) fn place_one(
     tx: &Tx<'_>,
     event_row: i64,
     event: &Arc<Event>,
     matched: &Match,
-    step: Option<(i64, &str)>,
+    origin: Origin<'_>,
 ) -> rusqlite::Result<Placed> {
-    let (born, target) = (Born::now(), matched.target.to_string());
-    let held = is_key_taken(tx, &target, matched.key.as_deref())?;
-    tx.prepare_cached(
-        "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status, key, run, step) \
-         VALUES (?1, ?2, ?3, ?4, ?5, 0, 1, ?6, ?7, ?8, ?9)",
-    )?
-    .execute(params![
-        born.0,
-        event_row,
-        target,
-        matched.trigger.as_ref().map(Name::as_str),
-        format_number(matched.format),
-        if held { Status::Held } else { Status::Pending },
-        matched.key,
-        step.map(|(run, _)| run),
-        step.map(|(_, path)| path),
-    ])?;
-    let row = tx.last_insert_rowid();
+    let (id, held) = insert(tx, event_row, matched, origin)?;
     let due = || Due {
-        row,
-        id: RowId::new(born, row),
+        row: id.row(),
+        id,
         publication: 1,
         attempts: 0,
         format: matched.format,
@@ -131,11 +114,49 @@ pub(crate) fn place_one(
         intact: true,
     };
     let place = if held { Place::Held } else { Place::New(Box::new(due())) };
-    Ok(Placed { row, target: matched.target.clone(), place })
+    Ok(Placed { row: id.row(), target: matched.target.clone(), place })
+}
+
+/// Where a delivery comes from, when it is no match of a new event.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Origin<'a> {
+    /// The run it is a step of, and the step's path.
+    pub(crate) step: Option<(i64, &'a str)>,
+    /// The replay that makes it, and how many times its event was delivered before.
+    pub(crate) replay: Option<(i64, u32)>,
+}
+
+/// Writes a delivery; gives its id and whether it is held.
+pub(crate) fn insert(
+    tx: &Tx<'_>,
+    event_row: i64,
+    matched: &Match,
+    origin: Origin<'_>,
+) -> rusqlite::Result<(RowId, bool)> {
+    let (born, target) = (Born::now(), matched.target.to_string());
+    let held = is_key_taken(tx, &target, matched.key.as_deref())?;
+    tx.prepare_cached(
+        "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status, key, run, step, \
+         replay) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9, ?10, ?11)",
+    )?
+    .execute(params![
+        born.0,
+        event_row,
+        target,
+        matched.trigger.as_ref().map(Name::as_str),
+        format_number(matched.format),
+        origin.replay.map_or(0, |(_, generation)| generation),
+        if held { Status::Held } else { Status::Pending },
+        matched.key,
+        origin.step.map(|(run, _)| run),
+        origin.step.map(|(_, path)| path),
+        origin.replay.map(|(replay, _)| replay),
+    ])?;
+    Ok((RowId::new(born, tx.last_insert_rowid()), held))
 }
 
 /// Whether a delivery to this target with this key is unended.
-pub(crate) fn is_key_taken(tx: &Tx<'_>, target: &str, key: Option<&str>) -> rusqlite::Result<bool> {
+fn is_key_taken(tx: &Tx<'_>, target: &str, key: Option<&str>) -> rusqlite::Result<bool> {
     let Some(key) = key else { return Ok(false) };
     tx.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM delivery WHERE target = ?1 AND key = ?2 AND status IN (0, 1, 2, 3))",
@@ -366,7 +387,7 @@ impl Current {
     }
 }
 
-fn read_target(row: &Row<'_>, at: usize) -> rusqlite::Result<Target> {
+pub(crate) fn read_target(row: &Row<'_>, at: usize) -> rusqlite::Result<Target> {
     row.get::<_, String>(at)?.parse().map_err(|error: InvalidTarget| {
         rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, error.into())
     })

@@ -39,16 +39,18 @@ pub(crate) fn ended(
     by: &Rules<'_>,
     dead: Option<DeadReason>,
 ) -> rusqlite::Result<Following> {
-    let mut placed = Vec::new();
+    let (mut placed, mut parent) = (Vec::new(), None);
     if let Target::Event(kind) = &current.target
         && dead.is_none()
         && !current.hold
-        && let Some(parent) = rows::get(tx, current.event)?
     {
-        placed = place(tx, &parent.event, chain::put(&parent.event, current.id, kind), &[], by)?;
+        parent = rows::get(tx, current.event)?.map(|parent| parent.event);
+        if let Some(parent) = &parent {
+            placed = place(tx, parent, chain::put(parent, current.id, kind), &[], by)?;
+        }
     }
     if let Some((run, step)) = &current.run {
-        let mut following = run::step_ended(tx, *run, step, current, outcome, by, dead)?;
+        let mut following = run::step_ended(tx, (*run, step), current, parent, outcome, by, dead)?;
         following.placed.append(&mut placed);
         return Ok(following);
     }

@@ -7,15 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, Row, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Status, Tx,
-    delivery::{Place, Placed, is_key_taken},
+    Tx,
+    delivery::{self, Origin, Place, Placed},
     query::{IS_DEAD_LETTER, IS_LATEST, QueryError, Selection},
 };
-use crate::{ambient, id::Born, name::Name};
+use crate::{ambient, catalog::Match, name::Name};
 
 /// What is to be delivered again, and how.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -54,8 +54,25 @@ pub struct Plan {
     pub without_body: u64,
 }
 
-/// Of a delivery: event, target, trigger, format, generation, key.
-type Chosen = (i64, String, Option<String>, i64, u32, Option<String>);
+/// A delivery that is made again: of which event, as what, and how many times it was made before.
+struct Chosen {
+    event: i64,
+    matched: Match,
+    generation: u32,
+}
+
+impl Chosen {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let trigger: Option<String> = row.get(2)?;
+        let matched = Match {
+            target: delivery::read_target(row, 1)?,
+            trigger: trigger.and_then(|name| name.parse().ok()),
+            format: delivery::read_format(row.get(3)?),
+            key: row.get(5)?,
+        };
+        Ok(Self { event: row.get(0)?, matched, generation: row.get(4)? })
+    }
+}
 
 /// A replay that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,24 +156,17 @@ pub fn create(tx: &Tx<'_>, request: &Request) -> Result<(Created, Vec<Placed>), 
         "SELECT d.event, d.target, d.trigger, d.format, d.generation, d.key {source} AND e.data IS NOT NULL ORDER BY d.seq"
     );
     let mut statement = tx.prepare(&chosen)?;
-    let rows: Vec<Chosen> = statement
-        .query_map(params_from_iter(values), |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut insert = tx.prepare(
-        "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status, replay, key) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9)",
-    )?;
+    let rows: Vec<Chosen> =
+        statement.query_map(params_from_iter(values), Chosen::read)?.collect::<rusqlite::Result<_>>()?;
     let mut placed = Vec::with_capacity(rows.len());
-    for (event, own, trigger, format, generation, key) in rows {
-        let target = request.to.as_ref().map_or(own.as_str(), Name::as_str);
-        let held = is_key_taken(tx, target, key.as_deref())?;
-        let (status, place) = if held { (Status::Held, Place::Held) } else { (Status::Pending, Place::Last) };
-        insert.execute(params![Born::now().0, event, target, trigger, format, generation + 1, status, replay, key])?;
-        if let Ok(target) = target.parse() {
-            placed.push(Placed { row: tx.last_insert_rowid(), target, place });
+    for Chosen { event, mut matched, generation } in rows {
+        if let Some(to) = &request.to {
+            matched.target = to.clone().into();
         }
+        let origin = Origin { replay: Some((replay, generation + 1)), ..Origin::default() };
+        let (id, held) = delivery::insert(tx, event, &matched, origin)?;
+        let place = if held { Place::Held } else { Place::Last };
+        placed.push(Placed { row: id.row(), target: matched.target, place });
     }
     Ok((Created { name, plan }, placed))
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DeadReason, Status, Tx, attempt,
-    delivery::{self, Current, Due, Place, Placed, Rules},
+    delivery::{self, Current, Due, Origin, Place, Placed, Rules},
     event::{self as rows, Inserted, Prepared},
     follow::Following,
 };
@@ -101,12 +101,13 @@ pub(crate) fn retry(tx: &Tx<'_>, current: &Current) -> rusqlite::Result<Option<R
     })
 }
 
-/// A step's delivery has ended. A run that is over already only keeps the record of it.
+/// A step's delivery has ended; its event is given where it was read already. A run that is over already only keeps the
+/// record of it.
 pub(crate) fn step_ended(
     tx: &Tx<'_>,
-    run: i64,
-    step: &str,
+    (run, step): (i64, &str),
     current: &Current,
+    parent: Option<Event>,
     outcome: &Outcome,
     by: &Rules<'_>,
     dead: Option<DeadReason>,
@@ -120,9 +121,11 @@ pub(crate) fn step_ended(
     let waited = !joins.is_empty();
     let placed = match machine.done(joins, step, outcome.output.clone()) {
         Next::Begin(steps) => {
-            let Some(parent) = rows::get(tx, current.event)?.map(|parent| parent.event) else {
-                return Ok(Following::default());
+            let parent = match parent {
+                Some(parent) => Some(parent),
+                None => rows::get(tx, current.event)?.map(|parent| parent.event),
             };
+            let Some(parent) = parent else { return Ok(Following::default()) };
             let source = format!("/{}/{}", by.namespace, open.pipeline);
             // One event carries the input of all the steps that begin together.
             let input = steps.first().and_then(|step| step.input.clone()).unwrap_or_default();
@@ -189,7 +192,7 @@ fn place_step(
     format: Format,
 ) -> rusqlite::Result<Placed> {
     let matched = Match { target: step.target.clone(), trigger: None, format, key: None };
-    delivery::place_one(tx, row, event, &matched, Some((run, &step.path)))
+    delivery::place_one(tx, row, event, &matched, Origin { step: Some((run, &step.path)), ..Origin::default() })
 }
 
 fn insert(tx: &Tx<'_>, event: &Prepared) -> rusqlite::Result<i64> {
