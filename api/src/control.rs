@@ -1,5 +1,7 @@
 //! What a node answers on its socket.
 
+// Dead letters, and settling them.
+mod dead;
 // The NATS of the bus.
 mod nats;
 // Pipelines and their runs.
@@ -37,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::problem::Problem;
 
+pub use dead::{DeadQuery, EditRequest};
 pub use nats::{Heard, NatsAddress, Publish, Published, SubscribeQuery};
 pub use runs::{PipelineStatus, RunsQuery};
 
@@ -76,14 +79,6 @@ pub struct EventsQuery {
     pub limit: Option<usize>,
     /// Go on with what happens from now.
     pub follow: bool,
-}
-
-/// `fnbus dead list`.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DeadQuery {
-    pub selection: query::Selection,
-    pub limit: Option<usize>,
 }
 
 /// `fnbus logs`.
@@ -141,7 +136,10 @@ impl Control {
             .route("/v1/nats", get(nats::address))
             .route("/v1/nats/publish", post(nats::publish))
             .route("/v1/nats/subscribe", get(nats::subscribe))
-            .route("/v1/dead", get(dead))
+            .route("/v1/dead", get(dead::list))
+            .route("/v1/dead/totals", get(dead::totals))
+            .route("/v1/dead/drop", post(dead::drop))
+            .route("/v1/dead/edit", post(dead::edit))
             .route("/v1/replays/plan", post(plan))
             .route("/v1/replays", post(replay))
             .route("/v1/logs", get(logs))
@@ -294,12 +292,6 @@ async fn invoke(
             .then(|| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &outcome.output)),
         output: text,
     }))
-}
-
-async fn dead(State(control): State<Control>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let DeadQuery { selection, limit } = asked(query.as_deref())?;
-    let letters = control.bus.log().read(move |c| query::dead(c, &selection, limit.unwrap_or(1000))).await?;
-    Ok(lines(stream::iter(letters)))
 }
 
 async fn plan(

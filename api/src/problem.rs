@@ -63,6 +63,10 @@ impl From<QueryError> for Problem {
             QueryError::UnknownId { .. } | QueryError::UnknownRun { .. } => {
                 Self::new(StatusCode::NOT_FOUND, "unknown_id", error)
             }
+            QueryError::NoLetter { .. } => Self::new(StatusCode::NOT_FOUND, "no_letter", error),
+            QueryError::SeveralLetters { .. } => Self::new(StatusCode::CONFLICT, "several_letters", error),
+            QueryError::Unchanged { .. } => Self::new(StatusCode::CONFLICT, "unchanged", error),
+            QueryError::NotJson { .. } => Self::new(StatusCode::BAD_REQUEST, "not_json", error),
             QueryError::Ambiguous { .. } => Self::new(StatusCode::CONFLICT, "ambiguous_id", error),
             QueryError::Log(error) => error.clone().into(),
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "log", error),

@@ -8,7 +8,13 @@ use std::{
 };
 
 use crate::{
-    batch::Batching, event::Event, name::Name, path::KeyPath, payload::Format, pipeline::Machine, retry::RetryPolicy,
+    batch::Batching,
+    event::Event,
+    name::Name,
+    order::{OnDead, Order},
+    payload::Format,
+    pipeline::Machine,
+    retry::RetryPolicy,
     target::Target,
 };
 
@@ -54,7 +60,7 @@ pub struct Binding {
     pub to: Arc<[Target]>,
     pub format: Format,
     /// Of the events with one key, one at a time is delivered to each target, in their order.
-    pub order_by: Option<KeyPath>,
+    pub order_by: Option<Order>,
     /// Functions get so many at once.
     pub batch: Option<Batching>,
 }
@@ -75,6 +81,8 @@ pub struct Match {
     pub format: Format,
     /// No delivery to the same target with the same key may be overtaken.
     pub key: Option<String>,
+    /// Given up, it holds up those behind it until somebody settles it.
+    pub block: bool,
 }
 
 impl Catalog {
@@ -85,10 +93,12 @@ impl Catalog {
         let rules = self.rules.iter().filter(|rule| rule.matches(event)).map(|rule| (&rule.trigger, &rule.binding));
         let mut matches: Vec<Match> = Vec::new();
         for (trigger, binding) in own.into_iter().chain(rules) {
-            let key = binding.order_by.as_ref().and_then(|path| path.key(event));
+            let key = binding.order_by.as_ref().and_then(|order| Some((order.key.key(event)?, order.on_dead)));
+            let block = matches!(key, Some((_, OnDead::Block)));
             for target in binding.to.iter() {
-                let (target, trigger, key) = (target.clone(), Some(trigger.clone()), key.clone());
-                let next = Match { target, trigger, format: binding.format, key };
+                let (target, trigger) = (target.clone(), Some(trigger.clone()));
+                let key = key.as_ref().map(|(key, _)| key.clone());
+                let next = Match { target, trigger, format: binding.format, key, block };
                 if !matches.contains(&next) {
                     matches.push(next);
                 }

@@ -62,6 +62,12 @@ pub fn put(parent: &Event, delivery: RowId, kind: &str) -> Event {
     event
 }
 
+/// An event that stands in for one whose body was wrong: everything that happened is the same.
+pub fn corrected(original: &Event, data: Bytes) -> Event {
+    let correlation = Some(original.correlation.clone().unwrap_or_else(|| original.id.clone()));
+    Event { id: EventId::new(), causation: Some(original.id.clone()), correlation, data, ..original.clone() }
+}
+
 /// The event that carries an invocation record, in the shape AWS Lambda gives its destinations.
 pub fn record(parent: &Event, delivery: RowId, function: &Name, source: &str, outcome: &Outcome, ended: &End) -> Event {
     let condition = ended.condition;

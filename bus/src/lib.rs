@@ -27,6 +27,8 @@ pub mod sink;
 pub mod target;
 // A place in an event, such as the key of an order.
 pub mod path;
+// Which events must not overtake each other.
+pub mod order;
 // What is bound right now: functions, triggers, rules.
 pub mod catalog;
 // The SQLite event log: the truth.

@@ -217,7 +217,7 @@ impl Bus {
         tasks.spawn(await_nats(bus.clone(), relay.clone()));
         tasks.spawn(answer_presence(bus.clone(), relay.clone()));
         let keep = bus.clone();
-        tasks.spawn(retention::run(bus.log().clone(), move || **keep.inner.keep.load(), relay.clone()));
+        tasks.spawn(retention::run(bus.log().clone(), move || keep.keep(), relay.clone()));
         let tasks = Tasks { running: tasks, relay, server, bus: bus.clone() };
         Ok((bus, tasks))
     }
@@ -253,6 +253,11 @@ impl Bus {
         self.inner.catalog.store(Arc::new(catalog));
         self.inner.keep.store(Arc::new(keep));
         self.owner().reconfigured();
+    }
+
+    /// How much of the log is kept.
+    pub fn keep(&self) -> Keep {
+        **self.inner.keep.load()
     }
 
     /// Publishes a message of somebody to the NATS of the bus.

@@ -20,10 +20,11 @@ use crate::{
     log::{
         Log, LogError, Tx, attempt,
         calls::{self, CallRecord},
+        dead::{self, Dropped, Edited},
         delivery::{self, Due, End, Ended, Origin, Place, Placed, Rules},
         event::{self as rows, Inserted, Prepared},
         mark,
-        query::QueryError,
+        query::{QueryError, Selection},
         replay, run,
     },
     name::Name,
@@ -213,6 +214,30 @@ impl Owner {
         self.log().write_and(create, carry).await
     }
 
+    /// Drops dead letters.
+    pub async fn drop_letters(&self, selection: Selection) -> Result<Dropped, QueryError> {
+        let owner = self.clone();
+        let carry = move |(dropped, placed)| {
+            owner.placed(placed);
+            dropped
+        };
+        self.log().write_and(move |tx| dead::drop(tx, &selection), carry).await
+    }
+
+    /// Delivers a dead letter again with another body.
+    pub async fn edit_letter(&self, edit: dead::Edit) -> Result<Edited, QueryError> {
+        let (inner, owner) = (self.inner.clone(), self.clone());
+        let write = move |tx: &Tx<'_>| {
+            let catalog = inner.catalog.load();
+            dead::edit(tx, &edit, &inner.rules(&catalog))
+        };
+        let carry = move |(edited, placed)| {
+            owner.placed(placed);
+            edited
+        };
+        self.log().write_and(write, carry).await
+    }
+
     /// Wakes whoever carries them. What is new and comes at once need not be read from the log again.
     pub(crate) fn placed(&self, placed: Vec<Placed>) {
         let mut ready = Vec::new();
@@ -394,7 +419,7 @@ impl Owner {
     ) -> Result<oneshot::Receiver<Outcome>, AcceptError> {
         self.has_room()?;
         let (target, trigger) = (pipeline.clone().into(), event.trigger.clone());
-        let matched = Match { target, trigger, format, key: None };
+        let matched = Match { target, trigger, format, key: None, block: false };
         let event = Prepared::new(event);
         let (inner, owner) = (self.inner.clone(), self.clone());
         let write = move |tx: &Tx<'_>| -> Result<Option<(i64, Vec<Placed>)>, AcceptError> {

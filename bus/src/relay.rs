@@ -195,7 +195,8 @@ impl<C: Carrier> Relay<C> {
     /// Ends what became too old before it could begin, and what is not what was accepted; gives back the rest.
     async fn runnable(&self, target: &Target, due: Vec<Due>) -> Result<Vec<Due>, LogError> {
         let oldest = ambient::now() - self.owner.catalog().retry(target).max_age;
-        let (old, due): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.id.born().time() < oldest);
+        let (old, due): (Vec<Due>, Vec<Due>) =
+            due.into_iter().partition(|due| !due.block && due.id.born().time() < oldest);
         let (due, corrupt): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.intact);
         let rows = |due: &[Due]| due.iter().map(|due| due.row).collect::<Vec<i64>>();
         let (old, corrupt) = (rows(&old), rows(&corrupt));

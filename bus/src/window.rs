@@ -450,6 +450,7 @@ mod tests {
             attempts: publication - 1,
             format: Format::Body,
             replay: None,
+            block: false,
             event: Event::new("/t", "t", "").into(),
             intact: true,
         }

@@ -39,9 +39,23 @@ pub(crate) enum Failure {
     #[error("no {what} matches; nothing was done")]
     #[diagnostic(help("`fnbus events` and `fnbus dead list` show what there is"))]
     SelectionEmpty { what: &'static str },
-    #[error("this would run functions again and nobody can be asked here")]
+    #[error("this would {what} and nobody can be asked here")]
     #[diagnostic(help("say --yes to go on, --dry-run to only look"))]
-    NotConfirmed,
+    NotConfirmed { what: &'static str },
+    #[error("nobody can edit here")]
+    #[diagnostic(help(
+        "give the corrected body with -d: the text itself, @FILE, or - for stdin; `fnbus show {id}` has what it is now"
+    ))]
+    NoEditor { id: String },
+    #[error("the editor `{editor}` {why}; nothing was done")]
+    #[diagnostic(help("set VISUAL or EDITOR, or give the corrected body with -d @FILE"))]
+    Editor { editor: String, why: String },
+    #[error("the body of `{id}` is no text, and an editor could only spoil it")]
+    #[diagnostic(help("give the corrected body with -d @FILE"))]
+    NotText { id: String },
+    #[error("{failure}")]
+    #[diagnostic(help("what you wrote is in {}", kept.display()))]
+    EditRefused { failure: Box<Failure>, kept: PathBuf },
     #[error("fnbus cannot become two processes, one above the other: {0}")]
     #[diagnostic(help("is there memory, and does `ulimit -u` allow more processes?"))]
     Split(io::Error),

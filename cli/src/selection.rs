@@ -10,8 +10,8 @@ pub(crate) struct SelectionArgs {
     /// Events that came by this trigger, or matched its rule
     #[arg(long, value_name = "NAME")]
     trigger: Option<String>,
-    /// Deliveries to this function
-    #[arg(long, value_name = "NAME")]
+    /// Deliveries to this function, pipeline or other target
+    #[arg(long, visible_alias = "target", value_name = "NAME")]
     function: Option<String>,
     /// Events of this type, such as http.request
     #[arg(long = "type", value_name = "TYPE")]
@@ -30,7 +30,7 @@ pub(crate) struct SelectionArgs {
 impl SelectionArgs {
     pub(crate) fn selection(self, ids: Vec<String>) -> Selection {
         let Self { trigger, function, kind, status, since, until } = self;
-        Selection { ids, trigger, function, kind, status, since, until }
+        Selection { ids, trigger, function, kind, status, reason: None, since, until }
     }
 }
 

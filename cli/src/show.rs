@@ -35,6 +35,11 @@ pub(crate) fn time(time: DateTime<Utc>) -> String {
     local.format(form).to_string()
 }
 
+/// A time days ahead, in local time.
+pub(crate) fn day(time: DateTime<Utc>) -> String {
+    time.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string()
+}
+
 /// A time to come, in the zone it was planned in.
 pub(crate) fn local(time: DateTime<FixedOffset>) -> String {
     time.format("%Y-%m-%d %H:%M:%S %:z").to_string()

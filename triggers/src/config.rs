@@ -10,7 +10,7 @@ mod reading;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use bus::{Target, batch::Batching, config::Word, event::FileChange, path::KeyPath, sink::LogMode};
+use bus::{Target, batch::Batching, config::Word, event::FileChange, order::Order, sink::LogMode};
 
 use crate::{cron::Expression, file::Pattern, http::route::RoutePath, queue::QueueSource};
 
@@ -39,7 +39,7 @@ pub struct TriggerConfig {
     pub to: Vec<Target>,
     pub payload: PayloadKey,
     /// Events with one key are delivered one at a time, in their order.
-    pub order_by: Option<KeyPath>,
+    pub order_by: Option<Order>,
 }
 
 /// The key that names a trigger's kind, with what belongs to that kind.

@@ -201,8 +201,8 @@ mod tests {
         assert_eq!(
             advice,
             [
-                "did you mean `keep`? the keys here are keep, max_size",
-                "did you mean `max_size`? the keys here are keep, max_size",
+                "did you mean `keep`? the keys here are keep, keep_dead, max_size",
+                "did you mean `max_size`? the keys here are keep, keep_dead, max_size",
             ]
         );
     }

@@ -313,6 +313,8 @@ pub trait Word: Copy + PartialEq + 'static {
     const WORDS: &'static [(&'static str, Self)];
     /// Words that are known to come and that this version does not have.
     const LATER: &'static [&'static str] = &[];
+    /// What they mean, where they do not say it themselves.
+    const MEANING: &'static str = "";
 
     fn word(self) -> &'static str {
         Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| word)
@@ -336,9 +338,13 @@ impl<T: Word> FromValue for T {
         } else {
             Wrong::of_key(format!("cannot be `{given}`")).label("unknown word")
         };
+        let mut can_be = one_of(&known);
+        if !T::MEANING.is_empty() {
+            can_be = format!("{can_be}: {}", T::MEANING);
+        }
         Err(wrong.advice(match closest(given, known.iter().copied()) {
-            Some(word) => format!("did you mean \"{word}\"? It can be {}", one_of(&known)),
-            None => format!("it can be {}", one_of(&known)),
+            Some(word) => format!("did you mean \"{word}\"? It can be {can_be}"),
+            None => format!("it can be {can_be}"),
         }))
     }
 }

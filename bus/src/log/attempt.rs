@@ -1,8 +1,9 @@
 //! Attempt rows: each execution of a delivery, open until its outcome is written.
 
+use chrono::{DateTime, Utc};
 use rusqlite::OptionalExtension;
 
-use super::Tx;
+use super::{Tx, event::time};
 use crate::{
     ambient,
     id::{Born, RowId},
@@ -24,6 +25,15 @@ pub(crate) fn delivery_of(attempt: i64) -> (i64, u32) {
 pub(super) fn lost(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<u32> {
     tx.prepare_cached("SELECT count(*) FROM attempt WHERE id BETWEEN ?1 AND ?2 AND outcome = 'lost'")?
         .query_row([attempt_row(delivery, 0), attempt_row(delivery + 1, 0) - 1], |row| row.get(0))
+}
+
+/// When the first attempt of a delivery began.
+pub(super) fn first(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<Option<DateTime<Utc>>> {
+    let started: Option<Option<i64>> = tx
+        .prepare_cached("SELECT started FROM attempt WHERE id = ?1")?
+        .query_row([attempt_row(delivery, 1)], |row| row.get(0))
+        .optional()?;
+    Ok(started.flatten().map(time))
 }
 
 /// Writes the outcome into its open attempt; false when the attempt is not open or not this one.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{
     DeadReason, Status, Tx, attempt, event,
     event::{Logged, time},
-    follow, run,
+    follow, line, run,
 };
 use crate::{
     ambient,
@@ -36,6 +36,8 @@ pub struct Due {
     pub attempts: u32,
     pub format: Format,
     pub replay: Option<String>,
+    /// It may not be passed over: it does not become too old while it waits.
+    pub block: bool,
     pub event: Arc<Event>,
     /// The event's body is what was accepted.
     pub intact: bool,
@@ -110,6 +112,7 @@ pub(crate) fn place_one(
         attempts: 0,
         format: matched.format,
         replay: None,
+        block: matched.block,
         event: event.clone(),
         intact: true,
     };
@@ -124,6 +127,8 @@ pub(crate) struct Origin<'a> {
     pub(crate) step: Option<(i64, &'a str)>,
     /// The replay that makes it, and how many times its event was delivered before.
     pub(crate) replay: Option<(i64, u32)>,
+    /// The delivery it is made again from: where that one kept its place in the line of its key, this one takes it.
+    pub(crate) instead_of: Option<i64>,
 }
 
 /// Writes a delivery; gives its id and whether it is held.
@@ -134,10 +139,10 @@ pub(crate) fn insert(
     origin: Origin<'_>,
 ) -> rusqlite::Result<(RowId, bool)> {
     let (born, target) = (Born::now(), matched.target.to_string());
-    let held = is_key_taken(tx, &target, matched.key.as_deref())?;
+    let (turn, held) = line::join(tx, &target, matched.key.as_deref(), origin.instead_of)?;
     tx.prepare_cached(
         "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status, key, run, step, \
-         replay) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9, ?10, ?11)",
+         replay, turn, block) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?
     .execute(params![
         born.0,
@@ -151,38 +156,33 @@ pub(crate) fn insert(
         origin.step.map(|(run, _)| run),
         origin.step.map(|(_, path)| path),
         origin.replay.map(|(replay, _)| replay),
+        turn,
+        matched.block.then_some(true),
     ])?;
     Ok((RowId::new(born, tx.last_insert_rowid()), held))
 }
 
-/// Whether a delivery to this target with this key is unended.
-fn is_key_taken(tx: &Tx<'_>, target: &str, key: Option<&str>) -> rusqlite::Result<bool> {
-    let Some(key) = key else { return Ok(false) };
-    tx.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM delivery WHERE target = ?1 AND key = ?2 AND status IN (0, 1, 2, 3))",
-    )?
-    .query_row([target, key], |row| row.get(0))
+/// The columns [`read_match`] expects, in order.
+pub(crate) const MATCH: &str = "d.target, d.trigger, d.format, d.key, d.block";
+
+/// As what a delivery was made, from [`MATCH`] at column `at`.
+pub(crate) fn read_match(row: &Row<'_>, at: usize) -> rusqlite::Result<Match> {
+    let trigger: Option<String> = row.get(at + 1)?;
+    Ok(Match {
+        target: read_target(row, at)?,
+        trigger: trigger.and_then(|name| name.parse().ok()),
+        format: read_format(row.get(at + 2)?),
+        key: row.get(at + 3)?,
+        block: row.get::<_, Option<bool>>(at + 4)?.unwrap_or_default(),
+    })
 }
 
-/// A delivery has ended: the lowest unended one with its target and key may go.
-fn free_next(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<Option<Placed>> {
-    let freed: Option<(i64, String)> = tx
-        .prepare_cached(
-            "UPDATE delivery SET status = 1 WHERE status = 0 AND seq = (SELECT min(next.seq) FROM delivery d \
-             JOIN delivery next ON next.target = d.target AND next.key = d.key AND next.status IN (0, 1, 2, 3) \
-             WHERE d.seq = ?1) RETURNING seq, target",
-        )?
-        .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    Ok(freed.and_then(|(row, target)| Some(Placed { row, target: target.parse().ok()?, place: Place::Freed })))
-}
-
-const DUE: &str = "SELECT d.seq, d.born, d.publication, d.attempts, d.format, r.name, ";
+const DUE: &str = "SELECT d.seq, d.born, d.publication, d.attempts, d.format, r.name, coalesce(d.block, 0), ";
 const DUE_FROM: &str = " FROM delivery d JOIN event e ON e.seq = d.event LEFT JOIN replay r ON r.seq = d.replay ";
 
 fn read_due(row: &Row<'_>) -> rusqlite::Result<Due> {
     let seq: i64 = row.get(0)?;
-    let Logged { event, intact } = event::read(row, 6)?;
+    let Logged { event, intact } = event::read(row, 7)?;
     Ok(Due {
         row: seq,
         id: RowId::new(Born(row.get(1)?), seq),
@@ -190,6 +190,7 @@ fn read_due(row: &Row<'_>) -> rusqlite::Result<Due> {
         attempts: row.get(3)?,
         format: read_format(row.get(4)?),
         replay: row.get(5)?,
+        block: row.get(6)?,
         event: Arc::new(event),
         intact,
     })
@@ -291,7 +292,9 @@ pub(crate) fn end(
         if attempt::lost(tx, delivery)? >= LOST_LIMIT { Err(DeadReason::Quarantined) } else { Ok(Duration::ZERO) }
     } else {
         let failures = n - attempt::lost(tx, delivery)?.min(n - 1);
-        let age = (now - current.id.born().time()).to_std().unwrap_or_default();
+        // one that may not be passed over has waited for others, perhaps long: its age is that of its attempts
+        let first = if current.block { attempt::first(tx, delivery)? } else { None };
+        let age = (now - first.unwrap_or(current.id.born().time())).to_std().unwrap_or_default();
         let policy = run::retry(tx, &current)?.unwrap_or_else(|| by.catalog.retry(&current.target));
         match policy.after(failures, age, dice) {
             Next::After(wait) => Ok(wait),
@@ -360,13 +363,15 @@ pub(crate) struct Current {
     pub(crate) hold: bool,
     /// Others may wait for it to end.
     pub(crate) keyed: bool,
+    /// It may not be passed over.
+    block: bool,
 }
 
 impl Current {
     pub(crate) fn read(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<Option<Self>> {
         tx.prepare_cached(
             "SELECT d.born, d.event, d.target, d.status, d.attempts, d.run, d.step, coalesce(r.hold, 0), \
-             d.key IS NOT NULL \
+             d.key IS NOT NULL, coalesce(d.block, 0) \
              FROM delivery d LEFT JOIN replay r ON r.seq = d.replay WHERE d.seq = ?1",
         )?
         .query_row([delivery], |row| {
@@ -381,19 +386,21 @@ impl Current {
                 run: run.zip(step),
                 hold: row.get(7)?,
                 keyed: row.get(8)?,
+                block: row.get(9)?,
             })
         })
         .optional()
     }
 }
 
-pub(crate) fn read_target(row: &Row<'_>, at: usize) -> rusqlite::Result<Target> {
+fn read_target(row: &Row<'_>, at: usize) -> rusqlite::Result<Target> {
     row.get::<_, String>(at)?.parse().map_err(|error: InvalidTarget| {
         rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, error.into())
     })
 }
 
-/// Ends a delivery with the attempt that ended it; gives the one that waited for that.
+/// Ends a delivery with the attempt that ended it; gives the one that waited for that. One that blocks its key keeps its
+/// turn when it is given up.
 fn finish_attempt(
     tx: &Tx<'_>,
     current: &Current,
@@ -403,10 +410,11 @@ fn finish_attempt(
 ) -> rusqlite::Result<Option<Placed>> {
     let (delivery, n) = (current.id.row(), current.attempts);
     tx.prepare_cached(
-        "UPDATE delivery SET status = ?2, reason = ?3, ended = ?4, retry_at = NULL, attempts = ?5 WHERE seq = ?1",
+        "UPDATE delivery SET status = ?2, reason = ?3, ended = ?4, retry_at = NULL, attempts = ?5, \
+         turn = CASE WHEN ?2 IN (11, 12) AND block THEN turn END WHERE seq = ?1",
     )?
     .execute(params![delivery, status, reason.map(DeadReason::as_str), now.timestamp_micros(), n])?;
-    if current.keyed { free_next(tx, delivery) } else { Ok(None) }
+    if current.keyed { line::free_next(tx, delivery) } else { Ok(None) }
 }
 
 /// Ends a delivery without an attempt; gives the one that waited for that.
@@ -417,9 +425,12 @@ pub(crate) fn finish(
     reason: Option<DeadReason>,
     now: DateTime<Utc>,
 ) -> rusqlite::Result<Option<Placed>> {
-    tx.prepare_cached("UPDATE delivery SET status = ?2, reason = ?3, ended = ?4, retry_at = NULL WHERE seq = ?1")?
-        .execute(params![delivery, status, reason.map(DeadReason::as_str), now.timestamp_micros()])?;
-    free_next(tx, delivery)
+    tx.prepare_cached(
+        "UPDATE delivery SET status = ?2, reason = ?3, ended = ?4, retry_at = NULL, \
+         turn = CASE WHEN ?2 IN (11, 12) AND block THEN turn END WHERE seq = ?1",
+    )?
+    .execute(params![delivery, status, reason.map(DeadReason::as_str), now.timestamp_micros()])?;
+    line::free_next(tx, delivery)
 }
 
 /// Makes retries whose time has come pending again.

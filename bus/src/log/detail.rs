@@ -8,11 +8,12 @@ use uuid::Uuid;
 use super::{
     Status, attempt,
     event::{self, Logged, time},
+    line,
     query::{QueryError, one, overall},
 };
 use crate::{
     catalog::Catalog,
-    event::Meta,
+    event::{Event, Meta},
     id::{Born, RowId},
     outcome::{Fault, Start},
 };
@@ -32,6 +33,9 @@ pub struct EventDetail {
     pub correlation: Option<String>,
     pub causation: Option<String>,
     pub hop: u8,
+    /// The event whose dead letter this one stands in for, with another body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrects: Option<String>,
     pub meta: Meta,
     /// The body when it is text, else none; see `data_base64`.
     pub data: Option<String>,
@@ -66,13 +70,38 @@ pub struct DeliveryDetail {
     /// The name of the replay that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay: Option<String>,
-    /// Why it does not go on, as far as the config says; set by who knows the config.
+    /// Why it does not go on: what it is held by, or what the config says; that is added by who knows the config.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
+    /// How many of its key wait for it, although it has ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub blocks: u64,
+    /// How it stopped to be a dead letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Settled>,
     /// Of a pipeline that runs: the steps it is at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepDetail>,
     pub attempts: Vec<AttemptDetail>,
+}
+
+/// How a dead letter was settled by hand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Settled {
+    Drop {
+        time: DateTime<Utc>,
+    },
+    /// With the event that has the corrected body, while the log has it.
+    Edit {
+        time: DateTime<Utc>,
+        event: Option<String>,
+    },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A step that has begun and is not done: a delivery of the event that carries its input.
@@ -124,6 +153,7 @@ pub fn show(connection: &Connection, id: &str) -> Result<EventDetail, QueryError
     };
     let statuses: Vec<_> = deliveries.iter().filter(latest).map(|d| (d.status, d.step.is_some())).collect();
     let text = std::str::from_utf8(&event.data).ok().map(str::to_owned);
+    let corrects = corrects(connection, row, &event)?;
     Ok(EventDetail {
         id: event.id.to_string(),
         source: event.source.to_string(),
@@ -136,12 +166,26 @@ pub fn show(connection: &Connection, id: &str) -> Result<EventDetail, QueryError
         correlation: event.correlation.map(|id| id.to_string()),
         causation: event.causation.map(|id| id.to_string()),
         hop: event.hop,
+        corrects,
         meta: event.meta,
         data_base64: text.is_none().then(|| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &event.data)),
         data: text.filter(|_| intact),
         corrupt: !intact,
         deliveries,
     })
+}
+
+/// The event a corrected one stands in for.
+fn corrects(connection: &Connection, row: i64, event: &Event) -> rusqlite::Result<Option<String>> {
+    let Some(causation) = event.causation.as_ref().map(ToString::to_string) else { return Ok(None) };
+    let mut is =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM delivery WHERE event = ?1 AND corrected = ?2)")?;
+    for original in event::find(connection, &causation)? {
+        if is.query_row([original, row], |row| row.get(0))? {
+            return Ok(Some(causation));
+        }
+    }
+    Ok(None)
 }
 
 /// The deliveries for which a condition on one number holds, oldest first.
@@ -152,27 +196,37 @@ pub(crate) fn deliveries_where(
 ) -> rusqlite::Result<Vec<DeliveryDetail>> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT d.seq, d.born, d.target, d.trigger, d.generation, d.status, d.reason, d.retry_at, r.name, e.id, \
-         d.run, run.born, d.step, d.key FROM delivery d LEFT JOIN replay r ON r.seq = d.replay \
-         LEFT JOIN event e ON e.seq = d.event LEFT JOIN run ON run.seq = d.run WHERE {condition} ORDER BY d.seq"
+         d.run, run.born, d.step, d.key, d.turn IS NOT NULL, d.settled, d.corrected, c.id \
+         FROM delivery d LEFT JOIN replay r ON r.seq = d.replay LEFT JOIN event e ON e.seq = d.event \
+         LEFT JOIN run ON run.seq = d.run LEFT JOIN event c ON c.seq = d.corrected WHERE {condition} ORDER BY d.seq"
     ))?;
     let rows = statement.query_map([number], |row| {
         let seq: i64 = row.get(0)?;
         let run: Option<i64> = row.get(10)?;
         let run_born: Option<i64> = row.get(11)?;
+        let (status, in_line): (Status, bool) = (row.get(5)?, row.get(14)?);
+        let settled = row.get::<_, Option<i64>>(15)?.map(time);
+        let corrected: Option<i64> = row.get(16)?;
+        let by = event::read_id(row, 17)?.map(|id| id.to_string());
         Ok(DeliveryDetail {
             id: RowId::new(Born(row.get(1)?), seq),
             event: event::read_id(row, 9)?.map(|id| id.to_string()).unwrap_or_default(),
             target: row.get(2)?,
             trigger: row.get(3)?,
             generation: row.get(4)?,
-            status: row.get(5)?,
+            status,
             reason: row.get(6)?,
             retry_at: row.get::<_, Option<i64>>(7)?.map(time),
             run: run.zip(run_born).map(|(run, born)| RowId::new(Born(born), run)),
             step: row.get(12)?,
             key: row.get(13)?,
             replay: row.get(8)?,
-            waits: None,
+            waits: if status == Status::Held { line::waits(connection, seq)? } else { None },
+            blocks: if in_line && status.is_ended() { line::blocked(connection, seq)? } else { 0 },
+            settled: settled.map(|time| match corrected {
+                Some(_) => Settled::Edit { time, event: by },
+                None => Settled::Drop { time },
+            }),
             steps: steps(connection, seq)?,
             attempts: attempts(connection, seq)?,
         })
@@ -239,13 +293,13 @@ pub(crate) fn attempts(connection: &Connection, delivery: i64) -> rusqlite::Resu
 }
 
 impl DeliveryDetail {
-    /// Says why it does not go on, or a step of its run, where the config is the reason.
+    /// Says why it does not go on, or a step of its run, where the config is the reason and nothing else is.
     pub fn explain(&mut self, catalog: &Catalog) {
         let waits = |status: Status, target: &str| {
             let waits = matches!(status, Status::Pending | Status::Retrying | Status::Held);
             if waits { catalog.holds_back(&target.parse().ok()?) } else { None }
         };
-        self.waits = waits(self.status, &self.target);
+        self.waits = self.waits.take().or_else(|| waits(self.status, &self.target));
         for step in &mut self.steps {
             step.waits = waits(step.status, &step.target);
         }

@@ -101,7 +101,13 @@ pub(crate) fn place_outputs(
 /// Writes a following event for these targets and for every rule it matches. Past the hop limit its deliveries are
 /// born dead, so that a loop ends where it can be seen.
 fn place(tx: &Tx<'_>, parent: &Event, event: Event, to: &[Target], by: &Rules<'_>) -> rusqlite::Result<Vec<Placed>> {
-    let own = to.iter().map(|target| Match { target: target.clone(), trigger: None, format: Format::Body, key: None });
+    let own = to.iter().map(|target| Match {
+        target: target.clone(),
+        trigger: None,
+        format: Format::Body,
+        key: None,
+        block: false,
+    });
     let matches: Vec<Match> = own.chain(by.catalog.matches(&event)).collect();
     let event = Prepared::new(event);
     let row = match rows::insert(tx, &event) {

@@ -6,21 +6,24 @@
 //! connections of their own ([`reader`]) and hold no transaction longer than one query.
 //!
 //! * [`settle`]: what an end that was none left behind; [`schema`]: tables, and how an older log becomes a newer one;
-//! * [`event`], [`delivery`], [`attempt`]: rows, and every change of a delivery's status;
+//! * [`event`], [`delivery`], [`attempt`]: rows, and every change of a delivery's status; [`line`]: which goes first of a key;
 //! * [`calls`]: synchronous calls, written behind the caller's back in bulk;
 //! * [`backup`]: a copy of it, and whether it is what was written;
-//! * [`query`], [`detail`], [`runs`]: what people ask; [`replay`]: fixed selections delivered again; [`retention`]: what may go.
+//! * [`query`], [`detail`], [`runs`]: what people ask; [`replay`]: fixed selections delivered again; [`dead`]: what was given
+//!   up, and how it is settled; [`retention`]: what may go.
 
 pub(crate) mod attempt;
 pub mod backup;
 mod bound;
 pub mod calls;
 mod checkpoint;
+pub mod dead;
 pub mod delivery;
 pub mod detail;
 pub mod event;
 mod follow;
 mod health;
+mod line;
 pub(crate) mod run;
 pub mod query;
 pub(crate) mod mark;

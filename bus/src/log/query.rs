@@ -9,13 +9,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    Failure, LogError, Status,
+    DeadReason, Failure, LogError, Status,
     event::{self, time},
 };
 use crate::{
     id::{Born, RowId},
     name::Name,
-    outcome::Fault,
     presence::{LogLine, LogStream},
 };
 
@@ -34,6 +33,9 @@ pub struct Selection {
     pub kind: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
+    /// Why it was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<DeadReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +52,14 @@ pub enum QueryError {
     UnknownRun { id: String },
     #[error("`{id}` names {count} events of different sources; nothing was chosen")]
     Ambiguous { id: String, count: usize },
+    #[error("`{id}` has no dead letter; `fnbus show {id}` says how it stands")]
+    NoLetter { id: String },
+    #[error("`{id}` has {} dead letters: name one with --target {}", .targets.len(), .targets.join(" or --target "))]
+    SeveralLetters { id: String, targets: Vec<String> },
+    #[error("the body is what it was, and nothing was done; `fnbus dead redrive {id}` delivers it again as it is")]
+    Unchanged { id: String },
+    #[error("the body was JSON and this is not ({reason}); nothing was done")]
+    NotJson { reason: String },
     #[error(transparent)]
     Log(#[from] LogError),
 }
@@ -85,24 +95,6 @@ pub struct EventRow {
     pub targets: Vec<String>,
 }
 
-/// One dead letter: a delivery that was given up and has not been delivered again since.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    pub delivery: RowId,
-    pub event: String,
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub target: String,
-    pub trigger: Option<String>,
-    pub reason: Option<String>,
-    pub attempts: u32,
-    pub time: DateTime<Utc>,
-    pub died: Option<DateTime<Utc>>,
-    /// Of the last attempt.
-    pub outcome: Option<String>,
-    pub error: Option<Fault>,
-}
-
 impl Selection {
     /// SQL that holds for the chosen rows of `delivery d JOIN event e`, with its parameters.
     pub(crate) fn condition(&self, connection: &Connection) -> Result<(String, Vec<Value>), QueryError> {
@@ -117,6 +109,7 @@ impl Selection {
         equals("d.target =", self.function.clone().map(Value::from));
         equals("e.type =", self.kind.clone().map(Value::from));
         equals("d.status =", self.status.map(|status| (status as i64).into()));
+        equals("d.reason =", self.reason.map(|reason| reason.as_str().to_owned().into()));
         equals("e.time >=", self.since.map(|since| since.timestamp_micros().into()));
         equals("e.time <", self.until.map(|until| until.timestamp_micros().into()));
         if let Some(trigger) = &self.trigger {
@@ -224,45 +217,9 @@ pub(super) fn overall(deliveries: &[(Status, bool)]) -> Status {
     WORST_FIRST.into_iter().find(counts).unwrap_or(Status::Filtered)
 }
 
-/// What makes a delivery a dead letter: given up or expired, no step (its pipeline's delivery is the letter), not a caller's to repeat, and not delivered again since.
-pub(crate) const IS_DEAD_LETTER: &str = "d.status IN (11, 12) AND d.publication > 0 AND d.run IS NULL AND NOT EXISTS (SELECT 1 FROM delivery \
-     later WHERE later.event = d.event AND later.target = d.target AND later.generation > d.generation)";
-
 /// What makes a delivery the one that counts: it was not delivered again since.
 pub(crate) const IS_LATEST: &str = "NOT EXISTS (SELECT 1 FROM delivery later WHERE later.event = d.event \
      AND later.target = d.target AND later.trigger IS d.trigger AND later.generation > d.generation)";
-
-/// The newest `limit` dead letters of a selection, oldest first.
-pub fn dead(connection: &Connection, selection: &Selection, limit: usize) -> Result<Vec<DeadLetter>, QueryError> {
-    let (condition, mut values) = selection.condition(connection)?;
-    values.push((limit as i64).into());
-    let sql = format!(
-        "SELECT d.seq, d.born, e.id, e.type, d.target, d.trigger, d.reason, d.attempts, e.time, d.ended, a.outcome, \
-         a.error FROM delivery d JOIN event e ON e.seq = d.event \
-         LEFT JOIN attempt a ON a.id = (d.seq << 12 | d.attempts) \
-         WHERE {IS_DEAD_LETTER} AND {condition} ORDER BY d.ended DESC, d.seq DESC LIMIT ?"
-    );
-    let mut statement = connection.prepare(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), |row| {
-        let error: Option<String> = row.get(11)?;
-        Ok(DeadLetter {
-            delivery: RowId::new(Born(row.get(1)?), row.get(0)?),
-            event: event::read_id(row, 2)?.map(|id| id.to_string()).unwrap_or_default(),
-            kind: row.get(3)?,
-            target: row.get(4)?,
-            trigger: row.get(5)?,
-            reason: row.get(6)?,
-            attempts: row.get(7)?,
-            time: time(row.get(8)?),
-            died: row.get::<_, Option<i64>>(9)?.map(time),
-            outcome: row.get(10)?,
-            error: error.and_then(|text| serde_json::from_str(&text).ok()),
-        })
-    })?;
-    let mut rows: Vec<DeadLetter> = rows.collect::<rusqlite::Result<_>>()?;
-    rows.reverse();
-    Ok(rows)
-}
 
 /// How many deliveries stand where.
 pub fn totals(connection: &Connection) -> Result<Vec<(Status, u64)>, QueryError> {

@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Row, params, params_from_iter};
+use rusqlite::{Connection, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Tx,
+    dead::IS_DEAD_LETTER,
     delivery::{self, Origin, Place, Placed},
-    query::{IS_DEAD_LETTER, IS_LATEST, QueryError, Selection},
+    query::{IS_LATEST, QueryError, Selection},
 };
 use crate::{ambient, catalog::Match, name::Name};
 
@@ -54,25 +55,8 @@ pub struct Plan {
     pub without_body: u64,
 }
 
-/// A delivery that is made again: of which event, as what, and how many times it was made before.
-struct Chosen {
-    event: i64,
-    matched: Match,
-    generation: u32,
-}
-
-impl Chosen {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let trigger: Option<String> = row.get(2)?;
-        let matched = Match {
-            target: delivery::read_target(row, 1)?,
-            trigger: trigger.and_then(|name| name.parse().ok()),
-            format: delivery::read_format(row.get(3)?),
-            key: row.get(5)?,
-        };
-        Ok(Self { event: row.get(0)?, matched, generation: row.get(4)? })
-    }
-}
+/// A delivery that is made again: which, of which event, how many times that was made before, and as what.
+type Chosen = (i64, i64, u32, Match);
 
 /// A replay that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,17 +137,23 @@ pub fn create(tx: &Tx<'_>, request: &Request) -> Result<(Created, Vec<Placed>), 
     let replay = tx.last_insert_rowid();
     let (source, values) = request.source(tx)?;
     let chosen = format!(
-        "SELECT d.event, d.target, d.trigger, d.format, d.generation, d.key {source} AND e.data IS NOT NULL ORDER BY d.seq"
+        "SELECT d.seq, d.event, d.generation, {} {source} AND e.data IS NOT NULL ORDER BY d.seq",
+        delivery::MATCH
     );
     let mut statement = tx.prepare(&chosen)?;
-    let rows: Vec<Chosen> =
-        statement.query_map(params_from_iter(values), Chosen::read)?.collect::<rusqlite::Result<_>>()?;
+    let rows: Vec<Chosen> = statement
+        .query_map(params_from_iter(values), |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, delivery::read_match(row, 3)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
     let mut placed = Vec::with_capacity(rows.len());
-    for Chosen { event, mut matched, generation } in rows {
-        if let Some(to) = &request.to {
-            matched.target = to.clone().into();
+    for (own, event, generation, mut matched) in rows {
+        let mut origin = Origin { replay: Some((replay, generation + 1)), ..Origin::default() };
+        match &request.to {
+            // a trial blocks nobody, and the delivery it is a trial of keeps its place
+            Some(to) => (matched.target, matched.block) = (to.clone().into(), false),
+            None => origin.instead_of = Some(own),
         }
-        let origin = Origin { replay: Some((replay, generation + 1)), ..Origin::default() };
         let (id, held) = delivery::insert(tx, event, &matched, origin)?;
         let place = if held { Place::Held } else { Place::Last };
         placed.push(Placed { row: id.row(), target: matched.target, place });

@@ -1,18 +1,19 @@
 //! What may go, and when: a background task that deletes a little at a time, so that no writer waits long.
 //!
-//! It runs once a minute, and when the log is over its size at once. Never touched: what is unended, and dead letters younger than [`DEAD_KEEP`]. Ids that came from outside outlive
-//! their bodies: a late duplicate is still recognised.
+//! It runs once a minute, and when the log is over its size at once. Never touched: what is unended, dead letters younger
+//! than `keep_dead`, and those that others of their key wait for. Ids that came from outside outlive their bodies: a late
+//! duplicate is still recognised.
 
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 use tokio_util::sync::CancellationToken;
 
-use super::{Log, LogError, Tx, bound};
-use crate::ambient;
+use super::{Log, LogError, Tx, bound, line::HOLDS_UP};
+use crate::{ambient, config::LogConfig};
 
-/// Dead letters are kept this long, whatever `keep` says.
-pub const DEAD_KEEP: Duration = Duration::from_hours(24 * 14);
+/// SQL that holds for a `delivery d` that is kept as a dead letter, however old its event is.
+pub(super) const KEPT_AS_DEAD: &str = "d.status IN (11, 12) AND d.publication > 0 AND d.settled IS NULL";
 const EVERY: Duration = Duration::from_mins(1);
 /// Between two rounds of a log that stays over its size: at least so long, and so many times what a round took.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -23,7 +24,15 @@ const CHUNK: usize = 500;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
     pub age: Duration,
+    /// Dead letters stay so long, whatever else is asked for.
+    pub dead: Duration,
     pub bytes: u64,
+}
+
+impl From<&LogConfig> for Keep {
+    fn from(config: &LogConfig) -> Self {
+        Self { age: config.keep, dead: config.keep_dead, bytes: config.max_size }
+    }
 }
 
 /// Deletes what is over `keep` until shut down. `keep` is asked each round, so a reload applies.
@@ -56,10 +65,10 @@ pub async fn run(log: Log, keep: impl Fn() -> Keep + Send, shutdown: Cancellatio
 
 /// One round: everything over `keep` that may go.
 pub async fn sweep(log: &Log, keep: Keep) -> Result<u64, LogError> {
-    let mut removed = pass(log, Until::Older(micros_ago(keep.age)), Kind::Any).await?;
+    let mut removed = pass(log, Until::Older(micros_ago(keep.age)), Kind::Any, keep.dead).await?;
     // Over the size, synchronous calls go first, then whatever ended longest ago.
     for kind in [Kind::Synchronous, Kind::Any] {
-        removed += pass(log, Until::Fits(keep.bytes), kind).await?;
+        removed += pass(log, Until::Fits(keep.bytes), kind, keep.dead).await?;
     }
     log.bound.set(keep.bytes);
     log.bound.removed(live_bytes(log).await?);
@@ -89,7 +98,7 @@ struct Found {
 }
 
 /// Goes through the log from its oldest row, a chunk at a time: readers look, the writer only deletes.
-async fn pass(log: &Log, until: Until, kind: Kind) -> Result<u64, LogError> {
+async fn pass(log: &Log, until: Until, kind: Kind, dead: Duration) -> Result<u64, LogError> {
     let mut removed = 0;
     let mut after = 0;
     loop {
@@ -98,7 +107,9 @@ async fn pass(log: &Log, until: Until, kind: Kind) -> Result<u64, LogError> {
         {
             return Ok(removed);
         }
-        let found = log.read(move |connection| Ok::<_, LogError>(look(connection, after, until, kind)?)).await?;
+        let found = log
+            .read(move |connection| Ok::<_, LogError>(look(connection, after, until, kind, micros_ago(dead))?))
+            .await?;
         let Found { may_go, last, end } = found;
         after = last;
         if !may_go.is_empty() {
@@ -112,16 +123,17 @@ async fn pass(log: &Log, until: Until, kind: Kind) -> Result<u64, LogError> {
 }
 
 /// Rows arrive in the order of time, so the first one that is too young ends the pass. What has ended stays ended:
-/// what is found here may still go when the writer gets to it, unless a replay made a delivery of it meanwhile.
-fn look(connection: &Connection, after: i64, until: Until, kind: Kind) -> rusqlite::Result<Found> {
-    let mut statement = connection.prepare_cached(
+/// what is found here may still go when the writer gets to it, unless a replay made a delivery of it meanwhile, or
+/// another one came to wait for it.
+fn look(connection: &Connection, after: i64, until: Until, kind: Kind, dead: i64) -> rusqlite::Result<Found> {
+    let mut statement = connection.prepare_cached(&format!(
         "SELECT e.seq, e.received, coalesce(min(d.status), 10) >= 10, coalesce(max(d.publication), 1) = 0, \
-         coalesce(max(d.status IN (11, 12) AND d.publication > 0 AND d.ended > ?2), 0) \
+         coalesce(max({KEPT_AS_DEAD} AND d.ended > ?2 OR {HOLDS_UP}), 0) \
          FROM (SELECT seq, received FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?3) e \
-         LEFT JOIN delivery d ON d.event = e.seq GROUP BY e.seq ORDER BY e.seq",
-    )?;
+         LEFT JOIN delivery d ON d.event = e.seq GROUP BY e.seq ORDER BY e.seq"
+    ))?;
     let now = micros_ago(Duration::ZERO);
-    let mut rows = statement.query(params![after, micros_ago(DEAD_KEEP), CHUNK as i64])?;
+    let mut rows = statement.query(params![after, dead, CHUNK as i64])?;
     let mut found = Found { may_go: Vec::new(), last: after, end: true };
     let mut seen = 0;
     while let Some(row) = rows.next()? {
@@ -146,7 +158,9 @@ fn look(connection: &Connection, after: i64, until: Until, kind: Kind) -> rusqli
 }
 
 fn remove(tx: &Tx<'_>, events: &[i64]) -> rusqlite::Result<()> {
-    let mut open = tx.prepare_cached("SELECT EXISTS (SELECT 1 FROM delivery WHERE event = ?1 AND status < 10)")?;
+    let mut open = tx.prepare_cached(&format!(
+        "SELECT EXISTS (SELECT 1 FROM delivery d WHERE d.event = ?1 AND (d.status < 10 OR {HOLDS_UP}))"
+    ))?;
     let mut attempts = tx.prepare_cached(
         "DELETE FROM attempt WHERE id IN (SELECT a.id FROM delivery d JOIN attempt a \
          ON a.id BETWEEN (d.seq << 12) AND (d.seq << 12 | 4095) WHERE d.event = ?1)",

@@ -9,7 +9,8 @@ use uuid::Uuid;
 use crate::failpoint::{self, Failpoint};
 
 /// Every migration in order.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/001.sql"), include_str!("schema/002.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema/001.sql"), include_str!("schema/002.sql"), include_str!("schema/003.sql")];
 
 #[derive(Debug)]
 pub(super) enum SchemaError {
@@ -59,6 +60,23 @@ pub(super) fn identity(connection: &Connection) -> rusqlite::Result<Uuid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waited_in_an_older_log_stands_in_line_as_it_did() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = Connection::open(folder.path().join("log.db")).unwrap();
+        connection.execute_batch(&MIGRATIONS[..2].concat()).unwrap();
+        connection.execute_batch("PRAGMA user_version = 2").unwrap();
+        let insert = "INSERT INTO delivery (born, event, target, format, generation, publication, status, key) \
+                      VALUES (0, 0, 'f', 0, 0, 1, ?1, ?2)";
+        for (status, key) in [(10, Some("a")), (3, Some("a")), (0, Some("a")), (11, Some("b")), (1, None)] {
+            connection.execute(insert, (status, key)).unwrap();
+        }
+        prepare(&connection).unwrap();
+        let mut turns = connection.prepare("SELECT seq FROM delivery WHERE turn IS NOT NULL ORDER BY turn").unwrap();
+        let turns: Vec<i64> = turns.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(turns, [2, 3]);
+    }
 
     #[test]
     fn preparing_twice_changes_nothing_and_a_newer_log_is_refused() {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Held back on purpose: what would follow from a replay with `--hold`, or an earlier one of its key is open.
+    /// Another one stands before it in the line of its key.
     Held = 0,
     /// To be run, or on its way to a worker.
     Pending = 1,
@@ -91,6 +91,20 @@ pub enum DeadReason {
 }
 
 impl DeadReason {
+    pub const ALL: [Self; 7] = [
+        Self::AttemptsExhausted,
+        Self::TooOld,
+        Self::HopLimit,
+        Self::StepFailed,
+        Self::Expired,
+        Self::Quarantined,
+        Self::Corrupt,
+    ];
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AttemptsExhausted => "attempts_exhausted",

@@ -1,12 +1,15 @@
 //! The log on a real file: one test per promise.
 
+mod order;
+
 use std::time::Duration;
 
 use chrono::{Duration as Span, Utc};
 
 use super::{
-    Log, LogError, Status, Tx, attempt as attempts,
+    DeadReason, Log, LogError, Status, Tx, attempt as attempts,
     calls::CallRecord,
+    dead::{self, DeadLetter, Edit},
     delivery::{self, Due, Ended, Rules},
     detail,
     event::{self, Inserted, Prepared},
@@ -44,7 +47,7 @@ fn failed(ending: Ending) -> Outcome {
 
 /// Accepts an event for `target`, and gives the event's id.
 async fn accept(log: &Log, event: Event, target: &str) -> Result<(String, bool), AcceptError> {
-    let matched = [Match { target: name(target).into(), trigger: None, format: Format::Body, key: None }];
+    let matched = [Match { target: name(target).into(), trigger: None, format: Format::Body, key: None, block: false }];
     let id = event.id.to_string();
     let event = Prepared::new(event);
     log.write(move |tx| match event::insert(tx, &event)? {
@@ -94,6 +97,12 @@ async fn show(log: &Log, id: &str) -> detail::EventDetail {
 fn event() -> Event {
     Event::new("/t/x", "t.happened", r#"{"n":1.10}"#)
 }
+
+async fn letters(log: &Log) -> Vec<DeadLetter> {
+    log.read(|c| dead::letters(c, &Selection::default(), 10, KEEP)).await.unwrap()
+}
+
+const KEEP: Keep = Keep { age: Duration::from_hours(1), dead: Duration::from_hours(48), bytes: u64::MAX };
 
 const POLICY: RetryPolicy = RetryPolicy {
     attempts: 2,
@@ -145,7 +154,7 @@ async fn a_failed_attempt_waits_for_its_retry_and_the_last_one_makes_a_dead_lett
     let detail = show(&log, &id).await;
     assert_eq!(detail.deliveries[0].reason.as_deref(), Some("attempts_exhausted"));
     assert_eq!(detail.deliveries[0].attempts.len(), 2);
-    let letters = log.read(|c| query::dead(c, &Selection::default(), 10)).await.unwrap();
+    let letters = letters(&log).await;
     assert_eq!((letters.len(), letters[0].outcome.as_deref()), (1, Some("timeout")));
 }
 
@@ -195,7 +204,7 @@ async fn a_delivery_that_workers_keep_vanishing_on_is_quarantined() {
         log.write(|tx| Ok::<_, LogError>(delivery::due(tx, Utc::now(), 10)?)).await.unwrap();
     }
     assert_eq!(last, Ended::Final(Status::Dead));
-    let letters = log.read(|c| query::dead(c, &Selection::default(), 10)).await.unwrap();
+    let letters = letters(&log).await;
     assert_eq!(letters[0].reason.as_deref(), Some("quarantined"));
 }
 
@@ -212,7 +221,7 @@ async fn a_replay_is_resolved_when_it_is_made_and_a_redriven_letter_is_no_dead_l
     assert_eq!((plan.deliveries, plan.done_already), (1, 0));
     let (created, placed) = log.write(move |tx| replay::create(tx, &request)).await.unwrap();
     assert_eq!((created.plan, placed.len()), (plan, 1));
-    assert!(log.read(|c| query::dead(c, &Selection::default(), 10)).await.unwrap().is_empty());
+    assert!(letters(&log).await.is_empty());
     let again = pending(&log, "f").await.remove(0);
     assert_eq!(again.replay, Some(created.name));
     assert_eq!(again.event.id.to_string(), id);
@@ -263,7 +272,7 @@ async fn synchronous_calls_are_written_in_bulk_and_their_failures_are_nobodys_de
     log.calls().flush().await;
     let events = log.read(|c| query::events(c, &Selection::default(), 10)).await.unwrap();
     assert_eq!(events.iter().map(|e| e.status).collect::<Vec<_>>(), [Status::Done, Status::Dead]);
-    assert!(log.read(|c| query::dead(c, &Selection::default(), 10)).await.unwrap().is_empty());
+    assert!(letters(&log).await.is_empty());
 }
 
 #[tokio::test]
@@ -277,7 +286,7 @@ async fn retention_takes_what_ended_and_leaves_what_is_open_or_dead() {
             attempt(&log, &due, outcome, once).await;
         }
     }
-    let removed = retention::sweep(&log, Keep { age: Duration::ZERO, bytes: u64::MAX }).await.unwrap();
+    let removed = retention::sweep(&log, Keep { age: Duration::ZERO, ..KEEP }).await.unwrap();
     assert_eq!(removed, 1);
     let left = log.read(|c| query::events(c, &Selection::default(), 10)).await.unwrap();
     assert_eq!(left.iter().map(|e| e.targets.join("")).collect::<Vec<_>>(), ["dead", "open"]);
@@ -285,7 +294,7 @@ async fn retention_takes_what_ended_and_leaves_what_is_open_or_dead() {
 
 /// So many events for `f` that came an hour ago and have ended.
 async fn ended(log: &Log, events: usize) {
-    let matched = [Match { target: name("f").into(), trigger: None, format: Format::Body, key: None }];
+    let matched = [Match { target: name("f").into(), trigger: None, format: Format::Body, key: None, block: false }];
     let write = move |tx: &Tx<'_>| {
         for _ in 0..events {
             let event = Prepared::new(event());
@@ -303,7 +312,7 @@ async fn ended(log: &Log, events: usize) {
 async fn retention_leaves_what_a_replay_has_yet_to_deliver() {
     let (_folder, log) = log();
     ended(&log, 10).await;
-    let keep = Keep { age: Duration::from_mins(1), bytes: u64::MAX };
+    let keep = Keep { age: Duration::from_mins(1), ..KEEP };
     let request = Request::default();
     let replayed = log.write(move |tx| replay::create(tx, &request)).await.unwrap();
     assert_eq!(replayed.0.plan.deliveries, 10);
@@ -321,7 +330,7 @@ async fn an_event_that_came_while_the_clock_was_ahead_keeps_no_other() {
     ended(&log, 3).await;
     let ahead = "UPDATE event SET received = received + 9000000000000 WHERE seq = 1";
     log.write(|tx| Ok::<_, LogError>(tx.execute(ahead, [])?)).await.unwrap();
-    let keep = Keep { age: Duration::from_mins(1), bytes: u64::MAX };
+    let keep = Keep { age: Duration::from_mins(1), ..KEEP };
     assert_eq!(retention::sweep(&log, keep).await.unwrap(), 2);
 }
 
@@ -329,7 +338,7 @@ async fn an_event_that_came_while_the_clock_was_ahead_keeps_no_other() {
 async fn nobody_waits_long_while_retention_removes_much() {
     let (_folder, log) = log();
     ended(&log, 3000).await;
-    let keep = Keep { age: Duration::from_mins(1), bytes: u64::MAX };
+    let keep = Keep { age: Duration::from_mins(1), ..KEEP };
     let sweeping = tokio::spawn({
         let log = log.clone();
         async move { retention::sweep(&log, keep).await.unwrap() }
@@ -346,6 +355,59 @@ async fn nobody_waits_long_while_retention_removes_much() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_goes_when_its_time_is_over_and_a_younger_one_stays() {
+    let (_folder, log) = log();
+    let once = RetryPolicy { attempts: 1, ..POLICY };
+    for target in ["f", "dead"] {
+        accept(&log, event(), target).await.unwrap();
+        let due = pending(&log, target).await.remove(0);
+        attempt(&log, &due, failed(Ending::Error), once).await;
+    }
+    let three_days_ago = (Utc::now() - Span::days(3)).timestamp_micros();
+    log.write(move |tx| {
+        tx.execute("UPDATE delivery SET ended = ?1 WHERE target = 'f'", [three_days_ago])?;
+        Ok::<_, LogError>(tx.execute("UPDATE event SET received = ?1", [three_days_ago])?)
+    })
+    .await
+    .unwrap();
+    let expires: Vec<_> = letters(&log).await.iter().map(|letter| letter.expires.unwrap() > Utc::now()).collect();
+    assert_eq!(expires, [false, true]);
+    assert_eq!(retention::sweep(&log, KEEP).await.unwrap(), 1);
+    assert_eq!(letters(&log).await.iter().map(|letter| letter.target.clone()).collect::<Vec<_>>(), ["dead"]);
+}
+
+#[tokio::test]
+async fn letters_are_chosen_and_counted_by_their_reason() {
+    let (_folder, log) = log();
+    let once = RetryPolicy { attempts: 1, ..POLICY };
+    for n in 0..3 {
+        accept(&log, event(), "f").await.unwrap();
+        let due = pending(&log, "f").await.remove(0);
+        if n < 2 {
+            attempt(&log, &due, failed(Ending::Error), once).await;
+        } else {
+            log.write(move |tx| {
+                let by = Rules { catalog: &Catalog::default(), namespace: &name("shop"), node: "node" };
+                Ok::<_, LogError>(delivery::expire(tx, due.row, &by)?.is_some())
+            })
+            .await
+            .unwrap();
+        }
+    }
+    let reason = |reason| Selection { reason: Some(reason), ..Selection::default() };
+    let count =
+        |selection: Selection| log.read(move |c| Ok::<_, query::QueryError>(dead::plan_drop(c, &selection)?.letters));
+    assert_eq!(count(reason(DeadReason::AttemptsExhausted)).await.unwrap(), 2);
+    assert_eq!(count(reason(DeadReason::Expired)).await.unwrap(), 1);
+    let all = log.read(|c| dead::plan_drop(c, &Selection::default())).await.unwrap();
+    assert_eq!(all.reasons, [("attempts_exhausted".to_owned(), 2), ("expired".to_owned(), 1)].into());
+    let request = Request { selection: reason(DeadReason::Expired), dead: true, ..Request::default() };
+    assert_eq!(log.write(move |tx| replay::create(tx, &request)).await.unwrap().1.len(), 1);
+    assert_eq!(letters(&log).await.len(), 2);
+    assert_eq!(letters(&log).await[0].history.len(), 1);
+}
+
+#[tokio::test]
 async fn a_log_over_its_size_loses_the_oldest_ended_events() {
     let (_folder, log) = log();
     let big = Event { data: vec![b'x'; 100_000].into(), ..event() };
@@ -355,7 +417,7 @@ async fn a_log_over_its_size_loses_the_oldest_ended_events() {
         let due = pending(&log, "f").await.remove(0);
         attempt(&log, &due, ok(), POLICY).await;
     }
-    let keep = Keep { age: Duration::from_hours(1), bytes: 100_000 };
+    let keep = Keep { bytes: 100_000, ..KEEP };
     assert_eq!(retention::sweep(&log, keep).await.unwrap(), 20);
 }
 
@@ -369,68 +431,4 @@ async fn an_unknown_id_and_one_of_two_sources_are_told_apart() {
     let ask = |id: &'static str| log.read(move |c| detail::show(c, id));
     assert!(matches!(ask("none").await, Err(query::QueryError::UnknownId { .. })));
     assert!(matches!(ask("same").await, Err(query::QueryError::Ambiguous { count: 2, .. })));
-}
-
-/// Accepts events for `f` under keys; their rows.
-async fn keyed(log: &Log, keys: &[Option<&'static str>]) -> Vec<i64> {
-    let mut rows = Vec::new();
-    for key in keys {
-        let key = key.map(str::to_owned);
-        let matched = [Match { target: name("f").into(), trigger: None, format: Format::Body, key }];
-        let event = Prepared::new(event());
-        let placed = log.write(move |tx| match event::insert(tx, &event)? {
-            Inserted::New(row) => Ok::<_, AcceptError>(delivery::place(tx, row, event.event(), &matched)?),
-            Inserted::Duplicate => Ok(Vec::new()),
-        });
-        rows.push(placed.await.unwrap()[0].row);
-    }
-    rows
-}
-
-async fn pending_rows(log: &Log) -> Vec<i64> {
-    pending(log, "f").await.iter().map(|due| due.row).collect()
-}
-
-async fn end_lowest(log: &Log, row: i64, outcome: Outcome) -> Ended {
-    let due = pending(log, "f").await.into_iter().find(|due| due.row == row).unwrap();
-    attempt(log, &due, outcome, POLICY).await
-}
-
-#[tokio::test]
-async fn of_each_key_only_the_lowest_unended_is_pending() {
-    let (_folder, log) = log();
-    let rows = keyed(&log, &[Some("a"), Some("a"), Some("b"), None, Some("a"), None]).await;
-    assert_eq!(pending_rows(&log).await, [rows[0], rows[2], rows[3], rows[5]]);
-    end_lowest(&log, rows[2], ok()).await;
-    assert_eq!(pending_rows(&log).await, [rows[0], rows[3], rows[5]]);
-    end_lowest(&log, rows[0], ok()).await;
-    assert_eq!(pending_rows(&log).await, [rows[1], rows[3], rows[5]]);
-}
-
-#[tokio::test]
-async fn a_retry_keeps_the_place_of_its_key_and_a_dead_letter_gives_it_up() {
-    let (_folder, log) = log();
-    let rows = keyed(&log, &[Some("a"), Some("a")]).await;
-    assert!(matches!(end_lowest(&log, rows[0], failed(Ending::Error)).await, Ended::RetryAt(_)));
-    assert!(pending_rows(&log).await.is_empty());
-    log.write(|tx| Ok::<_, LogError>(delivery::due(tx, Utc::now() + Span::seconds(5), 10)?)).await.unwrap();
-    assert_eq!(pending_rows(&log).await, [rows[0]]);
-    assert_eq!(end_lowest(&log, rows[0], failed(Ending::Error)).await, Ended::Final(Status::Dead));
-    assert_eq!(pending_rows(&log).await, [rows[1]]);
-}
-
-#[tokio::test]
-async fn expiry_and_a_crash_keep_the_order_of_a_key() {
-    let (_folder, log) = log();
-    let rows = keyed(&log, &[Some("a"), Some("a"), Some("a")]).await;
-    let first = rows[0];
-    let freed = log.write(move |tx| {
-        let by = Rules { catalog: &Catalog::default(), namespace: &name("shop"), node: "node" };
-        Ok::<_, LogError>(delivery::expire(tx, first, &by)?.unwrap().placed)
-    });
-    assert_eq!(freed.await.unwrap().iter().map(|placed| placed.row).collect::<Vec<_>>(), [rows[1]]);
-    let begun = RowId::new(Born::now(), attempts::attempt_row(rows[1], 1));
-    log.write(move |tx| Ok::<_, LogError>(delivery::begin(tx, begun, "node")?)).await.unwrap();
-    log.write(|tx| Ok::<_, LogError>(delivery::recover(tx)?)).await.unwrap();
-    assert_eq!(pending_rows(&log).await, [rows[1]]);
 }

@@ -7,6 +7,7 @@ use fastrand::Rng;
 use crate::{
     Name, Target,
     catalog::{Binding, Catalog, Chain, Function, Rule},
+    order::{OnDead, Order},
     payload::Format,
     pipeline::{Machine, State},
     retry::RetryPolicy,
@@ -69,7 +70,7 @@ fn binding(chance: &mut Rng) -> Binding {
         3 => targets(&[PIPELINE]),
         _ => targets(&[PIPELINE, "first"]),
     };
-    let order_by = chance.bool().then(|| "data.key".parse().unwrap());
+    let order_by = chance.bool().then(|| Order { key: "data.key".parse().unwrap(), on_dead: OnDead::Park });
     Binding { to, format: Format::Body, order_by, batch: None }
 }
 

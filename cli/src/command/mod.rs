@@ -10,6 +10,8 @@ pub(crate) mod events;
 pub(crate) mod show;
 pub(crate) mod replay;
 pub(crate) mod dead;
+// One of the dead, with another body.
+mod edit;
 pub(crate) mod logs;
 pub(crate) mod functions;
 pub(crate) mod triggers;

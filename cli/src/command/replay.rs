@@ -78,7 +78,7 @@ pub(super) async fn again(
     if plan.deliveries == 0 {
         return Err(Failure::SelectionEmpty { what: if request.dead { "dead letter" } else { "delivery" } });
     }
-    if !yes && !confirmed()? {
+    if !yes && !confirmed("run functions again")? {
         return Ok(ExitCode::FAILURE);
     }
     let created: Created = client.post_json("/v1/replays", request).await?;
@@ -94,7 +94,6 @@ pub(super) async fn again(
 fn describe(plan: &Plan) {
     let targets: Vec<String> = plan.targets.iter().map(|(target, n)| format!("{n} to {target}")).collect();
     let Plan { done_already, open, without_body, .. } = plan;
-    let count = |n: u64, noun: &str, nouns: &str| format!("{n} {}", if n == 1 { noun } else { nouns });
     let deliveries = count(plan.deliveries, "delivery", "deliveries");
     let events = count(plan.events, "event", "events");
     let targets = if targets.is_empty() { String::new() } else { format!(": {}", targets.join(", ")) };
@@ -110,10 +109,15 @@ fn describe(plan: &Plan) {
     }
 }
 
+/// A number and what it counts.
+pub(super) fn count(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// Asks on a terminal; elsewhere only `--yes` goes on.
-fn confirmed() -> Result<bool, Failure> {
+pub(super) fn confirmed(what: &'static str) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::NotConfirmed);
+        return Err(Failure::NotConfirmed { what });
     }
     let mut err = io::stderr();
     write!(err, "go on? [y/N] ")?;

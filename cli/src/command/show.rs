@@ -8,7 +8,7 @@ use std::{
 use anstream::stdout;
 use bus::{
     event::Meta,
-    log::detail::{AttemptDetail, DeliveryDetail, EventDetail, StepDetail},
+    log::detail::{AttemptDetail, DeliveryDetail, EventDetail, Settled, StepDetail},
 };
 use clap::builder::NonEmptyStringValueParser;
 
@@ -59,7 +59,10 @@ fn print(event: &EventDetail) -> io::Result<()> {
     field("trigger", event.trigger.as_deref())?;
     field("subject", event.subject.as_deref())?;
     field("content type", event.datacontenttype.as_deref())?;
-    field("follows", event.causation.as_deref())?;
+    match &event.corrects {
+        Some(original) => field("corrects", Some(original))?,
+        None => field("follows", event.causation.as_deref())?,
+    }
     if let Meta::Http(http) = &event.meta {
         let query = if http.query.is_empty() { String::new() } else { format!("?{}", http.query) };
         field("request", Some(&format!("{} {}{query} from {}", http.method, http.path, http.source_ip)))?;
@@ -104,6 +107,17 @@ pub(super) fn words(delivery: &DeliveryDetail) -> String {
     }
     if let Some(at) = delivery.retry_at {
         words.push(format!("next attempt at {}", show::time(at)));
+    }
+    if delivery.blocks > 0 {
+        words.push(format!("{} of its key wait for it", delivery.blocks));
+    }
+    match &delivery.settled {
+        Some(Settled::Drop { time }) => words.push(format!("dropped at {}", show::time(*time))),
+        Some(Settled::Edit { time, event }) => {
+            let event = event.as_ref().map_or("an event that is gone".to_owned(), |id| format!("event {id}"));
+            words.push(format!("edited at {}: {event} stands in for it", show::time(*time)));
+        }
+        None => {}
     }
     if words.is_empty() { String::new() } else { format!("  ({})", words.join(", ")) }
 }

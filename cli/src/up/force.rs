@@ -106,7 +106,7 @@ impl Force {
     fn bind(&self, next: &Now, table: Table) {
         let Now { config, paused } = next;
         self.http.reload(table);
-        self.bus.reconfigure(catalog(config, paused), Keep { age: config.log.keep, bytes: config.log.max_size });
+        self.bus.reconfigure(catalog(config, paused), Keep::from(&config.log));
         // after the catalog: what a new trigger takes must already be bound
         self.running.configure(&config.triggers, paused);
     }

@@ -162,7 +162,7 @@ fn settings(config: &Config) -> Settings {
         data: config.bus.data.clone(),
         nats: config.bus.nats.as_ref().map(|url| url.as_str().to_owned()),
         nats_port: config.bus.nats_port,
-        keep: Keep { age: config.log.keep, bytes: config.log.max_size },
+        keep: Keep::from(&config.log),
         tap: config.bus.tap,
         base: config.base.clone(),
         webhooks: config.webhooks,

@@ -6,6 +6,7 @@ use bus::{
     batch::MAX_SIZE,
     config::{Key, Section, Shape, Word, duration_text, size_text},
     event::FileChange,
+    order::OnDead,
     sink::LogMode,
 };
 
@@ -30,6 +31,20 @@ static BATCH: LazyLock<Section> = LazyLock::new(|| Section {
     keys: vec![
         Key::new("size", Shape::Integer(1..=MAX_SIZE), "queue: the most messages in one.").default(BATCH_SIZE),
         Key::new("window", Shape::Duration, "queue: how long the first waits for others; else what is there goes."),
+    ],
+    later: &[],
+});
+
+static ORDER: LazyLock<Section> = LazyLock::new(|| Section {
+    doc: "Events that have the same there, such as `data.customer`, are delivered one at a time, in their order.",
+    keys: vec![
+        Key::new("key", Shape::Text("a place in the event"), "The place.").required(),
+        Key::new(
+            "on_dead",
+            Shape::word::<OnDead>(),
+            "Whether those behind a dead letter go on (park) or wait (block).",
+        )
+        .default(OnDead::default().word()),
     ],
     later: &[],
 });
@@ -82,8 +97,8 @@ pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
             Key::new("batch", Shape::Table(&BATCH), BATCH.doc),
             Key::new(
                 "order_by",
-                Shape::Text("a place in the event"),
-                "Events that have the same there, such as `data.customer`, are delivered one at a time, in their order.",
+                Shape::Either(vec![Shape::Text("a place in the event"), Shape::Table(&ORDER)]),
+                ORDER.doc,
             ),
         ],
         later: &["auth", "filter"],

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use bus::config::{Field, FromValue, Problem, Reader, Section, Shape, Size, Value, Wrong, parsed};
+use bus::{
+    config::{Field, FromValue, Problem, Reader, Section, Shape, Size, Value, Wrong, parsed},
+    order::{OnDead, Order},
+};
 
 use super::{
     EventTrigger, HttpTrigger, Mode, PayloadKey, TriggerConfig, TriggerKind, Zone, cron::read_cron, file::read_file,
@@ -21,7 +24,7 @@ impl TriggerConfig {
         let kind = Kind::of(&reader);
         let to = reader.required_list("to");
         let payload = reader.get_or("payload", PayloadKey::default());
-        let order_by = reader.get("order_by");
+        let order_by = read_order(&reader);
         let trigger = match kind {
             Some(Kind::Http) => read_http(&reader).map(TriggerKind::Http),
             Some(Kind::Cron) => read_cron(&reader, zone).map(TriggerKind::Cron),
@@ -75,6 +78,18 @@ impl TriggerConfig {
         };
         reader.refuse("order_by", &Wrong::of_key(why).advice(advice).label("not used"));
     }
+}
+
+/// A place in the event, or a table that has one and says what a dead letter means for those behind it.
+fn read_order(reader: &Reader<'_>) -> Option<Order> {
+    let field = reader.field("order_by")?;
+    if !field.value().is_table() {
+        return Some(Order { key: field.read()?, on_dead: OnDead::default() });
+    }
+    let reader = field.reader()?;
+    let (key, on_dead) = (reader.required("key"), reader.get_or("on_dead", OnDead::default()));
+    reader.finish();
+    Some(Order { key: key?, on_dead })
 }
 
 fn read_http(reader: &Reader<'_>) -> Option<HttpTrigger> {

@@ -191,3 +191,33 @@ to = []
 "#
     ));
 }
+
+#[test]
+fn what_happens_behind_a_dead_letter() {
+    assert_snapshot!(report(
+        r#"
+[functions.price]
+runtime = "python"
+[triggers.one]
+event = { type = "x" }
+order_by = { key = "data.customer", on_dead = "blok" }
+to = "price"
+[triggers.two]
+event = { type = "x" }
+order_by = { on_dead = "block", wait = 1 }
+to = "price"
+[triggers.three]
+event = { type = "x" }
+order_by = { key = "data.", on_dead = true }
+to = "price"
+[triggers.four]
+event = { type = "x" }
+order_by = 5
+to = "price"
+[triggers.five]
+event = { type = "x" }
+order_by = { key = "subject", on_dead = "block" }
+to = "price"
+"#
+    ));
+}
