@@ -321,16 +321,17 @@ pub(crate) fn end(
 
 /// What was answered to an outcome that is recorded; none when it is not, or the attempt was given up as lost.
 pub(crate) fn answered(connection: &Connection, attempt: RowId) -> rusqlite::Result<Option<Ended>> {
-    let (delivery, _) = attempt::delivery_of(attempt.row());
+    let (delivery, n) = attempt::delivery_of(attempt.row());
     connection
         .prepare_cached(
-            "SELECT d.status, coalesce(d.retry_at, a.ended) FROM attempt a JOIN delivery d ON d.seq = ?3 \
+            "SELECT d.status, d.attempts, coalesce(d.retry_at, a.ended) FROM attempt a JOIN delivery d ON d.seq = ?3 \
              WHERE a.id = ?1 AND a.born = ?2 AND a.outcome IS NOT NULL AND a.outcome <> 'lost'",
         )?
         .query_row(params![attempt.row(), attempt.born().0, delivery], |row| {
-            let status: Status = row.get(0)?;
+            let (status, attempts): (Status, u32) = (row.get(0)?, row.get(1)?);
             // one that has moved on since waited for its retry
-            Ok(if status.is_ended() { Ended::Final(status) } else { Ended::RetryAt(time(row.get(1)?)) })
+            let ended_it = status.is_ended() && attempts == n;
+            Ok(if ended_it { Ended::Final(status) } else { Ended::RetryAt(time(row.get(2)?)) })
         })
         .optional()
 }
