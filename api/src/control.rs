@@ -176,6 +176,8 @@ async fn node(State(control): State<Control>) -> Result<Json<serde_json::Value>,
     node["log_max"] = most.into();
     node["accepting"] = control.bus.log().reached().is_none().into();
     node["calls_not_logged"] = control.bus.log().calls().dropped().into();
+    node["late_outcomes"] = control.bus.owner().late_outcomes().into();
+    node["conflicts"] = control.bus.owner().conflicts().into();
     node["nats_connected"] = control.bus.nats().is_connected().into();
     Ok(Json(node))
 }

@@ -1,9 +1,10 @@
 //! Many deliveries in one invocation: how they are gathered, and which of them ended how. Pure.
 //!
 //! Each delivery keeps an attempt and an outcome of its own. A function says which messages failed as it says it to AWS
-//! Lambda: `{"batchItemFailures": [{"itemIdentifier": ID}]}`.
+//! Lambda: `{"batchItemFailures": [{"itemIdentifier": ID}]}`, with `"retry": false` beside the id of one that would fail
+//! again.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -37,6 +38,7 @@ struct Answer<'a> {
 #[serde(rename_all = "camelCase")]
 struct Failure {
     item_identifier: String,
+    retry: Option<bool>,
 }
 
 /// Whether a single delivery of this format may say that it failed: an SQS message always may.
@@ -55,16 +57,16 @@ pub fn split(outcome: Outcome, ids: &[&str]) -> Vec<Outcome> {
     let failed = match failed_items(&outcome.output, ids) {
         Ok(failed) => failed,
         Err(message) => {
-            let fault = Fault { kind: "Runtime.BatchItemFailures".to_owned(), message };
+            let fault = Fault::new("Runtime.BatchItemFailures", message);
             let outcome = Outcome { ending: Ending::BadOutput, ..failure(&outcome, fault) };
             return vec![outcome; ids.len()];
         }
     };
     let mut first = true;
     let each = |id: &&str| {
-        if failed.contains(*id) {
-            let message = "the function reported this message of its batch as failed".to_owned();
-            return failure(&outcome, Fault { kind: "Function.BatchItemFailure".to_owned(), message });
+        if let Some(retry) = failed.get(*id) {
+            let message = "the function reported this message of its batch as failed";
+            return failure(&outcome, Fault { retry: *retry, ..Fault::new("Function.BatchItemFailure", message) });
         }
         if std::mem::take(&mut first) {
             return outcome.clone();
@@ -78,21 +80,23 @@ fn failure(outcome: &Outcome, fault: Fault) -> Outcome {
     Outcome { ending: Ending::Error, output: error_object(&fault), fault: Some(fault), ..outcome.clone() }
 }
 
-/// The messages an answer names as failed. One that names what is none of them is no answer: nobody can tell which
+/// The messages an answer names as failed, and whether they are to be tried again. One that names what is none of them is no answer: nobody can tell which
 /// were meant.
-fn failed_items(output: &[u8], ids: &[&str]) -> Result<HashSet<String>, String> {
-    let Ok(Answer { failures: Some(failures) }) = serde_json::from_slice(output) else { return Ok(HashSet::new()) };
+fn failed_items(output: &[u8], ids: &[&str]) -> Result<HashMap<String, bool>, String> {
+    let Ok(Answer { failures: Some(failures) }) = serde_json::from_slice(output) else { return Ok(HashMap::new()) };
     let failures: Option<Vec<Failure>> = serde_json::from_str(failures.get()).map_err(|_| {
         "`batchItemFailures` is not a list of {\"itemIdentifier\": MESSAGE_ID}; the whole batch is tried again"
             .to_owned()
     })?;
-    let failed = failures.unwrap_or_default().into_iter().map(|failure| failure.item_identifier);
+    let failed = failures.unwrap_or_default().into_iter();
     failed
-        .map(|id| {
-            let known = ids.contains(&id.as_str());
-            known.then(|| id.clone()).ok_or_else(|| {
-                format!("`batchItemFailures` names `{id}`, which is no message of this batch; the whole batch is tried again")
-            })
+        .map(|Failure { item_identifier: id, retry }| {
+            if ids.contains(&id.as_str()) {
+                return Ok((id, retry.unwrap_or(true)));
+            }
+            Err(format!(
+                "`batchItemFailures` names `{id}`, which is no message of this batch; the whole batch is tried again"
+            ))
         })
         .collect()
 }
@@ -138,6 +142,14 @@ mod tests {
         let outcomes = split(outcome(r#"{"batchItemFailures":[{"itemIdentifier":"a"}]}"#), &["a", "b", "c"]);
         let told: Vec<_> = outcomes.iter().map(|o| (o.shared, o.output.starts_with(b"{\"batch"))).collect();
         assert_eq!(told, [(false, false), (false, true), (true, false)]);
+    }
+
+    #[test]
+    fn an_answer_says_which_message_would_fail_again() {
+        let answer = r#"{"batchItemFailures":[{"itemIdentifier":"a","retry":false},{"itemIdentifier":"b"}]}"#;
+        let outcomes = split(outcome(answer), &["a", "b", "c"]);
+        let retry: Vec<_> = outcomes.iter().map(|outcome| outcome.fault.as_ref().map(|fault| fault.retry)).collect();
+        assert_eq!(retry, [Some(false), Some(true), None]);
     }
 
     #[test]

@@ -134,6 +134,24 @@ pub struct Fault {
     pub kind: String,
     /// One sentence, with the next step where there is one.
     pub message: String,
+    /// Whether another attempt may end otherwise. Only the function itself can say no (`retry: false`).
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub retry: bool,
+}
+
+impl Fault {
+    pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind: kind.into(), message: message.into(), retry: true }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_yes(retry: &bool) -> bool {
+    *retry
 }
 
 /// Everything a worker says of one attempt.
@@ -160,7 +178,7 @@ pub struct Outcome {
 impl Outcome {
     /// A failure that happened outside the function's code: its error object is made here.
     pub fn failure(ending: Ending, kind: &str, message: impl Into<String>) -> Self {
-        let fault = Fault { kind: kind.to_owned(), message: message.into() };
+        let fault = Fault::new(kind, message);
         Self {
             ending,
             output: error_object(&fault),
@@ -184,6 +202,17 @@ pub fn error_object(fault: &Fault) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_says_only_when_it_is_not_to_be_tried_again() {
+        let fault = Fault::new("ValueError", "no");
+        assert_eq!(
+            serde_json::to_value(&fault).ok(),
+            Some(serde_json::json!({ "kind": "ValueError", "message": "no" }))
+        );
+        let last = serde_json::json!({ "kind": "ValueError", "message": "no", "retry": false });
+        assert_eq!(serde_json::from_value::<Fault>(last.clone()).ok(), Some(Fault { retry: false, ..fault }));
+    }
 
     #[test]
     fn every_ending_has_a_name_that_reads_back_and_only_ok_ends_a_delivery_well() {

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,7 +31,7 @@ use crate::{
         replay, run,
     },
     name::Name,
-    outcome::Outcome,
+    outcome::{Ending, Outcome},
     payload::Format,
     sink::{AcceptError, Accepted, Mark},
     target::Target,
@@ -67,6 +70,10 @@ struct Inner {
     next_due: Mutex<Option<DateTime<Utc>>>,
     /// Wakes the relay.
     wake: Notify,
+    /// Outcomes that came too late to count.
+    late: AtomicU64,
+    /// Events that came under the id of another one.
+    conflicts: AtomicU64,
 }
 
 /// A worker's wish to run a delivery it holds a message for.
@@ -97,6 +104,8 @@ impl Owner {
                 ready: Mutex::default(),
                 next_due: Mutex::default(),
                 wake: Notify::new(),
+                late: AtomicU64::new(0),
+                conflicts: AtomicU64::new(0),
             }),
         };
         owner.reconfigured();
@@ -117,7 +126,16 @@ impl Owner {
 
     /// Brings everything that is unended in the log back under way. Run once, before the relay.
     pub async fn recover(&self) -> Result<usize, LogError> {
-        let lost = self.log().write(|tx| Ok::<_, LogError>(delivery::recover(tx)?)).await?;
+        let inner = self.inner.clone();
+        let ends = self.log().write(move |tx| {
+            let catalog = inner.catalog.load();
+            Ok::<_, LogError>(delivery::recover(tx, &inner.rules(&catalog))?)
+        });
+        let ends = ends.await?;
+        let lost = ends.len();
+        for end in ends {
+            self.placed(end.placed);
+        }
         failpoint::reach(Failpoint::RecoverCommitted);
         let (backlog, due) =
             self.log().read(|c| Ok::<_, LogError>((delivery::backlog(c)?, delivery::next_due(c)?))).await?;
@@ -172,7 +190,7 @@ impl Owner {
     pub async fn accept(&self, event: Event, marks: Vec<Mark>) -> Result<Accepted, AcceptError> {
         self.has_room()?;
         let matches = self.catalog().matches(&event);
-        let id = event.id.clone();
+        let (id, trigger) = (event.id.clone(), event.trigger.clone());
         let count = matches.len();
         let event = Prepared::new(event);
         let (inner, owner) = (self.inner.clone(), self.clone());
@@ -189,7 +207,7 @@ impl Owner {
             placed.map(|placed| owner.placed(placed)).is_some()
         };
         let new = self.log().write_and(write, carry);
-        let duplicate = !new.await?;
+        let duplicate = !new.await.inspect_err(|error| self.note_conflict(error, trigger.as_ref()))?;
         Ok(Accepted { id, deliveries: if duplicate { 0 } else { count }, duplicate })
     }
 
@@ -199,6 +217,35 @@ impl Owner {
             Some((bytes, most)) => Err(AcceptError::Backlog { bytes, most }),
             None => Ok(()),
         }
+    }
+
+    /// Says that two events have one id, whether or not whoever sent the second can be told.
+    fn note_conflict(&self, error: &AcceptError, trigger: Option<&Name>) {
+        if let AcceptError::Conflict { id, source_uri } = error {
+            self.inner.conflicts.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                event.id = %id, event.source = %source_uri, trigger = trigger.map(Name::as_str),
+                "an event was refused: another one has its id and another body"
+            );
+        }
+    }
+
+    /// How many events were refused because another one had their id and another body, since the start.
+    pub fn conflicts(&self) -> u64 {
+        self.inner.conflicts.load(Ordering::Relaxed)
+    }
+
+    /// How many outcomes came too late to count, since the start: their attempts had been taken for lost.
+    pub fn late_outcomes(&self) -> u64 {
+        self.inner.late.load(Ordering::Relaxed)
+    }
+
+    fn note_late(&self, attempt: RowId, outcome: Ending) {
+        self.inner.late.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(
+            %attempt, outcome = outcome.as_str(),
+            "an outcome came too late: its attempt is not the current one, so it changes nothing"
+        );
     }
 
     /// Delivers logged events again.
@@ -324,17 +371,20 @@ impl Owner {
     /// Records an outcome and everything that follows from it. Returns when it is on disk.
     pub async fn end(&self, target: &Target, attempt: RowId, outcome: Outcome) -> Result<Ended, LogError> {
         let (row, _) = attempt::delivery_of(attempt.row());
+        let ending = outcome.ending;
         if !self.window().is_current(target, row, attempt, ambient::instant()) {
             // Of one that was recorded only the answer was lost.
             let before = self.log().read(move |c| Ok::<_, LogError>(delivery::answered(c, attempt)?)).await?;
+            if before.is_none() {
+                self.note_late(attempt, ending);
+            }
             return Ok(before.unwrap_or(Ended::Stale));
         }
         lock(&self.inner.begun).remove(&attempt);
         let (inner, owner, target) = (self.inner.clone(), self.clone(), target.clone());
         let write = move |tx: &Tx<'_>| {
             let catalog = inner.catalog.load();
-            let by = inner.rules(&catalog);
-            Ok::<_, LogError>(delivery::end(tx, attempt, &inner.node, &outcome, &by, dice(attempt))?)
+            Ok::<_, LogError>(delivery::end(tx, attempt, &outcome, &inner.rules(&catalog))?)
         };
         // In the order of the commits: whatever makes it pending again later has to find its place free.
         let settle = move |end: End| {
@@ -344,7 +394,10 @@ impl Owner {
                 (_, false) => Failpoint::FollowCommitted,
             });
             match end.ended {
-                Ended::Stale => owner.window().refused(&target, row, attempt),
+                Ended::Stale => {
+                    owner.window().refused(&target, row, attempt);
+                    owner.note_late(attempt, ending);
+                }
                 _ => owner.window().ended(&target, row, attempt),
             }
             owner.settle(end)
@@ -466,6 +519,10 @@ impl Owner {
     /// published anew when it may run.
     pub async fn give_back(&self, claim: &Claim) -> Result<(), LogError> {
         let row = claim.delivery.row();
+        if !self.window().is_published(&claim.target, claim.delivery, claim.publication) {
+            // a message of another publication: whoever holds the current one decides
+            return Ok(());
+        }
         self.log().write(move |tx| Ok::<_, LogError>(delivery::publish_anew(tx, &[row])?)).await?;
         self.window().reload(&claim.target, row);
         self.wake();
@@ -531,86 +588,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A number in 0..1 that differs from attempt to attempt.
-fn dice(attempt: RowId) -> f64 {
-    (attempt.born().0 & 0x0fff) as f64 / 4096.0
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        catalog::{Binding, Chain, Function},
-        log::Status,
-        outcome::Ending,
-        retry::RetryPolicy,
-    };
-
-    /// An owner of one accepted event for `f`, and the claim of whoever has its message.
-    async fn owner() -> (tempfile::TempDir, Owner, Claim) {
-        let folder = tempfile::tempdir().unwrap();
-        let target: Target = "f".parse().unwrap();
-        let retry = RetryPolicy {
-            attempts: 3,
-            wait: Duration::ZERO,
-            max_wait: Duration::ZERO,
-            max_age: Duration::from_hours(1),
-        };
-        let function = Function {
-            class: "python",
-            retry,
-            timeout: Duration::from_secs(1),
-            concurrency: 1,
-            chain: Chain::default(),
-        };
-        let binding = Binding { to: [target.clone()].into(), format: Format::Body, order_by: None, batch: None };
-        let mut catalog = Catalog::default();
-        catalog.functions.insert("f".parse().unwrap(), function);
-        catalog.triggers.insert("t".parse().unwrap(), binding);
-        let log = Log::open(folder.path()).unwrap();
-        let owner = Owner::new(log, "node".into(), "shop".parse().unwrap(), Arc::new(ArcSwap::from_pointee(catalog)));
-        let mut event = Event::new("/shop/t", "t", "1");
-        event.trigger = "t".parse().ok();
-        owner.accept(event, vec![]).await.unwrap();
-        let (target, due) = owner.take_ready().remove(0);
-        (folder, owner, Claim { target, delivery: due.id, publication: due.publication })
-    }
-
-    async fn begin(owner: &Owner, claim: &Claim) -> RowId {
-        let answers = owner.begin(std::slice::from_ref(claim)).await.unwrap();
-        let [Begin::Run { attempt, .. }] = answers[..] else { panic!("it did not begin: {answers:?}") };
-        attempt
-    }
-
-    fn ok() -> Outcome {
-        Outcome { ending: Ending::Ok, fault: None, ..lost() }
-    }
-
-    fn lost() -> Outcome {
-        Outcome::failure(Ending::Lost, "Runtime.Lost", "nobody heard of it")
-    }
-
-    #[tokio::test]
-    async fn an_outcome_that_is_reported_again_is_answered_as_before() {
-        let (_folder, owner, claim) = owner().await;
-        let attempt = begin(&owner, &claim).await;
-        for _ in 0..2 {
-            assert_eq!(owner.end(&claim.target, attempt, ok()).await.unwrap(), Ended::Final(Status::Done));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_late_outcome_of_a_lost_attempt_is_stale_and_the_next_attempt_is_not_disturbed() {
-        let (_folder, owner, claim) = owner().await;
-        let first = begin(&owner, &claim).await;
-        let ended = owner.end(&claim.target, first, lost()).await.unwrap();
-        assert!(matches!(ended, Ended::RetryAt(_)), "{ended:?}");
-        owner.take_due(ambient::now(), 10).await.unwrap();
-        let row = claim.delivery.row();
-        assert_eq!(owner.window().fills(10)[0].again, [row], "it is wanted again");
-        assert_eq!(owner.end(&claim.target, first, ok()).await.unwrap(), Ended::Stale);
-        let second = begin(&owner, &Claim { publication: claim.publication + 1, ..claim.clone() }).await;
-        assert_eq!(owner.end(&claim.target, first, ok()).await.unwrap(), Ended::Stale);
-        assert_eq!(owner.end(&claim.target, second, ok()).await.unwrap(), Ended::Final(Status::Done));
-    }
-}
+mod tests;

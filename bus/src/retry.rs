@@ -28,6 +28,34 @@ impl Default for RetryPolicy {
     }
 }
 
+/// So many workers vanished while they ran one delivery that it is taken for what ends them.
+pub const LOST_LIMIT: u32 = 10;
+/// Wait before the third attempt when the first two were lost; doubles from there.
+const LOST_WAIT: Duration = Duration::from_secs(2);
+/// The longest wait after a loss.
+const LOST_MAX_WAIT: Duration = Duration::from_mins(5);
+
+/// Decides after the worker of a delivery vanished for the `lost`th time (from 1): how long to wait, or none when it is
+/// enough. The first loss is nobody's fault and is made good at once; what may be the cause of the others comes back
+/// later and later, spread out, so that everything else gets done in between.
+pub fn after_loss(lost: u32, dice: f64) -> Option<Duration> {
+    match lost {
+        0 | 1 => Some(Duration::ZERO),
+        LOST_LIMIT.. => None,
+        _ => Some(spread(doubled(LOST_WAIT, lost - 1).min(LOST_MAX_WAIT), dice)),
+    }
+}
+
+/// The wait before attempt `n + 1`, doubled with each.
+fn doubled(wait: Duration, n: u32) -> Duration {
+    wait.saturating_mul(1_u32.checked_shl(n.saturating_sub(1)).unwrap_or(u32::MAX))
+}
+
+/// Spreads a wait over its upper half, so that what failed together does not come back together.
+fn spread(wait: Duration, dice: f64) -> Duration {
+    wait.mul_f64(0.5 + 0.5 * dice.clamp(0.0, 1.0))
+}
+
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -40,15 +68,12 @@ pub enum Next {
 }
 
 impl RetryPolicy {
-    /// Decides after attempt number `n` (from 1) of a delivery of this `age` failed. `dice` in 0..1 spreads the
-    /// wait over its upper half, so that what failed together does not come back together.
+    /// Decides after attempt number `n` (from 1) of a delivery of this `age` failed; `dice` in 0..1 spreads the wait.
     pub fn after(&self, n: u32, age: Duration, dice: f64) -> Next {
         if n >= self.attempts {
             return Next::Exhausted;
         }
-        let doubled = self.wait.saturating_mul(1_u32.checked_shl(n.saturating_sub(1)).unwrap_or(u32::MAX));
-        let full = doubled.min(self.max_wait);
-        let wait = full.mul_f64(0.5 + 0.5 * dice.clamp(0.0, 1.0));
+        let wait = spread(doubled(self.wait, n).min(self.max_wait), dice);
         if age + wait > self.max_age { Next::TooOld } else { Next::After(wait) }
     }
 }
@@ -75,6 +100,19 @@ mod tests {
     #[case::too_old_to_try_again(1, 60, 1.0, Next::TooOld)]
     fn after_a_failure(#[case] n: u32, #[case] age: u64, #[case] dice: f64, #[case] expect: Next) {
         assert_eq!(POLICY.after(n, Duration::from_secs(age), dice), expect);
+    }
+
+    #[test]
+    fn a_loss_is_made_good_at_once_and_the_next_ones_later_and_later_until_it_is_enough() {
+        assert_eq!(after_loss(1, 1.0), Some(Duration::ZERO));
+        assert_eq!([2, 3, 4].map(|lost| after_loss(lost, 1.0)), [2, 4, 8].map(|s| Some(Duration::from_secs(s))));
+        assert_eq!(after_loss(LOST_LIMIT, 1.0), None);
+    }
+
+    #[test]
+    fn a_storm_of_kills_that_ends_within_four_minutes_cannot_quarantine_anything() {
+        let least: Duration = (1..LOST_LIMIT).filter_map(|lost| after_loss(lost, 0.0)).sum();
+        assert!(least >= Duration::from_mins(4), "{least:?}");
     }
 
     #[test]

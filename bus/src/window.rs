@@ -311,6 +311,14 @@ impl Window {
         }
     }
 
+    /// Whether this publication is the current one, and no attempt of it has begun.
+    pub fn is_published(&self, target: &Target, delivery: RowId, publication: u32) -> bool {
+        let open = self.lanes.get(target).and_then(|lane| lane.open.get(&delivery.row()));
+        open.is_some_and(|open| {
+            open.id == delivery && open.publication == publication && !matches!(open.state, State::Begun { .. })
+        })
+    }
+
     /// The delivery ended or waits for its retry: its place is free, unless another attempt has it by now.
     pub fn ended(&mut self, target: &Target, row: i64, attempt: RowId) {
         if let Some(lane) = self.lanes.get_mut(target)

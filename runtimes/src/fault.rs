@@ -12,16 +12,17 @@ struct ErrorObject {
     error_message: String,
     #[serde(default)]
     error_type: String,
+    retry: Option<bool>,
 }
 
 pub(crate) fn fault(kind: &str, message: impl Into<String>) -> Fault {
-    Fault { kind: kind.to_owned(), message: message.into() }
+    Fault::new(kind, message)
 }
 
-/// What an error object of the function says.
+/// What an error object of the function says. With `"retry": false` it says that another attempt would end the same.
 pub(crate) fn fault_of(body: &[u8]) -> Fault {
     match serde_json::from_slice::<ErrorObject>(body) {
-        Ok(error) => Fault { kind: error.error_type, message: error.error_message },
+        Ok(error) => Fault { retry: error.retry != Some(false), ..Fault::new(error.error_type, error.error_message) },
         Err(_) => fault("Runtime.Unknown", String::from_utf8_lossy(&body[..body.len().min(1000)])),
     }
 }

@@ -234,7 +234,13 @@ impl Instance {
             }
             return failed(ending, fault, log, true);
         }
-        let fault = fault.or_else(|| (ending != Ending::Ok).then(|| fault_of(&output)));
+        let mut fault = fault.or_else(|| (ending != Ending::Ok).then(|| fault_of(&output)));
+        if let Some(fault) = &mut fault
+            && ending != Ending::Error
+        {
+            // what the handler did not raise, it does not decide on
+            fault.retry = true;
+        }
         // a process that ran out of memory once has little left; one that says that it crashes is about to end
         let healthy = !matches!(ending, Ending::Oom | Ending::Crash);
         Reply { ending, output, fault, log, healthy, birth: None }

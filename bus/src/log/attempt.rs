@@ -10,7 +10,7 @@ use crate::{
     outcome::{Outcome, Start},
 };
 
-/// Attempts of one delivery are numbered in twelve bits; the last number is never reached, see [`super::delivery::LOST_LIMIT`].
+/// Attempts of one delivery are numbered in twelve bits; the last number is never reached, see `retry.attempts` and [`crate::retry::LOST_LIMIT`].
 const ATTEMPT_BITS: u32 = 12;
 
 pub(crate) fn attempt_row(delivery: i64, n: u32) -> i64 {
@@ -38,7 +38,8 @@ pub(super) fn first(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<Option<DateT
 
 /// Writes the outcome into its open attempt; false when the attempt is not open or not this one.
 pub(super) fn close(tx: &Tx<'_>, attempt: RowId, outcome: &Outcome) -> rusqlite::Result<bool> {
-    const CLOSE: &str = "UPDATE attempt SET invocation = :invocation, version = :version, started = :started, \
+    const CLOSE: &str = "UPDATE attempt SET invocation = :invocation, version = :version, \
+        started = CASE WHEN :outcome = 'lost' THEN coalesce(started, :started) ELSE :started END, \
         queue_us = :queue, start_us = :start, init_us = :init, run_us = :run, cold = :cold, outcome = :outcome, \
         output = :output, error = :error, log = :log, ended = :ended \
         WHERE id = :id AND born = :born AND outcome IS NULL";

@@ -1,7 +1,7 @@
 //! Delivery rows and every change of their status. Each function here runs inside one change of the writer, so what
 //! it checks still holds when it writes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -19,12 +19,9 @@ use crate::{
     name::Name,
     outcome::{Disposition, Ending, Outcome},
     payload::Format,
-    retry::Next,
+    retry::{self, Next},
     target::{InvalidTarget, Target},
 };
-
-/// So many workers vanished while they ran one delivery that it is taken for the cause.
-pub const LOST_LIMIT: u32 = 25;
 
 /// A delivery to be carried to a worker.
 #[derive(Debug, Clone)]
@@ -264,20 +261,13 @@ pub(crate) fn begin(tx: &Tx<'_>, attempt: RowId, node: &str) -> rusqlite::Result
     Ok(())
 }
 
-/// Records an outcome and everything that follows from it, by the config as it is now; `dice` spreads the retries.
-pub(crate) fn end(
-    tx: &Tx<'_>,
-    attempt: RowId,
-    node: &str,
-    outcome: &Outcome,
-    by: &Rules<'_>,
-    dice: f64,
-) -> rusqlite::Result<End> {
+/// Records an outcome and everything that follows from it, by the config as it is now.
+pub(crate) fn end(tx: &Tx<'_>, attempt: RowId, outcome: &Outcome, by: &Rules<'_>) -> rusqlite::Result<End> {
     let (delivery, n) = attempt::delivery_of(attempt.row());
     let Some(mut current) = Current::read(tx, delivery)? else { return Ok(Ended::Stale.into()) };
     if current.status == Status::Pending && current.attempts + 1 == n {
         // It ended before its beginning was written: both are written now.
-        attempt::insert(tx, attempt, node, outcome)?;
+        attempt::insert(tx, attempt, by.node, outcome)?;
         current.attempts = n;
     } else if current.status != Status::Running || current.attempts != n || !attempt::close(tx, attempt, outcome)? {
         return Ok(Ended::Stale.into());
@@ -287,9 +277,12 @@ pub(crate) fn end(
         let freed = finish_attempt(tx, &current, Status::Done, None, now)?;
         return Ok(follow::ended(tx, &current, outcome, by, None)?.of(Ended::Final(Status::Done), freed));
     }
+    let dice = dice(attempt);
     let next = if outcome.ending == Ending::Lost {
-        // Nobody knows whether it ran: tried again at once, and not held against the function's own attempts.
-        if attempt::lost(tx, delivery)? >= LOST_LIMIT { Err(DeadReason::Quarantined) } else { Ok(Duration::ZERO) }
+        // Nobody knows whether it ran: not held against the function's own attempts.
+        retry::after_loss(attempt::lost(tx, delivery)?, dice).ok_or(DeadReason::Quarantined)
+    } else if outcome.fault.as_ref().is_some_and(|fault| !fault.retry) {
+        Err(DeadReason::Rejected)
     } else {
         let failures = n - attempt::lost(tx, delivery)?.min(n - 1);
         // one that may not be passed over has waited for others, perhaps long: its age is that of its attempts
@@ -334,6 +327,11 @@ pub(crate) fn answered(connection: &Connection, attempt: RowId) -> rusqlite::Res
             Ok(if ended_it { Ended::Final(status) } else { Ended::RetryAt(time(row.get(2)?)) })
         })
         .optional()
+}
+
+/// A number in 0..1 that differs from attempt to attempt.
+fn dice(attempt: RowId) -> f64 {
+    (attempt.born().0 & 0x0fff) as f64 / 4096.0
 }
 
 /// What decides on what follows: the config as it is now.
@@ -504,26 +502,19 @@ pub(crate) fn refuse(tx: &Tx<'_>, row: i64, by: &Rules<'_>) -> rusqlite::Result<
 /// Deliveries per target that may have been on their way when the node ended.
 const ON_THEIR_WAY: i64 = 4096;
 
-/// After a start: what was running when the node ended is closed as lost and tried again.
-pub(crate) fn recover(tx: &Tx<'_>) -> rusqlite::Result<usize> {
-    let open: Vec<(i64, u32)> = tx
+/// After a start: what was running when the node ended is closed as lost, with everything that follows from that.
+pub(crate) fn recover(tx: &Tx<'_>, by: &Rules<'_>) -> rusqlite::Result<Vec<End>> {
+    let open: Vec<RowId> = tx
         .prepare_cached(
             // A pipeline's delivery is running as long as its run is: its steps are deliveries of their own.
-            "SELECT seq, attempts FROM delivery d WHERE status IN (0, 1, 2) AND status = 2 \
+            "SELECT a.id, a.born FROM delivery d JOIN attempt a ON a.id = (d.seq << 12 | d.attempts) \
+             WHERE d.status IN (0, 1, 2) AND d.status = 2 \
              AND NOT EXISTS (SELECT 1 FROM run WHERE run.delivery = d.seq AND run.status = 2)",
         )?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map([], |row| Ok(RowId::new(Born(row.get(1)?), row.get(0)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    let now = ambient::now();
-    for (delivery, n) in &open {
-        tx.prepare_cached("UPDATE attempt SET outcome = 'lost', ended = ?2 WHERE id = ?1 AND outcome IS NULL")?
-            .execute(params![attempt::attempt_row(*delivery, *n), now.timestamp_micros()])?;
-        if attempt::lost(tx, *delivery)? >= LOST_LIMIT {
-            finish(tx, *delivery, Status::Dead, Some(DeadReason::Quarantined), now)?;
-        } else {
-            tx.prepare_cached("UPDATE delivery SET status = 1 WHERE seq = ?1")?.execute([delivery])?;
-        }
-    }
+    let outcome = Outcome::failure(Ending::Lost, "Runtime.Lost", "the node ended before the attempt did");
+    let ends: Vec<End> = open.iter().map(|attempt| end(tx, *attempt, &outcome, by)).collect::<rusqlite::Result<_>>()?;
     // What was published before is published anew, so that nothing waits for a message somebody else held.
     for (target, _) in backlog(tx)? {
         tx.prepare_cached(
@@ -532,7 +523,7 @@ pub(crate) fn recover(tx: &Tx<'_>) -> rusqlite::Result<usize> {
         )?
         .execute(params![target, ON_THEIR_WAY])?;
     }
-    Ok(open.len())
+    Ok(ends)
 }
 
 /// Rows and targets as placed deliveries; a target that no longer reads as a name is left to `recover`.

@@ -179,7 +179,7 @@ fn failed(step: &str, outcome: &Outcome) -> Outcome {
         Some(fault) => (fault.kind.clone(), fault.message.clone()),
         None => ("Runtime.Unknown".to_owned(), "it was given up".to_owned()),
     };
-    let fault = Fault { kind, message: format!("step `{step}` failed: {message}") };
+    let fault = Fault::new(kind, format!("step `{step}` failed: {message}"));
     Outcome { ending: Ending::Error, output: error_object(&fault), fault: Some(fault), ..outcome.clone() }
 }
 

@@ -88,6 +88,8 @@ pub enum DeadReason {
     Quarantined,
     /// The event's body in the log is not what was accepted.
     Corrupt,
+    /// The function said that another attempt would end the same.
+    Rejected,
 }
 
 impl DeadReason {
@@ -114,6 +116,7 @@ impl DeadReason {
             Self::Expired => "expired",
             Self::Quarantined => "quarantined",
             Self::Corrupt => "corrupt",
+            Self::Rejected => "rejected",
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     DeadReason, Log, LogError, Status, Tx, attempt as attempts,
     calls::CallRecord,
     dead::{self, DeadLetter, Edit},
-    delivery::{self, Due, Ended, Rules},
+    delivery::{self, Due, End, Ended, Rules},
     detail,
     event::{self, Inserted, Prepared},
     query::{self, Selection},
@@ -21,9 +21,9 @@ use crate::{
     Event, EventId, Name, Outcome,
     catalog::{Catalog, Chain, Function, Match},
     id::{Born, RowId},
-    outcome::Ending,
+    outcome::{Ending, Fault},
     payload::Format,
-    retry::RetryPolicy,
+    retry::{LOST_LIMIT, RetryPolicy},
     sink::AcceptError,
 };
 
@@ -77,7 +77,7 @@ async fn end(log: &Log, attempt: RowId, outcome: Outcome, policy: RetryPolicy) -
 async fn end_by(log: &Log, attempt: RowId, outcome: Outcome, catalog: Catalog) -> Ended {
     let ended = log.write(move |tx| {
         let by = Rules { catalog: &catalog, namespace: &name("shop"), node: "node" };
-        Ok::<_, LogError>(delivery::end(tx, attempt, "node", &outcome, &by, 0.5)?.ended)
+        Ok::<_, LogError>(delivery::end(tx, attempt, &outcome, &by)?.ended)
     });
     ended.await.unwrap()
 }
@@ -173,39 +173,83 @@ async fn an_outcome_is_recorded_once_and_a_stale_attempt_records_nothing() {
     assert_eq!((detail.status, detail.deliveries[0].attempts[0].output.as_deref()), (Status::Done, Some("1")));
 }
 
+/// What a start does with what was running, by the config that names `chain`.
+async fn recover(log: &Log, chain: Chain) -> Vec<End> {
+    let mut catalog = catalog(POLICY, &["f"]);
+    catalog.functions.get_mut(&name("f")).unwrap().chain = chain;
+    log.write(move |tx| {
+        let by = Rules { catalog: &catalog, namespace: &name("shop"), node: "node" };
+        Ok::<_, LogError>(delivery::recover(tx, &by)?)
+    })
+    .await
+    .unwrap()
+}
+
+/// The first delivery of `f` that is pending begins, and its node ends.
+async fn lose(log: &Log, chain: Chain) -> Vec<End> {
+    let due = pending(log, "f").await.remove(0);
+    let attempt = RowId::new(Born::now(), attempts::attempt_row(due.row, due.attempts + 1));
+    log.write(move |tx| Ok::<_, LogError>(delivery::begin(tx, attempt, "node")?)).await.unwrap();
+    assert!(!pending(log, "f").await.iter().any(|other| other.row == due.row));
+    recover(log, chain).await
+}
+
+async fn time_passes(log: &Log) {
+    log.write(|tx| Ok::<_, LogError>(delivery::due(tx, Utc::now() + Span::hours(1), 10)?)).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_was_running_when_the_node_ended_is_lost_and_tried_again_without_counting() {
     let (folder, log) = log();
     accept(&log, event(), "f").await.unwrap();
+    let began = Utc::now();
     for n in 1..=5 {
         let due = pending(&log, "f").await.remove(0);
         assert_eq!(due.attempts, n - 1);
-        let attempt = RowId::new(Born::now(), attempts::attempt_row(due.row, n));
-        log.write(move |tx| Ok::<_, LogError>(delivery::begin(tx, attempt, "node")?)).await.unwrap();
-        assert!(pending(&log, "f").await.is_empty());
-        let lost = log.write(|tx| Ok::<_, LogError>(delivery::recover(tx)?)).await.unwrap();
-        assert_eq!(lost, 1);
+        let ends = lose(&log, Chain::default()).await;
+        let [End { ended: Ended::RetryAt(at), .. }] = &ends[..] else { panic!("{ends:?}") };
+        let wait = (*at - Utc::now()).num_milliseconds();
+        let least = if n == 1 { -1000 } else { 900 << (n - 2) };
+        assert!((least..=2000 << n).contains(&wait), "loss {n} waits {wait} ms");
+        time_passes(&log).await;
     }
     log.close().await;
     let log = Log::open(folder.path()).unwrap();
     let due = pending(&log, "f").await.remove(0);
     // Two attempts by policy: the five lost ones are not among them.
     assert!(matches!(attempt(&log, &due, failed(Ending::Error), POLICY).await, Ended::RetryAt(_)));
+    let id = due.event.id.to_string();
+    let lost = show(&log, &id).await.deliveries[0].attempts[0].clone();
+    assert_eq!(lost.outcome.as_deref(), Some("lost"));
+    assert!(lost.started.unwrap() >= began && lost.error.unwrap().kind == "Runtime.Lost");
 }
 
 #[tokio::test]
-async fn a_delivery_that_workers_keep_vanishing_on_is_quarantined() {
+async fn a_delivery_that_nodes_keep_ending_on_is_quarantined_with_all_that_follows() {
     let (_folder, log) = log();
-    accept(&log, event(), "f").await.unwrap();
-    let mut last = Ended::Stale;
-    for _ in 0..delivery::LOST_LIMIT {
-        let due = pending(&log, "f").await.remove(0);
-        last = attempt(&log, &due, failed(Ending::Lost), POLICY).await;
-        log.write(|tx| Ok::<_, LogError>(delivery::due(tx, Utc::now(), 10)?)).await.unwrap();
+    let chain = Chain { on_failure: vec![name("alarm").into()], ..Chain::default() };
+    let rows = keyed(&log, &[Some("a"), Some("a")]).await;
+    for _ in 1..LOST_LIMIT {
+        lose(&log, chain.clone()).await;
+        time_passes(&log).await;
     }
-    assert_eq!(last, Ended::Final(Status::Dead));
+    let ends = lose(&log, chain).await;
+    assert_eq!(ends.iter().map(|end| end.ended.clone()).collect::<Vec<_>>(), [Ended::Final(Status::Dead)]);
     let letters = letters(&log).await;
     assert_eq!(letters[0].reason.as_deref(), Some("quarantined"));
+    assert_eq!(pending(&log, "alarm").await.len(), 1, "on_failure is told");
+    assert_eq!(pending_rows(&log).await, [rows[1]], "the next of its key may go");
+}
+
+#[tokio::test]
+async fn a_failure_that_is_not_to_be_tried_again_is_dead_at_once() {
+    let (_folder, log) = log();
+    let (id, _) = accept(&log, event(), "f").await.unwrap();
+    let due = pending(&log, "f").await.remove(0);
+    let outcome = failed(Ending::Error);
+    let fault = outcome.fault.clone().map(|fault| Fault { retry: false, ..fault });
+    assert_eq!(attempt(&log, &due, Outcome { fault, ..outcome }, POLICY).await, Ended::Final(Status::Dead));
+    assert_eq!(show(&log, &id).await.deliveries[0].reason.as_deref(), Some("rejected"));
 }
 
 #[tokio::test]
@@ -431,4 +475,33 @@ async fn an_unknown_id_and_one_of_two_sources_are_told_apart() {
     let ask = |id: &'static str| log.read(move |c| detail::show(c, id));
     assert!(matches!(ask("none").await, Err(query::QueryError::UnknownId { .. })));
     assert!(matches!(ask("same").await, Err(query::QueryError::Ambiguous { count: 2, .. })));
+}
+
+/// Accepts events for `f` under keys; their rows.
+async fn keyed(log: &Log, keys: &[Option<&'static str>]) -> Vec<i64> {
+    ordered(log, keys, false).await
+}
+
+/// The same, where what is given up blocks its key.
+async fn blocking(log: &Log, keys: &[Option<&'static str>]) -> Vec<i64> {
+    ordered(log, keys, true).await
+}
+
+async fn ordered(log: &Log, keys: &[Option<&'static str>], block: bool) -> Vec<i64> {
+    let mut rows = Vec::new();
+    for key in keys {
+        let key = key.map(str::to_owned);
+        let matched = [Match { target: name("f").into(), trigger: None, format: Format::Body, key, block }];
+        let event = Prepared::new(event());
+        let placed = log.write(move |tx| match event::insert(tx, &event)? {
+            Inserted::New(row) => Ok::<_, AcceptError>(delivery::place(tx, row, event.event(), &matched)?),
+            Inserted::Duplicate => Ok(Vec::new()),
+        });
+        rows.push(placed.await.unwrap()[0].row);
+    }
+    rows
+}
+
+async fn pending_rows(log: &Log) -> Vec<i64> {
+    pending(log, "f").await.iter().map(|due| due.row).collect()
 }

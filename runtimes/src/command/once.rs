@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bus::outcome::{Ending, error_object};
+use bus::outcome::{Ending, Fault, error_object};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::unix::pipe;
 
@@ -14,6 +14,8 @@ use crate::{
 };
 
 const CHUNK: usize = 16 * 1024;
+/// `EX_DATAERR` of sysexits: the input is wrong, and will be wrong again.
+const DATA_ERROR: i32 = 65;
 
 pub(crate) struct Once {
     /// Closed as soon as all of the event is written, or nobody reads it.
@@ -76,7 +78,10 @@ impl Once {
         Some(match exit.status.code()? {
             _ if self.result.len() > self.limit => failed(Ending::TooLarge, too_large(self.result.len(), self.limit)),
             0 => Answer::Ended { ending: Ending::Ok, output: self.result.split().freeze(), fault: None },
-            code => failed(Ending::Error, fault("Runtime.ExitError", format!("exit status {code}"))),
+            code => {
+                let fault = fault("Runtime.ExitError", format!("exit status {code}"));
+                failed(Ending::Error, Fault { retry: code != DATA_ERROR, ..fault })
+            }
         })
     }
 

@@ -359,8 +359,18 @@ function failure(error) {
     error instanceof Error || (typeof error?.message === "string" && typeof error?.name === "string")
       ? { errorType: text(error.name), errorMessage: text(error.message), trace: stack(error) }
       : { errorType: error === null ? "null" : typeof error, errorMessage: plain(error), trace: [] };
+  if (isFinal(error)) body.retry = false;
   say(`[ERROR] ${body.trace.length ? body.trace.join("\n") : `${body.errorType}: ${body.errorMessage}`}`);
   return body;
+}
+
+// Whether the handler says, by `retry: false` on the error, that another attempt would end the same.
+function isFinal(error) {
+  try {
+    return error?.retry === false;
+  } catch {
+    return false;
+  }
 }
 
 function plain(value) {

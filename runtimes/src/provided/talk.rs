@@ -230,8 +230,7 @@ mod tests {
 
     #[test]
     fn an_error_of_init_can_come_before_the_first_next_alone_and_ends_it_all() {
-        let init_error =
-            |talk: &mut Talk| talk.init_error(Bytes::new(), Fault { kind: "a".into(), message: "b".into() });
+        let init_error = |talk: &mut Talk| talk.init_error(Bytes::new(), Fault::new("a", "b"));
         assert!(init_error(&mut running("a")).is_err());
         let mut talk = Talk::default();
         assert_eq!(init_error(&mut talk), Ok(()));

@@ -316,12 +316,22 @@ def failure(error, request_id=None):
         message = "(the error has no text)"
     stack = stack_of(error)
     body = {"errorMessage": message, "errorType": kind, "requestId": request_id or "", "stackTrace": stack}
+    if is_final(error):
+        body["retry"] = False
     head = "[ERROR] %s: %s\nTraceback (most recent call last):\n" % (kind, message)
     try:
         sys.stderr.write(head + "".join(stack))
     except Exception:
         pass
     return json.dumps(body, separators=(",", ":")).encode()
+
+
+def is_final(error):
+    """Whether the handler says, by `retry = False` on the error or its class, that another attempt would end the same."""
+    try:
+        return getattr(error, "retry", None) is False
+    except Exception:
+        return False
 
 
 def stack_of(error):

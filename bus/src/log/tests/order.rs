@@ -2,35 +2,6 @@
 
 use super::*;
 
-/// Accepts events for `f` under keys; their rows.
-async fn keyed(log: &Log, keys: &[Option<&'static str>]) -> Vec<i64> {
-    ordered(log, keys, false).await
-}
-
-/// The same, where what is given up blocks its key.
-async fn blocking(log: &Log, keys: &[Option<&'static str>]) -> Vec<i64> {
-    ordered(log, keys, true).await
-}
-
-async fn ordered(log: &Log, keys: &[Option<&'static str>], block: bool) -> Vec<i64> {
-    let mut rows = Vec::new();
-    for key in keys {
-        let key = key.map(str::to_owned);
-        let matched = [Match { target: name("f").into(), trigger: None, format: Format::Body, key, block }];
-        let event = Prepared::new(event());
-        let placed = log.write(move |tx| match event::insert(tx, &event)? {
-            Inserted::New(row) => Ok::<_, AcceptError>(delivery::place(tx, row, event.event(), &matched)?),
-            Inserted::Duplicate => Ok(Vec::new()),
-        });
-        rows.push(placed.await.unwrap()[0].row);
-    }
-    rows
-}
-
-async fn pending_rows(log: &Log) -> Vec<i64> {
-    pending(log, "f").await.iter().map(|due| due.row).collect()
-}
-
 async fn end_lowest(log: &Log, row: i64, outcome: Outcome) -> Ended {
     let due = pending(log, "f").await.into_iter().find(|due| due.row == row).unwrap();
     attempt(log, &due, outcome, POLICY).await
@@ -71,7 +42,9 @@ async fn expiry_and_a_crash_keep_the_order_of_a_key() {
     assert_eq!(freed.await.unwrap().iter().map(|placed| placed.row).collect::<Vec<_>>(), [rows[1]]);
     let begun = RowId::new(Born::now(), attempts::attempt_row(rows[1], 1));
     log.write(move |tx| Ok::<_, LogError>(delivery::begin(tx, begun, "node")?)).await.unwrap();
-    log.write(|tx| Ok::<_, LogError>(delivery::recover(tx)?)).await.unwrap();
+    recover(&log, Chain::default()).await;
+    assert!(pending_rows(&log).await.is_empty(), "a loss keeps the place of its key");
+    time_passes(&log).await;
     assert_eq!(pending_rows(&log).await, [rows[1]]);
 }
 
@@ -126,7 +99,7 @@ async fn a_blocking_letter_holds_up_its_key_and_no_other_through_a_restart() {
     assert_eq!(pending_rows(&log).await, [rows[3], rows[4]]);
     log.close().await;
     let log = Log::open(folder.path()).unwrap();
-    log.write(|tx| Ok::<_, LogError>(delivery::recover(tx)?)).await.unwrap();
+    recover(&log, Chain::default()).await;
     assert_eq!(pending_rows(&log).await, [rows[3], rows[4]]);
     // what comes later waits too, and each says for what
     let later = blocking(&log, &[Some("a")]).await;
