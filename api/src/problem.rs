@@ -98,6 +98,9 @@ impl From<AcceptError> for Problem {
 
 impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
+        if let CallError::Accept(why) = error {
+            return why.into();
+        }
         let (status, code) = match &error {
             CallError::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             CallError::Stopped { .. } => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),

@@ -28,6 +28,7 @@ use crate::{
         event::{self as rows, Inserted, Prepared},
         mark,
         query::{QueryError, Selection},
+        repeat::{self, Admission},
         replay, run,
     },
     name::Name,
@@ -462,6 +463,34 @@ impl Owner {
         self.log().write_and(write, settle).await.inspect_err(|_| self.window().reload(&target, row))
     }
 
+    /// Accepts a synchronous call with an id of its own. When this returns it is on disk.
+    pub async fn admit(&self, event: Event, function: &Name, format: Format) -> Result<Admission<RowId>, AcceptError> {
+        self.has_room()?;
+        let trigger = event.trigger.clone();
+        let (event, function, node) = (Prepared::new(event), function.clone(), self.node().clone());
+        let admitted = self.log().write(move |tx| repeat::begin(tx, &event, &function, format, &node)).await;
+        admitted.inspect_err(|error| self.note_conflict(error, trigger.as_ref()))
+    }
+
+    /// Records how such a call ended, and what follows from it. Returns when it is on disk.
+    pub async fn answered(&self, attempt: RowId, outcome: Outcome) -> Result<(), LogError> {
+        let (inner, owner, ending) = (self.inner.clone(), self.clone(), outcome.ending);
+        let write = move |tx: &Tx<'_>| {
+            let catalog = inner.catalog.load();
+            Ok::<_, LogError>(repeat::end(tx, attempt, &outcome, &inner.rules(&catalog))?)
+        };
+        let carry = move |placed: Option<Vec<Placed>>| match placed {
+            Some(placed) => owner.placed(placed),
+            None => owner.note_late(attempt, ending),
+        };
+        self.log().write_and(write, carry).await
+    }
+
+    /// Such a call was refused before it ran: a repeat is a new one.
+    pub async fn withdraw(&self, attempt: RowId) -> Result<(), LogError> {
+        self.log().write(move |tx| Ok::<_, LogError>(repeat::withdraw(tx, attempt)?)).await
+    }
+
     /// Accepts an event for a pipeline and gives the outcome of its run when it is there. When this returns the run
     /// is on disk and goes on, whether anybody waits or not.
     pub async fn run(
@@ -469,27 +498,33 @@ impl Owner {
         event: Event,
         pipeline: &Name,
         format: Format,
-    ) -> Result<oneshot::Receiver<Outcome>, AcceptError> {
+    ) -> Result<Admission<oneshot::Receiver<Outcome>>, AcceptError> {
         self.has_room()?;
         let (target, trigger) = (pipeline.clone().into(), event.trigger.clone());
-        let matched = Match { target, trigger, format, key: None, block: false };
+        let matched = Match { target, trigger: trigger.clone(), format, key: None, block: false };
         let event = Prepared::new(event);
         let (inner, owner) = (self.inner.clone(), self.clone());
-        let write = move |tx: &Tx<'_>| -> Result<Option<(i64, Vec<Placed>)>, AcceptError> {
-            let Inserted::New(row) = rows::insert(tx, &event)? else { return Ok(None) };
+        let write = move |tx: &Tx<'_>| -> Result<Admission<(i64, Vec<Placed>)>, AcceptError> {
+            let Inserted::New(row) = rows::insert(tx, &event)? else {
+                return Ok(repeat::known(tx, &event, &matched.target)?);
+            };
             let catalog = inner.catalog.load();
             let placed = delivery::place_one(tx, row, event.event(), &matched, Origin::default())?;
-            Ok(Some((placed.row, run::begin(tx, vec![placed], &inner.rules(&catalog))?)))
+            Ok(Admission::New((placed.row, run::begin(tx, vec![placed], &inner.rules(&catalog))?)))
         };
         let (answer, answered) = oneshot::channel();
-        let carry = move |written: Option<(i64, Vec<Placed>)>| {
-            if let Some((delivery, placed)) = written {
+        let carry = move |written| match written {
+            Admission::New((delivery, placed)) => {
                 lock(&owner.inner.waiting).insert(delivery, answer);
                 owner.placed(placed);
+                Admission::New(answered)
             }
+            Admission::Runs => Admission::Runs,
+            Admission::Answered(outcome) => Admission::Answered(outcome),
+            Admission::Forgotten => Admission::Forgotten,
         };
-        self.log().write_and(write, carry).await?;
-        Ok(answered)
+        let admitted = self.log().write_and(write, carry).await;
+        admitted.inspect_err(|error| self.note_conflict(error, trigger.as_ref()))
     }
 
     fn answer(&self, delivery: i64, outcome: Outcome) {

@@ -16,7 +16,8 @@ pub trait Sink: Clone + Send + Sync + 'static {
     /// Writes the event and the deliveries that follow from its trigger and the event rules, in one synced commit.
     fn accept(&self, event: Event) -> impl Future<Output = Result<Accepted, AcceptError>> + Send;
 
-    /// Runs one function and waits for its outcome. Dropping the future does not stop the invocation.
+    /// Runs one function and waits for its outcome. Dropping the future does not stop the invocation. An event with an id
+    /// from outside is accepted first, and a repeat of it gets the outcome it had.
     fn call(&self, event: Event, call: Call) -> impl Future<Output = Result<Reply, CallError>> + Send;
 }
 
@@ -123,6 +124,12 @@ pub enum CallError {
     TimedOut { function: Name },
     #[error("the bus has no connection to NATS: {reason}")]
     Disconnected { reason: Arc<str> },
+    #[error("a call with the id `{id}` runs already; ask again when it has ended")]
+    Running { id: EventId },
+    #[error("the call with the id `{id}` has ended, and its response is no longer kept; call under an id of its own")]
+    Forgotten { id: EventId },
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
     #[error("what follows from the call could not be logged: {reason}")]
     Log { reason: String },
     #[error("the request of {size} bytes is over what NATS carries ({max} bytes)")]

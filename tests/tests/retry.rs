@@ -47,8 +47,8 @@ async fn node(runtime: &str) -> Node {
 }
 
 /// The first delivery of an event that is dead, and its attempts.
-async fn dead(node: &Node, data: &str) -> (Value, Vec<Value>) {
-    let id = node.accepted("/jobs", data.to_owned()).await;
+async fn dead(node: &Node, data: &'static str) -> (Value, Vec<Value>) {
+    let id = node.accepted("/jobs", data).await;
     let delivery = node.event_is(&id, "dead").await["deliveries"][0].take();
     let attempts = delivery["attempts"].as_array().unwrap().clone();
     (delivery, attempts)
@@ -61,7 +61,7 @@ async fn dead(node: &Node, data: &str) -> (Value, Vec<Value>) {
 #[case::an_error_told_to_the_runtime_api("provided", "{}")]
 #[case::the_exit_code_of_wrong_input("command", "{}")]
 #[tokio::test]
-async fn a_function_can_say_that_another_attempt_would_end_the_same(#[case] runtime: &str, #[case] data: &str) {
+async fn a_function_can_say_that_another_attempt_would_end_the_same(#[case] runtime: &str, #[case] data: &'static str) {
     let node = node(runtime).await;
     let (delivery, attempts) = dead(&node, data).await;
     assert_eq!((&delivery["reason"], attempts.len()), (&json!("rejected"), 1), "{delivery}");

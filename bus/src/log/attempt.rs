@@ -1,13 +1,15 @@
 //! Attempt rows: each execution of a delivery, open until its outcome is written.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, params};
 
 use super::{Tx, event::time};
 use crate::{
     ambient,
     id::{Born, RowId},
-    outcome::{Outcome, Start},
+    outcome::{Ending, Outcome, Start, Times},
 };
 
 /// Attempts of one delivery are numbered in twelve bits; the last number is never reached, see `retry.attempts` and [`crate::retry::LOST_LIMIT`].
@@ -34,6 +36,42 @@ pub(super) fn first(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<Option<DateT
         .query_row([attempt_row(delivery, 1)], |row| row.get(0))
         .optional()?;
     Ok(started.flatten().map(time))
+}
+
+/// Writes an attempt that begins.
+pub(super) fn open(tx: &Tx<'_>, attempt: RowId, node: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT INTO attempt (id, born, node, started) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![attempt.row(), attempt.born().0, node, ambient::now().timestamp_micros()])
+        .map(|_| ())
+}
+
+/// The outcome of an attempt that has ended.
+pub(super) fn outcome(tx: &Tx<'_>, attempt: i64) -> rusqlite::Result<Option<Outcome>> {
+    tx.prepare_cached(
+        "SELECT outcome, output, error, log, invocation, version, cold, started, queue_us, start_us, init_us, run_us \
+         FROM attempt WHERE id = ?1 AND outcome IS NOT NULL",
+    )?
+    .query_row([attempt], |row| {
+        let micros = |at: usize| -> rusqlite::Result<Duration> {
+            Ok(Duration::from_micros(row.get::<_, Option<i64>>(at)?.unwrap_or_default() as u64))
+        };
+        let ending: String = row.get(0)?;
+        let output: Option<Vec<u8>> = row.get(1)?;
+        let error: Option<String> = row.get(2)?;
+        Ok(Outcome {
+            ending: Ending::parse(&ending).unwrap_or(Ending::Lost),
+            output: output.unwrap_or_default().into(),
+            fault: error.and_then(|error| serde_json::from_str(&error).ok()),
+            log: row.get::<_, Option<String>>(3)?.unwrap_or_default(),
+            request_id: row.get(4)?,
+            version: row.get::<_, Option<String>>(5)?.unwrap_or_default().into(),
+            start: row.get::<_, Option<i64>>(6)?.map(read_start).unwrap_or_default(),
+            started: time(row.get::<_, Option<i64>>(7)?.unwrap_or_default()),
+            times: Times { queue: micros(8)?, start: micros(9)?, init: micros(10)?, run: micros(11)? },
+            shared: false,
+        })
+    })
+    .optional()
 }
 
 /// Writes the outcome into its open attempt; false when the attempt is not open or not this one.

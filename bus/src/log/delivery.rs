@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{
     DeadReason, Status, Tx, attempt, event,
     event::{Logged, time},
-    follow, line, run,
+    follow, line, repeat, run,
 };
 use crate::{
     ambient,
@@ -255,8 +255,7 @@ pub(crate) fn begin(tx: &Tx<'_>, attempt: RowId, node: &str) -> rusqlite::Result
         )?
         .execute(params![delivery, n])?;
     if opened == 1 {
-        tx.prepare_cached("INSERT INTO attempt (id, born, node, started) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![attempt.row(), attempt.born().0, node, ambient::now().timestamp_micros()])?;
+        attempt::open(tx, attempt, node)?;
     }
     Ok(())
 }
@@ -504,17 +503,25 @@ const ON_THEIR_WAY: i64 = 4096;
 
 /// After a start: what was running when the node ended is closed as lost, with everything that follows from that.
 pub(crate) fn recover(tx: &Tx<'_>, by: &Rules<'_>) -> rusqlite::Result<Vec<End>> {
-    let open: Vec<RowId> = tx
+    let open: Vec<(RowId, u32)> = tx
         .prepare_cached(
             // A pipeline's delivery is running as long as its run is: its steps are deliveries of their own.
-            "SELECT a.id, a.born FROM delivery d JOIN attempt a ON a.id = (d.seq << 12 | d.attempts) \
+            "SELECT a.id, a.born, d.publication FROM delivery d JOIN attempt a ON a.id = (d.seq << 12 | d.attempts) \
              WHERE d.status IN (0, 1, 2) AND d.status = 2 \
              AND NOT EXISTS (SELECT 1 FROM run WHERE run.delivery = d.seq AND run.status = 2)",
         )?
-        .query_map([], |row| Ok(RowId::new(Born(row.get(1)?), row.get(0)?)))?
+        .query_map([], |row| Ok((RowId::new(Born(row.get(1)?), row.get(0)?), row.get(2)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let outcome = Outcome::failure(Ending::Lost, "Runtime.Lost", "the node ended before the attempt did");
-    let ends: Vec<End> = open.iter().map(|attempt| end(tx, *attempt, &outcome, by)).collect::<rusqlite::Result<_>>()?;
+    let mut ends = Vec::with_capacity(open.len());
+    for (attempt, publication) in open {
+        if publication == 0 {
+            // a synchronous call: its caller is gone, and may repeat it
+            repeat::end(tx, attempt, &outcome, by)?;
+        } else {
+            ends.push(end(tx, attempt, &outcome, by)?);
+        }
+    }
     // What was published before is published anew, so that nothing waits for a message somebody else held.
     for (target, _) in backlog(tx)? {
         tx.prepare_cached(

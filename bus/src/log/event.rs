@@ -119,12 +119,8 @@ pub(crate) fn insert(tx: &Tx<'_>, event: &Prepared) -> Result<Inserted, AcceptEr
     }
     let seq = insert_row(tx, event)?;
     if let EventId::Foreign(id) = &event.id {
-        tx.prepare_cached("INSERT INTO seen (id, scope, hash, event) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-            id,
-            event.source,
-            hash,
-            seq
-        ])?;
+        tx.prepare_cached("INSERT INTO seen (id, scope, hash, event, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![id, event.source, hash, seq, ambient::now().timestamp_micros()])?;
     }
     Ok(Inserted::New(seq))
 }
@@ -217,7 +213,8 @@ pub(crate) fn find(connection: &Connection, text: &str) -> rusqlite::Result<Vec<
             return Ok(vec![seq]);
         }
     }
-    let mut foreign = connection.prepare_cached("SELECT event FROM seen WHERE id = ?1")?;
+    let mut foreign = connection
+        .prepare_cached("SELECT s.event FROM seen s JOIN event e ON e.seq = s.event AND e.id = s.id WHERE s.id = ?1")?;
     foreign.query_map([text], |row| row.get(0))?.collect()
 }
 

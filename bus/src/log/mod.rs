@@ -28,6 +28,7 @@ pub(crate) mod run;
 pub mod query;
 pub(crate) mod mark;
 mod reader;
+pub(crate) mod repeat;
 pub mod replay;
 pub mod runs;
 pub mod retention;

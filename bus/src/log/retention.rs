@@ -1,8 +1,8 @@
 //! What may go, and when: a background task that deletes a little at a time, so that no writer waits long.
 //!
 //! It runs once a minute, and when the log is over its size at once. Never touched: what is unended, dead letters younger
-//! than `keep_dead`, and those that others of their key wait for. Ids that came from outside outlive their bodies: a late
-//! duplicate is still recognised.
+//! than `keep_dead`, and those that others of their key wait for. An id that came from outside is known at least as long as
+//! `keep` says, even where its event had to go before that: a late duplicate is still recognised.
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ const EVERY: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_secs(2);
 const REST: u32 = 10;
 const CHUNK: usize = 500;
+/// So many ids from outside are looked at before it is decided whether there is more to forget.
+const IDS: usize = 5000;
 
 /// `[log]`: how much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,7 @@ impl From<&LogConfig> for Keep {
 
 /// Deletes what is over `keep` until shut down. `keep` is asked each round, so a reload applies.
 pub async fn run(log: Log, keep: impl Fn() -> Keep + Send, shutdown: CancellationToken) {
+    let mut ids = Ids::default();
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -49,6 +52,9 @@ pub async fn run(log: Log, keep: impl Fn() -> Keep + Send, shutdown: Cancellatio
         let started = Instant::now();
         if let Err(error) = sweep(&log, keep()).await {
             tracing::warn!(%error, "old events could not be removed from the log");
+        }
+        if let Err(error) = ids.forget(&log, micros_ago(keep().age)).await {
+            tracing::warn!(%error, "old ids could not be removed from the log");
         }
         let rest = PAUSE.max(started.elapsed() * REST);
         // Not heard of by a commit: what ended since makes room only when it is removed.
@@ -63,12 +69,74 @@ pub async fn run(log: Log, keep: impl Fn() -> Keep + Send, shutdown: Cancellatio
     }
 }
 
+/// How far the ids from outside have been looked at. An id stays as long as its event, and at least as long as `keep`
+/// says, so it goes with its event unless that went early, for want of space: such ids are looked for here, a few at a
+/// time, round and round.
+#[derive(Default)]
+pub(super) struct Ids {
+    after: (String, String),
+}
+
+impl Ids {
+    /// Removes ids that were met before `before` and whose events are gone. A part of the table tells how much there is:
+    /// it ends where less than a tenth of that may go.
+    pub(super) async fn forget(&mut self, log: &Log, before: i64) -> Result<u64, LogError> {
+        let mut removed = 0;
+        loop {
+            let after = std::mem::take(&mut self.after);
+            let found = log.read(move |connection| Ok::<_, LogError>(look_at_ids(connection, &after, before)?)).await?;
+            let (mut old, last) = found;
+            let more = old.len() >= IDS / 10;
+            removed += old.len() as u64;
+            while !old.is_empty() {
+                let chunk = old.split_off(old.len().saturating_sub(CHUNK));
+                log.write(move |tx| Ok::<_, LogError>(remove_ids(tx, &chunk)?)).await?;
+            }
+            let Some(last) = last else { return Ok(removed) };
+            self.after = last;
+            if !more {
+                return Ok(removed);
+            }
+        }
+    }
+}
+
+/// What may go of the next ids, and the last of them unless they are the last of all.
+type FoundIds = (Vec<(String, String)>, Option<(String, String)>);
+
+fn look_at_ids(connection: &Connection, after: &(String, String), before: i64) -> rusqlite::Result<FoundIds> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, scope, at < ?3 AND NOT EXISTS (SELECT 1 FROM event WHERE seq = seen.event) FROM seen \
+         WHERE (id, scope) > (?1, ?2) ORDER BY id, scope LIMIT ?4",
+    )?;
+    let mut rows = statement.query(params![after.0, after.1, before, IDS as i64])?;
+    let (mut old, mut last, mut looked) = (Vec::new(), None, 0);
+    while let Some(row) = rows.next()? {
+        let id = (row.get(0)?, row.get(1)?);
+        looked += 1;
+        if row.get(2)? {
+            old.push(id.clone());
+        }
+        last = Some(id);
+    }
+    Ok((old, last.filter(|_| looked == IDS)))
+}
+
+fn remove_ids(tx: &Tx<'_>, ids: &[(String, String)]) -> rusqlite::Result<()> {
+    let mut rows = tx.prepare_cached("DELETE FROM seen WHERE id = ?1 AND scope = ?2")?;
+    for (id, scope) in ids {
+        rows.execute([id, scope])?;
+    }
+    Ok(())
+}
+
 /// One round: everything over `keep` that may go.
 pub async fn sweep(log: &Log, keep: Keep) -> Result<u64, LogError> {
-    let mut removed = pass(log, Until::Older(micros_ago(keep.age)), Kind::Any, keep.dead).await?;
+    let before = micros_ago(keep.age);
+    let mut removed = pass(log, Until::Older(before), Kind::Any, keep.dead, before).await?;
     // Over the size, synchronous calls go first, then whatever ended longest ago.
     for kind in [Kind::Synchronous, Kind::Any] {
-        removed += pass(log, Until::Fits(keep.bytes), kind, keep.dead).await?;
+        removed += pass(log, Until::Fits(keep.bytes), kind, keep.dead, before).await?;
     }
     log.bound.set(keep.bytes);
     log.bound.removed(live_bytes(log).await?);
@@ -98,7 +166,8 @@ struct Found {
 }
 
 /// Goes through the log from its oldest row, a chunk at a time: readers look, the writer only deletes.
-async fn pass(log: &Log, until: Until, kind: Kind, dead: Duration) -> Result<u64, LogError> {
+/// Ids from outside that were met before `ids` go with their events.
+async fn pass(log: &Log, until: Until, kind: Kind, dead: Duration, ids: i64) -> Result<u64, LogError> {
     let mut removed = 0;
     let mut after = 0;
     loop {
@@ -114,7 +183,7 @@ async fn pass(log: &Log, until: Until, kind: Kind, dead: Duration) -> Result<u64
         after = last;
         if !may_go.is_empty() {
             removed += may_go.len() as u64;
-            log.write(move |tx| Ok::<_, LogError>(remove(tx, &may_go)?)).await?;
+            log.write(move |tx| Ok::<_, LogError>(remove(tx, &may_go, ids)?)).await?;
         }
         if end {
             return Ok(removed);
@@ -157,7 +226,7 @@ fn look(connection: &Connection, after: i64, until: Until, kind: Kind, dead: i64
     Ok(found)
 }
 
-fn remove(tx: &Tx<'_>, events: &[i64]) -> rusqlite::Result<()> {
+fn remove(tx: &Tx<'_>, events: &[i64], ids: i64) -> rusqlite::Result<()> {
     let mut open = tx.prepare_cached(&format!(
         "SELECT EXISTS (SELECT 1 FROM delivery d WHERE d.event = ?1 AND (d.status < 10 OR {HOLDS_UP}))"
     ))?;
@@ -168,6 +237,10 @@ fn remove(tx: &Tx<'_>, events: &[i64]) -> rusqlite::Result<()> {
     let mut runs =
         tx.prepare_cached("DELETE FROM run WHERE delivery IN (SELECT seq FROM delivery WHERE event = ?1)")?;
     let mut deliveries = tx.prepare_cached("DELETE FROM delivery WHERE event = ?1")?;
+    let mut seen = tx.prepare_cached(
+        "DELETE FROM seen WHERE (id, scope) = (SELECT id, source FROM event WHERE seq = ?1 AND typeof(id) = 'text') \
+         AND at < ?2",
+    )?;
     let mut rows = tx.prepare_cached("DELETE FROM event WHERE seq = ?1")?;
     for event in events {
         if open.query_row([event], |row| row.get(0))? {
@@ -176,6 +249,7 @@ fn remove(tx: &Tx<'_>, events: &[i64]) -> rusqlite::Result<()> {
         attempts.execute([event])?;
         runs.execute([event])?;
         deliveries.execute([event])?;
+        seen.execute([*event, ids])?;
         rows.execute([event])?;
     }
     Ok(())

@@ -9,8 +9,12 @@ use uuid::Uuid;
 use crate::failpoint::{self, Failpoint};
 
 /// Every migration in order.
-const MIGRATIONS: [&str; 3] =
-    [include_str!("schema/001.sql"), include_str!("schema/002.sql"), include_str!("schema/003.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema/001.sql"),
+    include_str!("schema/002.sql"),
+    include_str!("schema/003.sql"),
+    include_str!("schema/004.sql"),
+];
 
 #[derive(Debug)]
 pub(super) enum SchemaError {

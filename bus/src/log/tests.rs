@@ -466,6 +466,56 @@ async fn a_log_over_its_size_loses_the_oldest_ended_events() {
 }
 
 #[tokio::test]
+async fn an_id_from_outside_is_forgotten_with_its_event_but_not_before_its_time() {
+    let (_folder, log) = log();
+    let seen = || log.read(|c| Ok::<u64, LogError>(c.query_row("SELECT count(*) FROM seen", [], |row| row.get(0))?));
+    let done = async |id: &str| {
+        accept(&log, Event { id: EventId::foreign(id), ..event() }, "f").await.unwrap();
+        let due = pending(&log, "f").await.remove(0);
+        attempt(&log, &due, ok(), POLICY).await;
+    };
+    done("a").await;
+    let (day, none) = (Duration::from_hours(24), Duration::ZERO);
+    let mut ids = retention::Ids::default();
+    // No space: the event goes early, its id stays, and the same event is still known.
+    assert_eq!(retention::sweep(&log, Keep { age: day, bytes: 0, ..KEEP }).await.unwrap(), 1);
+    let before = Utc::now() - Span::hours(24);
+    assert_eq!(ids.forget(&log, before.timestamp_micros()).await.unwrap(), 0);
+    assert_eq!(accept(&log, Event { id: EventId::foreign("a"), ..event() }, "f").await, Ok(("a".to_owned(), false)));
+    // Its time has come.
+    assert_eq!(ids.forget(&log, Utc::now().timestamp_micros()).await.unwrap(), 1);
+    assert_eq!(seen().await.unwrap(), 0);
+    done("b").await;
+    accept(&log, Event { id: EventId::foreign("open"), ..event() }, "f").await.unwrap();
+    assert_eq!(retention::sweep(&log, Keep { age: none, ..KEEP }).await.unwrap(), 1);
+    assert_eq!(seen().await.unwrap(), 1, "that of the event that is not done");
+    assert_eq!(ids.forget(&log, Utc::now().timestamp_micros()).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn many_old_ids_are_forgotten_in_one_round_and_few_one_chunk_at_a_time() {
+    let (_folder, log) = log();
+    let fill = |from: i64, until: i64, old: i64| {
+        log.write(move |tx| {
+            let sql = "WITH RECURSIVE n(i) AS (VALUES (?1) UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?2) \
+                       INSERT INTO seen (id, scope, hash, event, at) SELECT printf('%08d', i), '/s', x'00', -1, \
+                       iif(i % ?3, 9, 1) FROM n";
+            tx.execute(sql, [from, until, old])?;
+            Ok::<_, LogError>(())
+        })
+    };
+    fill(0, 12_000, 1).await.unwrap();
+    let mut ids = retention::Ids::default();
+    assert_eq!(ids.forget(&log, 5).await.unwrap(), 12_000);
+    fill(0, 12_000, 100).await.unwrap();
+    let mut rounds = Vec::new();
+    for _ in 0..4 {
+        rounds.push(ids.forget(&log, 5).await.unwrap());
+    }
+    assert_eq!(rounds, [50, 50, 20, 0], "round and round");
+}
+
+#[tokio::test]
 async fn an_unknown_id_and_one_of_two_sources_are_told_apart() {
     let (_folder, log) = log();
     for source in ["/a", "/b"] {

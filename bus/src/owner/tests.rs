@@ -65,7 +65,7 @@ async fn due_again(owner: &Owner, target: &Target) -> Claim {
         again.iter().filter_map(|row| delivery::pending_row(c, *row).transpose()).collect::<rusqlite::Result<Vec<_>>>()
     };
     let rows = owner.log().read(move |c| Ok::<_, LogError>(read(c)?)).await.unwrap();
-    let due = owner.window().loaded(&fill, rows).remove(0);
+    let due = owner.window().loaded(&fill, rows, false, &[]).remove(0);
     Claim { target: target.clone(), delivery: due.id, publication: due.publication }
 }
 

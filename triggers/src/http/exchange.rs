@@ -86,7 +86,7 @@ async fn route<S: Sink>(
             let body = body::read(&head.headers, body, limit, patience, &mut share).await?;
             match route.bound.mode {
                 Mode::Sync => {
-                    let event = request::called(&head, peer, &route, params, body);
+                    let event = request::called(&head, peer, &route, params, body)?;
                     call(gateway, event, &route, share).await
                 }
                 Mode::Async => {

@@ -90,10 +90,14 @@ impl Refusal {
             Self::InvalidEvent(_) => ("invalid-event", S::BAD_REQUEST, None),
             Self::BatchTooLarge { .. } => ("batch-too-large", S::PAYLOAD_TOO_LARGE, None),
             Self::SourceTaken { .. } => ("source-taken", S::BAD_REQUEST, None),
-            Self::Accept(AcceptError::Conflict { .. }) => ("conflict", S::CONFLICT, None),
-            Self::Accept(AcceptError::Full) => ("log-full", S::INSUFFICIENT_STORAGE, Some(LATER)),
-            Self::Accept(AcceptError::Backlog { .. }) => ("backlog", S::SERVICE_UNAVAILABLE, Some(LATER)),
-            Self::Accept(_) => ("log-unavailable", S::SERVICE_UNAVAILABLE, Some(SOON)),
+            Self::Accept(why) | Self::Call(CallError::Accept(why)) => match why {
+                AcceptError::Conflict { .. } => ("conflict", S::CONFLICT, None),
+                AcceptError::Full => ("log-full", S::INSUFFICIENT_STORAGE, Some(LATER)),
+                AcceptError::Backlog { .. } => ("backlog", S::SERVICE_UNAVAILABLE, Some(LATER)),
+                _ => ("log-unavailable", S::SERVICE_UNAVAILABLE, Some(SOON)),
+            },
+            Self::Call(CallError::Running { .. }) => ("in-progress", S::CONFLICT, Some(SOON)),
+            Self::Call(CallError::Forgotten { .. }) => ("response-gone", S::CONFLICT, None),
             Self::Call(CallError::Stopped { .. }) => ("function-stopped", S::SERVICE_UNAVAILABLE, Some(SOON)),
             Self::Call(CallError::Busy { .. }) => ("busy", S::TOO_MANY_REQUESTS, Some(SOON)),
             Self::Call(CallError::NoNode { .. }) => ("no-node", S::SERVICE_UNAVAILABLE, Some(SOON)),
@@ -112,13 +116,14 @@ impl Refusal {
     /// What the client may read. Reasons of ours (paths, addresses) stay here.
     fn detail(&self) -> String {
         match self {
-            Self::Accept(AcceptError::Full) => "the event was not accepted: no space is left for it".to_owned(),
-            Self::Accept(AcceptError::Backlog { .. }) => {
-                "the event was not accepted: too much that was accepted before waits to be done".to_owned()
-            }
-            Self::Accept(AcceptError::Unavailable { .. } | AcceptError::Damaged { .. }) => {
-                "the event was not accepted: the event log does not answer".to_owned()
-            }
+            Self::Accept(why) | Self::Call(CallError::Accept(why)) => match why {
+                AcceptError::Conflict { .. } => why.to_string(),
+                AcceptError::Full => "the event was not accepted: no space is left for it".to_owned(),
+                AcceptError::Backlog { .. } => {
+                    "the event was not accepted: too much that was accepted before waits to be done".to_owned()
+                }
+                _ => "the event was not accepted: the event log does not answer".to_owned(),
+            },
             Self::Call(CallError::Disconnected { .. }) => "the bus is not connected".to_owned(),
             other => other.to_string(),
         }

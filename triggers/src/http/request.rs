@@ -86,9 +86,16 @@ pub(super) fn check_host(head: &Parts) -> Result<(), Refusal> {
     }
 }
 
-/// The event of a request that a function answers.
-pub(super) fn called(head: &Parts, peer: IpAddr, route: &Route, params: Vec<(String, String)>, body: Bytes) -> Event {
-    let mut event = Event::new(route.bound.source.clone(), KIND, body);
+/// The event of a request, under the id its client gave it.
+pub(super) fn called(
+    head: &Parts,
+    peer: IpAddr,
+    route: &Route,
+    params: Vec<(String, String)>,
+    body: Bytes,
+) -> Result<Event, Refusal> {
+    let id = given_id(&head.headers)?.unwrap_or_default();
+    let mut event = Event::with_id(id, route.bound.source.clone(), KIND, body);
     event.datacontenttype = head.headers.get(CONTENT_TYPE).map(|value| text(value).into());
     for name in ["traceparent", "tracestate"] {
         if let Some(value) = head.headers.get(name).and_then(|value| value.to_str().ok()) {
@@ -97,11 +104,10 @@ pub(super) fn called(head: &Parts, peer: IpAddr, route: &Route, params: Vec<(Str
     }
     event.trigger = Some(route.bound.trigger.clone());
     event.meta = Meta::Http(Box::new(facts(head, peer, route, params)));
-    event
+    Ok(event)
 }
 
-/// The event of a request that is taken for later: the CloudEvent it carries, or the request itself under the id its
-/// client gave it.
+/// The event of a request that is taken for later: the CloudEvent it carries, or the request itself.
 pub(super) fn taken(
     head: &Parts,
     peer: IpAddr,
@@ -114,13 +120,7 @@ pub(super) fn taken(
     let mut event = match mode {
         Some(binding::Mode::Binary) => binding::read_binary(pairs(&head.headers), &body)?,
         Some(binding::Mode::Structured) => json::read(&body)?,
-        Some(binding::Mode::Batch) | None => {
-            let mut event = called(head, peer, route, params, body);
-            if let Some(id) = given_id(&head.headers)? {
-                event.id = id;
-            }
-            return Ok(event);
-        }
+        Some(binding::Mode::Batch) | None => return called(head, peer, route, params, body),
     };
     check_source(&event, namespace)?;
     let mut facts = facts(head, peer, route, params);
