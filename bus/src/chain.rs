@@ -8,10 +8,11 @@ use serde_json::value::RawValue;
 
 use crate::{
     ambient,
-    event::{Event, MAX_HOP, Meta},
+    catalog::Chain,
+    event::{Event, MAX_BRANCHES, MAX_HOP, Meta},
     id::{EventId, RowId},
     name::Name,
-    outcome::Outcome,
+    outcome::{Ending, Fault, Outcome, error_object},
     pipeline::as_json,
 };
 
@@ -34,6 +35,33 @@ pub struct HopLimit;
 /// Whether anything may still follow from an event.
 pub fn hops_left(parent: &Event) -> Result<(), HopLimit> {
     if parent.hop >= MAX_HOP { Err(HopLimit) } else { Ok(()) }
+}
+
+/// The flow has branched too often: it is taken for an avalanche.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BranchLimit;
+
+/// Into how many a flow has branched when an event leads to `ways` in place of one. Along every path the product is kept, which
+/// bounds the whole: of all events that are as far from the first there are never more than the limit.
+pub fn branched(parent: &Event, ways: usize) -> Result<u32, BranchLimit> {
+    let ways = u32::try_from(ways.max(1)).map_err(|_| BranchLimit)?;
+    parent.branches.checked_mul(ways).filter(|branches| *branches <= MAX_BRANCHES).ok_or(BranchLimit)
+}
+
+/// The failure that takes the place of an output of more elements than the flow may branch into; another attempt would end the
+/// same. None: it may.
+pub fn too_many(parent: &Event, chain: &Chain, outcome: &Outcome) -> Option<Outcome> {
+    if !chain.each || chain.then.is_empty() || outcome.ending != Ending::Ok || outcome.shared {
+        return None;
+    }
+    let elements = serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(&outcome.output).ok()?.len();
+    branched(parent, elements).err()?;
+    let message = format!(
+        "the output has {elements} elements, and with `each` there would be more than {MAX_BRANCHES} events beside each other in \
+         this flow; pass them on in parts"
+    );
+    let fault = Fault { retry: false, ..Fault::new("Runtime.TooManyEvents", message) };
+    Some(Outcome { ending: Ending::TooLarge, output: error_object(&fault), fault: Some(fault), ..outcome.clone() })
 }
 
 /// The events that carry an output: one, or with `each` one for every element of an array. An output that is no
@@ -108,6 +136,7 @@ fn follower(parent: &Event, delivery: RowId, position: u32, source: &str, kind: 
     event.correlation = Some(parent.correlation.clone().unwrap_or_else(|| parent.id.clone()));
     event.causation = Some(parent.id.clone());
     event.hop = parent.hop.saturating_add(1);
+    event.branches = parent.branches;
     event.subject.clone_from(&parent.subject);
     event.meta = Meta::None;
     if let Some(trace) = parent.extensions.get("traceparent") {
@@ -186,6 +215,23 @@ mod tests {
         assert_eq!(hops_left(&event), Ok(()));
         event.hop = MAX_HOP;
         assert_eq!(hops_left(&event), Err(HopLimit));
+    }
+
+    #[test]
+    fn a_flow_branches_up_to_its_limit_and_no_further() {
+        let mut event = parent();
+        assert_eq!([branched(&event, 0), branched(&event, 1), branched(&event, 7)], [Ok(1), Ok(1), Ok(7)]);
+        event.branches = MAX_BRANCHES / 10;
+        assert_eq!((branched(&event, 10), branched(&event, 11)), (Ok(MAX_BRANCHES), Err(BranchLimit)));
+        assert_eq!(branched(&event, usize::MAX), Err(BranchLimit));
+        let chain = Chain { each: true, then: vec!["file:out".parse().unwrap()], ..Chain::default() };
+        let with = |elements: usize| {
+            let output = serde_json::to_vec(&vec![1; elements]).unwrap().into();
+            let failed = Outcome::failure(Ending::Error, "", "");
+            too_many(&event, &chain, &Outcome { ending: Ending::Ok, fault: None, output, ..failed })
+        };
+        assert_eq!(with(10), None);
+        assert!(with(11).is_some_and(|outcome| outcome.fault.is_some_and(|fault| !fault.retry)));
     }
 
     #[test]

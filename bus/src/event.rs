@@ -15,6 +15,9 @@ use crate::{ambient, id::EventId, name::Name};
 /// Events that follow from events that follow …: at this depth a chain is taken for a loop and ended.
 pub const MAX_HOP: u8 = 16;
 
+/// So many events may lie beside each other in a flow: what would branch further is ended.
+pub const MAX_BRANCHES: u32 = 100_000;
+
 /// One event. Unique per (`source`, `id`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -37,6 +40,8 @@ pub struct Event {
     pub causation: Option<EventId>,
     /// How many events this one is away from the first.
     pub hop: u8,
+    /// Into how many the flow has branched on the way here: the product of what each event on it led to.
+    pub branches: u32,
     /// The trigger it came in by; none for `emit` and `invoke`.
     pub trigger: Option<Name>,
     /// What the trigger knows beyond the data.
@@ -70,6 +75,7 @@ impl Event {
             correlation: None,
             causation: None,
             hop: 0,
+            branches: 1,
             trigger: None,
             meta: Meta::None,
             data: data.into(),

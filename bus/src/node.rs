@@ -21,7 +21,8 @@ use crate::{
     Event, EventId, Name, Outcome, RowId,
     call::{Bodies, Caller, OVERHEAD},
     carrier::JetStream,
-    catalog::Catalog,
+    catalog::{Catalog, Chain},
+    chain,
     log::{
         Log, LogError, OpenError,
         calls::CallRecord,
@@ -364,7 +365,7 @@ impl Bus {
     }
 
     /// A synchronous call of a function with an id of its own: accepted first, so that it runs once.
-    async fn once(&self, event: Event, call: Call, wait: Duration) -> Result<Reply, CallError> {
+    async fn once(&self, event: Event, call: Call, wait: Duration, chain: Chain) -> Result<Reply, CallError> {
         let id = event.id.clone();
         let attempt = match self.owner().admit(event.clone(), &call.function, call.format).await? {
             Admission::New(attempt) => attempt,
@@ -372,7 +373,7 @@ impl Bus {
         };
         let (patience, function) = (call.timeout.unwrap_or(wait), call.function.clone());
         // It is recorded when it ends, however long its caller waits.
-        let running = tokio::spawn(self.clone().run_once(attempt, event, call, wait));
+        let running = tokio::spawn(self.clone().run_once(attempt, event, call, wait, chain));
         match tokio::time::timeout(patience, running).await {
             Ok(Ok(outcome)) => Ok(Reply { event: id, outcome: outcome? }),
             Ok(Err(_)) => Err(CallError::Vanished { function }),
@@ -380,9 +381,17 @@ impl Bus {
         }
     }
 
-    async fn run_once(self, attempt: RowId, event: Event, call: Call, wait: Duration) -> Result<Outcome, CallError> {
+    async fn run_once(
+        self,
+        attempt: RowId,
+        event: Event,
+        call: Call,
+        wait: Duration,
+        chain: Chain,
+    ) -> Result<Outcome, CallError> {
         let owner = self.owner();
         let called = self.inner.caller.call(owner.node(), &event, &call, wait).await;
+        let called = called.map(|outcome| chain::too_many(&event, &chain, &outcome).unwrap_or(outcome));
         loop {
             let recorded = match &called {
                 Ok(outcome) => owner.answered(attempt, outcome.clone()).await,
@@ -432,14 +441,15 @@ impl Sink for Bus {
         let Some(function) = catalog.functions.get(&call.function) else {
             return Err(CallError::NoNode { function: call.function });
         };
-        let timeout = function.timeout;
+        let (timeout, chain) = (function.timeout, &function.chain);
         if matches!(event.id, EventId::Foreign(_)) {
-            return self.once(event, call, timeout + OVERHEAD).await;
+            return self.once(event, call, timeout + OVERHEAD, chain.clone()).await;
         }
         let wait = call.timeout.unwrap_or(timeout + OVERHEAD);
         let outcome = self.inner.caller.call(self.owner().node(), &event, &call, wait).await?;
+        let outcome = chain::too_many(&event, chain, &outcome).unwrap_or(outcome);
         let id = event.id.clone();
-        if outcome.fault.is_none() && !function.chain.then.is_empty() {
+        if outcome.fault.is_none() && !chain.then.is_empty() {
             // The caller's answer waits for what follows: told yes, it is on disk.
             let record = self.record(event, &call, &outcome);
             self.owner().follow_call(record).await.map_err(|error| CallError::Log { reason: error.to_string() })?;

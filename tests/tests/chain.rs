@@ -138,6 +138,28 @@ async fn a_webhook_gets_the_data_with_the_id_of_its_delivery_and_private_ones_ar
 }
 
 #[tokio::test]
+async fn an_avalanche_ends_at_the_branch_limit_where_it_can_be_seen() {
+    let code = "def handler(event, context): return list(range(event))\n";
+    let spread = "def handler(event, context): return [400] * event\n";
+    let node = Project::new()
+        .function_with("first", spread, "then = 'second'\neach = true")
+        .function_with("second", code, "then = 'file:out.jsonl'\neach = true")
+        .config("[triggers.jobs]\nhttp = 'POST /jobs'\nmode = 'async'\npayload = 'body'\nto = 'first'\n")
+        .config("[triggers.now]\nhttp = 'POST /now'\npayload = 'body'\nto = 'first'\n")
+        .start()
+        .await;
+    node.accepted("/jobs", "2").await;
+    assert_eq!(node.lines_of("out.jsonl", 800).await.len(), 800, "what is large is not yet an avalanche");
+    node.accepted("/jobs", "300").await;
+    node.deliveries_are("dead", 300).await;
+    let letter = node.json(&["dead", "list", "-n", "1", "--json"]).await.remove(0);
+    assert_eq!((&letter["reason"], &letter["attempts"]), (&json!("branch_limit"), &json!(1)));
+    assert_eq!(letter["error"]["kind"], "Runtime.TooManyEvents");
+    assert_eq!(node.read("out.jsonl").lines().count(), 800, "nothing follows from it");
+    assert_eq!(node.post("/now", "100001").await.status, 502, "a caller is told");
+}
+
+#[tokio::test]
 async fn a_loop_ends_at_the_hop_limit_where_it_can_be_seen() {
     let node = Project::new()
         .function_with("first", ECHO, "then = 'second'")

@@ -37,6 +37,14 @@ async fn post(node: &Node, path: &str, id: &str, body: &'static str) -> Answer {
     node.send(Request::post(path).header("idempotency-key", id).header("content-type", "text/plain"), body).await
 }
 
+/// Calls as `order-7`, and goes away when the function runs.
+async fn begun(node: &Node, path: &str) {
+    tokio::select! {
+        answer = post(node, path, "order-7", "tea") => panic!("nothing lets it go: {}", answer.text()),
+        _ = node.lines_of("ran", 1) => {}
+    }
+}
+
 fn executions(node: &Node) -> usize {
     node.read("ran").lines().count()
 }
@@ -99,7 +107,7 @@ async fn while_it_runs_a_repeat_is_told_so_and_of_many_at_once_one_runs() {
     };
     let (answers, ()) = tokio::join!(calls, release);
     let first = answers.iter().find(|answer| answer.status == 201).expect("one is answered").text();
-    for answer in answers {
+    for answer in &answers {
         match answer.status.as_u16() {
             201 => assert_eq!(answer.text(), first),
             other => assert_eq!(other, 409),
@@ -122,12 +130,7 @@ async fn a_call_that_was_refused_before_it_ran_is_forgotten() {
 #[tokio::test]
 async fn a_call_whose_node_ended_in_the_middle_is_lost_and_a_repeat_runs_it_again() {
     let mut node = node("").await;
-    let call = post(&node, "/orders", "order-7", "tea");
-    tokio::pin!(call);
-    tokio::select! {
-        _ = &mut call => panic!("nothing lets it go"),
-        _ = node.lines_of("ran", 1) => {}
-    }
+    begun(&node, "/orders").await;
     // what began is on disk before it is called
     node.kill();
     node.restart().await;
@@ -163,12 +166,7 @@ async fn a_repeat_repeats_nothing_that_follows(#[case] path: &str, #[case] keys:
 #[tokio::test]
 async fn a_repeat_of_a_pipeline_that_runs_is_told_so_and_the_run_survives_its_node() {
     let mut node = node("").await;
-    let call = post(&node, "/runs", "order-7", "tea");
-    tokio::pin!(call);
-    tokio::select! {
-        _ = &mut call => panic!("nothing lets it go"),
-        _ = node.lines_of("ran", 1) => {}
-    }
+    begun(&node, "/runs").await;
     assert_eq!(problem(&post(&node, "/runs", "order-7", "tea").await).1, "urn:fnbus:in-progress");
     node.kill();
     node.restart().await;

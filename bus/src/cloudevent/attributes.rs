@@ -117,6 +117,7 @@ impl Attributes {
             correlation: self.correlation,
             causation: self.causation,
             hop: 0,
+            branches: 1,
             trigger: None,
             meta: Meta::None,
             data,

@@ -264,6 +264,8 @@ pub(crate) fn begin(tx: &Tx<'_>, attempt: RowId, node: &str) -> rusqlite::Result
 pub(crate) fn end(tx: &Tx<'_>, attempt: RowId, outcome: &Outcome, by: &Rules<'_>) -> rusqlite::Result<End> {
     let (delivery, n) = attempt::delivery_of(attempt.row());
     let Some(mut current) = Current::read(tx, delivery)? else { return Ok(Ended::Stale.into()) };
+    let too_many = follow::too_many(tx, &current, outcome, by)?;
+    let outcome = too_many.as_ref().unwrap_or(outcome);
     if current.status == Status::Pending && current.attempts + 1 == n {
         // It ended before its beginning was written: both are written now.
         attempt::insert(tx, attempt, by.node, outcome)?;
@@ -280,6 +282,8 @@ pub(crate) fn end(tx: &Tx<'_>, attempt: RowId, outcome: &Outcome, by: &Rules<'_>
     let next = if outcome.ending == Ending::Lost {
         // Nobody knows whether it ran: not held against the function's own attempts.
         retry::after_loss(attempt::lost(tx, delivery)?, dice).ok_or(DeadReason::Quarantined)
+    } else if too_many.is_some() {
+        Err(DeadReason::BranchLimit)
     } else if outcome.fault.as_ref().is_some_and(|fault| !fault.retry) {
         Err(DeadReason::Rejected)
     } else {

@@ -38,6 +38,7 @@ struct Attributes {
     dataschema: Option<Arc<str>>,
     extensions: BTreeMap<String, String>,
     facts: Meta,
+    branches: Option<u32>,
 }
 
 /// The same as they are written.
@@ -51,6 +52,8 @@ struct Written<'a> {
     extensions: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "is_none")]
     facts: &'a Meta,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branches: Option<u32>,
 }
 
 fn is_none(meta: &Meta) -> bool {
@@ -82,6 +85,7 @@ impl Prepared {
             dataschema: event.dataschema.as_deref(),
             extensions: &event.extensions,
             facts: &event.meta,
+            branches: (event.branches > 1).then_some(event.branches),
         };
         // strings, numbers and maps of strings: nothing that could not be written
         let attributes = serde_json::to_string(&attributes).unwrap_or_default();
@@ -174,6 +178,7 @@ pub(crate) fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Logged> {
         correlation: read_id(row, at + 9)?,
         causation: read_id(row, at + 10)?,
         hop: row.get(at + 11)?,
+        branches: attributes.branches.unwrap_or(1),
         trigger: trigger.and_then(|name| name.parse().ok()),
         meta: attributes.facts,
         data: data.as_ref().ok().copied().flatten().map(Bytes::copy_from_slice).unwrap_or_default(),

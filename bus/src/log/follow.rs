@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Event, Outcome, ambient,
     catalog::Match,
-    chain::{self, HopLimit},
+    chain::{self, BranchLimit, HopLimit},
     payload::Format,
     sink::AcceptError,
     target::Target,
@@ -46,7 +46,7 @@ pub(crate) fn ended(
     {
         parent = rows::get(tx, current.event)?.map(|parent| parent.event);
         if let Some(parent) = &parent {
-            placed = place(tx, parent, chain::put(parent, current.id, kind), &[], by)?;
+            placed = place(tx, parent, chain::put(parent, current.id, kind), 1, &[], by)?;
         }
     }
     if let Some((run, step)) = &current.run {
@@ -77,7 +77,7 @@ pub(crate) fn ended(
         };
         let end = chain::End { condition, attempts: current.attempts };
         let event = chain::record(&parent, current.id, function, &by.source(function), outcome, &end);
-        placed.extend(place(tx, &parent, event, records, by)?);
+        placed.extend(place(tx, &parent, event, 1, records, by)?);
     }
     Ok(Following { placed, run: None })
 }
@@ -91,16 +91,38 @@ pub(crate) fn place_outputs(
     by: &Rules<'_>,
 ) -> rusqlite::Result<Vec<Placed>> {
     let Some((function, chain)) = by.catalog.chain(&current.target) else { return Ok(Vec::new()) };
-    let mut placed = Vec::new();
-    for event in chain::outputs(parent, current.id, &by.source(function), &outcome.output, chain.each) {
-        placed.extend(place(tx, parent, event, &chain.then, by)?);
+    let outputs = chain::outputs(parent, current.id, &by.source(function), &outcome.output, chain.each);
+    let (mut placed, several) = (Vec::new(), outputs.len());
+    for event in outputs {
+        placed.extend(place(tx, parent, event, several, &chain.then, by)?);
     }
     Ok(placed)
 }
 
-/// Writes a following event for these targets and for every rule it matches. Past the hop limit its deliveries are
-/// born dead, so that a loop ends where it can be seen.
-fn place(tx: &Tx<'_>, parent: &Event, event: Event, to: &[Target], by: &Rules<'_>) -> rusqlite::Result<Vec<Placed>> {
+/// The failure that a success becomes when more would follow from it than may.
+pub(crate) fn too_many(
+    tx: &Tx<'_>,
+    current: &Current,
+    outcome: &Outcome,
+    by: &Rules<'_>,
+) -> rusqlite::Result<Option<Outcome>> {
+    let Some((_, chain)) = by.catalog.chain(&current.target) else { return Ok(None) };
+    if !chain.each || current.run.is_some() || current.hold {
+        return Ok(None);
+    }
+    Ok(rows::get(tx, current.event)?.and_then(|parent| chain::too_many(&parent.event, chain, outcome)))
+}
+
+/// Writes a following event, one of `several`, for these targets and for every rule it matches. Past the limits of hops and branches
+/// its deliveries are born dead, so that a loop or an avalanche ends where it can be seen.
+fn place(
+    tx: &Tx<'_>,
+    parent: &Event,
+    mut event: Event,
+    several: usize,
+    to: &[Target],
+    by: &Rules<'_>,
+) -> rusqlite::Result<Vec<Placed>> {
     let own = to.iter().map(|target| Match {
         target: target.clone(),
         trigger: None,
@@ -109,6 +131,8 @@ fn place(tx: &Tx<'_>, parent: &Event, event: Event, to: &[Target], by: &Rules<'_
         block: false,
     });
     let matches: Vec<Match> = own.chain(by.catalog.matches(&event)).collect();
+    let branched = chain::branched(parent, several.saturating_mul(matches.len()));
+    event.branches = branched.unwrap_or(event.branches);
     let event = Prepared::new(event);
     let row = match rows::insert(tx, &event) {
         Ok(Inserted::New(row)) => row,
@@ -116,11 +140,12 @@ fn place(tx: &Tx<'_>, parent: &Event, event: Event, to: &[Target], by: &Rules<'_
         Err(error) => return Err(rusqlite::Error::ToSqlConversionFailure(error.into())),
     };
     let placed = delivery::place(tx, row, event.event(), &matches)?;
-    if chain::hops_left(parent) == Err(HopLimit) {
-        tracing::warn!(event.id = %event.id, "a chain of events reached the hop limit and is ended as a loop");
-        let end =
-            |dead: &Placed| delivery::finish(tx, dead.row, Status::Dead, Some(DeadReason::HopLimit), ambient::now());
-        return placed.iter().filter_map(|dead| end(dead).transpose()).collect();
-    }
-    run::begin(tx, placed, by)
+    let limit = match (chain::hops_left(parent), branched) {
+        (Err(HopLimit), _) => DeadReason::HopLimit,
+        (_, Err(BranchLimit)) => DeadReason::BranchLimit,
+        _ => return run::begin(tx, placed, by),
+    };
+    tracing::warn!(event.id = %event.id, reason = limit.as_str(), "a flow of events went too far and is ended");
+    let end = |dead: &Placed| delivery::finish(tx, dead.row, Status::Dead, Some(limit), ambient::now());
+    placed.iter().filter_map(|dead| end(dead).transpose()).collect()
 }

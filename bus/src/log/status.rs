@@ -80,6 +80,8 @@ pub enum DeadReason {
     TooOld,
     /// The chain it is part of came back to itself too often.
     HopLimit,
+    /// The flow it is part of has branched into too many.
+    BranchLimit,
     /// A step of the pipeline was given up.
     StepFailed,
     /// It was older than `max_age` before an attempt could begin.
@@ -112,6 +114,7 @@ impl DeadReason {
             Self::AttemptsExhausted => "attempts_exhausted",
             Self::TooOld => "too_old",
             Self::HopLimit => "hop_limit",
+            Self::BranchLimit => "branch_limit",
             Self::StepFailed => "step_failed",
             Self::Expired => "expired",
             Self::Quarantined => "quarantined",
