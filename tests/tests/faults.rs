@@ -48,10 +48,12 @@ short! {
     20 functions_that_hang_end_with_everything_they_started
     21 functions_that_print_without_end_cost_the_node_little
     22 answers_that_are_none_are_taken_for_none
+    23 an_event_that_ends_its_process_is_given_up_and_holds_up_nobody
     24 an_edit_of_the_config_drops_nothing
     25 a_deploy_drops_nothing_and_a_function_that_is_gone_keeps_its_backlog
     27 every_file_of_a_storm_is_told_when_it_is_whole
     30 a_client_that_leaves_leaves_no_half_event
+    32 a_cycle_and_an_avalanche_come_to_an_end
     33 what_is_in_flight_when_the_node_ends_in_order_runs_once
     36 a_replay_that_is_killed_delivers_exactly_what_was_selected
     41 a_stream_that_lost_its_tail_is_made_whole_from_the_log

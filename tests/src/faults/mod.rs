@@ -66,10 +66,12 @@ mod f19_out_of_memory;
 mod f20_hang;
 mod f21_flood;
 mod f22_answers;
+mod f23_poison;
 mod f24_reload;
 mod f25_deploy;
 mod f27_file_storm;
 mod f30_client_gone;
+mod f32_avalanche;
 mod f33_stop;
 mod f36_replay;
 mod f38_nats_upgraded;
@@ -116,10 +118,12 @@ pub const ALL: &[Fault] = &[
     f20_hang::FAULT,
     f21_flood::FAULT,
     f22_answers::FAULT,
+    f23_poison::FAULT,
     f24_reload::FAULT,
     f25_deploy::FAULT,
     f27_file_storm::FAULT,
     f30_client_gone::FAULT,
+    f32_avalanche::FAULT,
     f33_stop::FAULT,
     f36_replay::FAULT,
     f38_nats_upgraded::FAULT,

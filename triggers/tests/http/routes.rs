@@ -25,7 +25,7 @@ async fn a_request_becomes_an_event_with_all_its_facts() {
     assert_eq!((&*event.source, &*event.kind, &*event.data), ("/shop/t0", "http.request", b"{\"n\":1}".as_slice()));
     assert_eq!(event.datacontenttype.as_deref(), Some("application/json"));
     assert_eq!(event.extensions["traceparent"], "00-1");
-    assert_ne!(event.id, foreign("k"), "a synchronous call has no id of its own yet");
+    assert_eq!(event.id, foreign("k"), "a request has the id that its client gave it");
     assert_eq!((call.function.as_str(), call.format, call.timeout), ("f", Format::HttpV2, None));
     let Meta::Http(meta) = event.meta else { panic!("no facts") };
     assert_eq!((meta.method.as_str(), meta.path.as_str()), ("POST", "/orders/k%20r/a/b%C3%A9"));
