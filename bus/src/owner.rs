@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -46,6 +46,9 @@ const BATCHED: u32 = 1024;
 /// Deliveries to one pipeline that are being made into runs at once.
 const RUNS: usize = 256;
 
+/// Of each target, the lowest deliveries that may have been running when the last node ended.
+const SUSPECTS: usize = 64;
+
 /// How long a begun attempt may go unwritten: for a crash in this time it has not begun, and is made again.
 const LINGER: Duration = Duration::from_millis(5);
 
@@ -61,6 +64,8 @@ struct Inner {
     catalog: Arc<ArcSwap<Catalog>>,
     window: Mutex<Window>,
     namespace: Name,
+    /// Up to which row deliveries may have been running when the last node ended.
+    suspects: OnceLock<HashMap<Target, i64>>,
     /// Attempts that began and are not written yet.
     begun: Mutex<BTreeSet<RowId>>,
     /// Who waits for the end of a delivery: synchronous calls of pipelines.
@@ -100,6 +105,7 @@ impl Owner {
                 catalog,
                 namespace,
                 window: Mutex::default(),
+                suspects: OnceLock::new(),
                 begun: Mutex::default(),
                 waiting: Mutex::default(),
                 ready: Mutex::default(),
@@ -139,12 +145,15 @@ impl Owner {
         }
         failpoint::reach(Failpoint::RecoverCommitted);
         let (backlog, due) =
-            self.log().read(|c| Ok::<_, LogError>((delivery::backlog(c)?, delivery::next_due(c)?))).await?;
-        for (target, _) in &backlog {
-            if let Ok(target) = target.parse() {
+            self.log().read(|c| Ok::<_, LogError>((delivery::lowest(c, SUSPECTS)?, delivery::next_due(c)?))).await?;
+        let mut suspects = HashMap::new();
+        for (target, last) in backlog {
+            if let Ok(target) = target.parse::<Target>() {
                 self.window().arrived(&target, 1);
+                suspects.insert(target, last);
             }
         }
+        let _ = self.inner.suspects.set(suspects);
         *self.next_due_lock() = due;
         self.wake();
         Ok(lost)
@@ -312,21 +321,33 @@ impl Owner {
     }
 
     /// Answers whether each delivery may run now, and as which attempt. The attempt is recorded behind the caller's
-    /// back: a crash before it is on disk repeats the delivery, which it may.
+    /// back: a crash before it is on disk repeats the delivery, which it may. Only where an earlier attempt may have ended
+    /// a node is it on disk before it runs, so that the next death counts.
     pub async fn begin(&self, claims: &[Claim]) -> Result<Vec<Begin>, LogError> {
         // what could not be recorded would run a second time
         self.log().ready().await?;
         let mut answers = Vec::with_capacity(claims.len());
+        let mut suspects = Vec::new();
         for claim in claims {
             let mut answer = self.begin_known(claim);
             if answer == Begin::Unknown {
                 answer = self.begin_unknown(claim).await?;
             }
-            if let Begin::Run { attempt, .. } = answer {
-                failpoint::reach(Failpoint::BeginAnswered);
-                self.note_begun(attempt);
+            if let Begin::Run { attempt, n } = answer {
+                if n > 1 || self.is_suspect(claim) {
+                    suspects.push(attempt);
+                } else {
+                    failpoint::reach(Failpoint::BeginAnswered);
+                    self.note_begun(attempt);
+                }
             }
             answers.push(answer);
+        }
+        if !suspects.is_empty() {
+            let node = self.inner.node.clone();
+            let begin =
+                move |tx: &Tx<'_>| Ok::<_, LogError>(suspects.iter().try_for_each(|a| delivery::begin(tx, *a, &node))?);
+            self.log().write(begin).await?;
         }
         Ok(answers)
     }
@@ -350,6 +371,12 @@ impl Owner {
                 }
             });
         }
+    }
+
+    /// Whether the delivery may have been running when the last node ended, without a word of it in the log.
+    fn is_suspect(&self, claim: &Claim) -> bool {
+        let suspects = self.inner.suspects.get();
+        suspects.and_then(|rows| rows.get(&claim.target)).is_some_and(|last| claim.delivery.row() <= *last)
     }
 
     fn begin_known(&self, claim: &Claim) -> Begin {

@@ -53,12 +53,14 @@ short! {
     25 a_deploy_drops_nothing_and_a_function_that_is_gone_keeps_its_backlog
     27 every_file_of_a_storm_is_told_when_it_is_whole
     30 a_client_that_leaves_leaves_no_half_event
+    31 of_a_hundred_requests_with_one_id_one_runs
     32 a_cycle_and_an_avalanche_come_to_an_end
     33 what_is_in_flight_when_the_node_ends_in_order_runs_once
     36 a_replay_that_is_killed_delivers_exactly_what_was_selected
     41 a_stream_that_lost_its_tail_is_made_whole_from_the_log
     42 what_somebody_does_to_the_stream_is_mended
     47 a_node_that_was_stopped_repeats_nothing
+    48 an_event_that_ends_the_node_lets_everything_else_get_done
     49 what_waits_for_a_function_that_is_parked_is_not_swallowed
     50 a_delivery_goes_the_way_of_one_revision_of_the_config
     51 a_message_for_each_of_many_functions_is_done_in_bounded_memory

@@ -235,6 +235,19 @@ pub(crate) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, 
         .collect()
 }
 
+/// The targets that have anything unended, with the row of their lowest pending deliveries, of so many the last one.
+pub(crate) fn lowest(connection: &Connection, many: usize) -> rusqlite::Result<Vec<(String, i64)>> {
+    let mut last = connection.prepare_cached(
+        "SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM delivery WHERE target = ?1 AND status IN (0, 1, 2) \
+         AND status = 1 ORDER BY seq LIMIT ?2)",
+    )?;
+    let targets = backlog(connection)?.into_iter().map(|(target, _)| {
+        let row = last.query_row(params![target, many as i64], |row| row.get(0))?;
+        Ok((target, row))
+    });
+    targets.collect()
+}
+
 /// The targets that have anything unended or a retry to come, with how much.
 pub(crate) fn unended(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
     connection

@@ -71,6 +71,7 @@ mod f24_reload;
 mod f25_deploy;
 mod f27_file_storm;
 mod f30_client_gone;
+mod f31_one_id;
 mod f32_avalanche;
 mod f33_stop;
 mod f36_replay;
@@ -78,6 +79,7 @@ mod f38_nats_upgraded;
 mod f41_nats_tail;
 mod f42_stream_edited;
 mod f47_stopped_past_its_lease;
+mod f48_node_poison;
 mod f49_parked;
 mod f50_two_revisions;
 mod f51_thousand_functions;
@@ -123,6 +125,7 @@ pub const ALL: &[Fault] = &[
     f25_deploy::FAULT,
     f27_file_storm::FAULT,
     f30_client_gone::FAULT,
+    f31_one_id::FAULT,
     f32_avalanche::FAULT,
     f33_stop::FAULT,
     f36_replay::FAULT,
@@ -130,6 +133,7 @@ pub const ALL: &[Fault] = &[
     f41_nats_tail::FAULT,
     f42_stream_edited::FAULT,
     f47_stopped_past_its_lease::FAULT,
+    f48_node_poison::FAULT,
     f49_parked::FAULT,
     f50_two_revisions::FAULT,
     f51_thousand_functions::FAULT,
