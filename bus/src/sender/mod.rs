@@ -147,6 +147,6 @@ mod tests {
             }
         };
         renewed(enough.notified(), Duration::from_millis(1), renew).await;
-        assert_eq!(renewals.get(), 5);
+        assert!(renewals.get() >= 5, "{}", renewals.get());
     }
 }

@@ -3,7 +3,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -12,7 +16,7 @@ use async_nats::jetstream::{
     publish::PublishAck,
 };
 use fastrand::Rng;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 use super::worker;
 use crate::{
@@ -31,7 +35,30 @@ const DUPLICATES: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(super) struct Broker {
     state: Arc<Mutex<State>>,
-    connected: watch::Sender<bool>,
+    connection: Arc<Connection>,
+}
+
+/// Whether the broker is there. A `watch` would wake who waits in an order of its own.
+struct Connection {
+    there: AtomicBool,
+    changed: Notify,
+}
+
+impl Connection {
+    fn is(&self) -> bool {
+        self.there.load(Ordering::Relaxed)
+    }
+
+    async fn becomes(&self, there: bool) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.is() == there {
+                return;
+            }
+            changed.await;
+        }
+    }
 }
 
 struct State {
@@ -80,7 +107,8 @@ impl Broker {
             owner: None,
             chance,
         };
-        Self { state: Arc::new(state.into()), connected: watch::Sender::new(true) }
+        let connection = Connection { there: AtomicBool::new(true), changed: Notify::new() };
+        Self { state: Arc::new(state.into()), connection: Arc::new(connection) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,7 +121,8 @@ impl Broker {
     }
 
     pub(super) fn connect(&self, connected: bool) {
-        self.connected.send_replace(connected);
+        self.connection.there.store(connected, Ordering::Relaxed);
+        self.connection.changed.notify_waiters();
     }
 
     pub(super) fn fill_up(&self, full: bool) {
@@ -110,7 +139,7 @@ impl Broker {
         let mut state = self.state();
         let Some((message, answer)) = state.sent.pop_front() else { return };
         let dice = unreliable.map_or(u8::MAX, |chance| chance.u8(..40));
-        let away = !*self.connected.borrow();
+        let away = !self.connection.is();
         if state.full || dice == 0 || away && dice < 30 {
             let _ = answer.send(Err(PublishErrorKind::TimedOut));
             return;
@@ -123,7 +152,7 @@ impl Broker {
     /// How many messages could be handed out.
     pub(super) fn waiting(&self) -> usize {
         let now = ambient::instant();
-        if !*self.connected.borrow() {
+        if !self.connection.is() {
             return 0;
         }
         self.state().stored.values().filter(|stored| stored.until.is_none_or(|until| until <= now)).count()
@@ -213,11 +242,11 @@ impl State {
 
 impl Carrier for Broker {
     fn is_connected(&self) -> bool {
-        *self.connected.borrow()
+        self.connection.is()
     }
 
     async fn connected(&self) {
-        let _ = self.connected.subscribe().wait_for(|connected| *connected).await;
+        self.connection.becomes(true).await;
     }
 
     async fn publish(&self, _class: &'static str, function: &Name, due: &Due) -> Result<Ack, PublishError> {
@@ -232,8 +261,8 @@ impl Carrier for Broker {
     }
 
     fn disconnected(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut connected = self.connected.subscribe();
-        async move { _ = connected.wait_for(|connected| !connected).await }
+        let connection = self.connection.clone();
+        async move { connection.becomes(false).await }
     }
 
     async fn is_stored(&self, sent: &Sent) -> bool {
