@@ -221,6 +221,28 @@ impl Owner {
         Ok(Accepted { id, deliveries: if duplicate { 0 } else { count }, duplicate })
     }
 
+    /// Keeps an event whose id, `id`, another one has, of a sender that cannot be told: as a dead letter of each target.
+    pub async fn keep_conflict(&self, event: Event, id: String) -> Result<(), AcceptError> {
+        self.has_room()?;
+        // it stands in no line: what comes after it does not wait for somebody to settle it
+        let matches = self.catalog().matches(&event).into_iter().map(|matched| Match { key: None, ..matched });
+        let matches: Vec<Match> = matches.collect();
+        let event = Prepared::new(event);
+        let (inner, owner) = (self.inner.clone(), self.clone());
+        let write = move |tx: &Tx<'_>| -> Result<Vec<Placed>, AcceptError> {
+            // one that is there was kept before
+            let Inserted::New(row) = rows::insert(tx, &event)? else { return Ok(Vec::new()) };
+            let catalog = inner.catalog.load();
+            let by = inner.rules(&catalog);
+            let mut followed = Vec::new();
+            for placed in delivery::place(tx, row, event.event(), &matches)? {
+                followed.extend(delivery::conflict(tx, placed.row, &by, &id)?.into_iter().flat_map(|end| end.placed));
+            }
+            Ok(followed)
+        };
+        self.log().write_and(write, move |placed| owner.placed(placed)).await
+    }
+
     /// Whatever was accepted goes on in a log that is full of it, and nothing new begins.
     fn has_room(&self) -> Result<(), AcceptError> {
         match self.log().reached() {

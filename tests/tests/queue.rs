@@ -173,12 +173,12 @@ async fn ids_of_the_senders_are_kept_where_that_is_asked_for_and_a_conflict_is_k
     nats.delete_stream("fnbus_in_t").await.unwrap();
     eventually("the stream is made again", || async { nats.get_stream("fnbus_in_t").await.ok() }).await;
     publish(&nats, "jobs.a", &id("two"), b"another").await;
-    let conflict = eventually("the conflict is in the log", || async {
-        node.json(&["events", "--type", "queue.conflict", "--json"]).await.pop()
+    let letter = eventually("the conflict is a dead letter", || async {
+        node.json(&["dead", "list", "--reason", "conflict", "--json"]).await.pop()
     })
     .await;
-    let conflict = node.show(conflict["id"].as_str().unwrap()).await;
-    assert_eq!((&conflict["subject"], &conflict["deliveries"]), (&json!("two"), &json!([])));
+    assert!(letter["error"]["message"].as_str().unwrap().contains("accepted as `two`"), "{letter}");
+    assert_eq!(node.show(letter["event"].as_str().unwrap()).await["data"], "another");
 }
 
 #[tokio::test]

@@ -92,17 +92,22 @@ pub enum DeadReason {
     Corrupt,
     /// The function said that another attempt would end the same.
     Rejected,
+    /// Another event had its id, with another body, and its sender could not be told.
+    Conflict,
 }
 
 impl DeadReason {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::AttemptsExhausted,
         Self::TooOld,
         Self::HopLimit,
+        Self::BranchLimit,
         Self::StepFailed,
         Self::Expired,
         Self::Quarantined,
         Self::Corrupt,
+        Self::Rejected,
+        Self::Conflict,
     ];
 
     pub fn parse(text: &str) -> Option<Self> {
@@ -120,6 +125,7 @@ impl DeadReason {
             Self::Quarantined => "quarantined",
             Self::Corrupt => "corrupt",
             Self::Rejected => "rejected",
+            Self::Conflict => "conflict",
         }
     }
 }

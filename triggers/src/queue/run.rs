@@ -114,21 +114,20 @@ impl Queue {
         }
     }
 
-    /// Another message had the same id and another body. Its sender cannot be told, so it is kept in the log, under the
-    /// id of its place, and delivered to nobody.
+    /// Another message had the same id and another body. Its sender cannot be told, so it is kept under the id of its
+    /// place, as a dead letter.
     async fn keep_conflict(&self, message: &Incoming, id: &str) -> Result<(), AcceptError> {
         tracing::error!(
             trigger = %self.trigger, id, sequence = message.sequence,
-            "a message has the id of another one with another body; it is in the log as queue.conflict and not delivered"
+            "a message has the id of another one with another body; it is kept as a dead letter: fnbus dead list"
         );
-        let mut event = event_of(message, &self.trigger, &self.source, "", crate::config::Dedup::Place);
+        let ours = format!("/{}/", self.bus.subjects().namespace());
+        let mut event = event_of(message, &self.trigger, &self.source, &ours, self.config.dedup);
         event.id = place(message);
         event.source = self.source.clone();
-        event.kind = "queue.conflict".into();
-        event.subject = Some(id.into());
-        event.trigger = None;
-        match self.bus.accept(event).await {
-            Err(AcceptError::Conflict { .. }) | Ok(_) => Ok(()),
+        match self.bus.owner().keep_conflict(event, id.to_owned()).await {
+            // its place can be told once: it was kept before
+            Err(AcceptError::Conflict { .. }) | Ok(()) => Ok(()),
             Err(error) => Err(error),
         }
     }
