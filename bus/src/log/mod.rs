@@ -6,7 +6,7 @@
 //! connections of their own ([`reader`]) and hold no transaction longer than one query.
 //!
 //! * [`settle`]: what an end that was none left behind; [`schema`]: tables, and how an older log becomes a newer one;
-//! * [`event`], [`delivery`], [`attempt`]: rows, and every change of a delivery's status; [`line`]: which goes first of a key;
+//! * [`event`], [`delivery`], [`attempt`]: rows, and every change of a delivery's status; [`mod@line`]: which goes first of a key;
 //! * [`calls`]: synchronous calls, written behind the caller's back in bulk;
 //! * [`backup`]: a copy of it, and whether it is what was written;
 //! * [`query`], [`detail`], [`runs`]: what people ask; [`replay`]: fixed selections delivered again; [`dead`]: what was given

@@ -66,8 +66,17 @@ impl Sender {
     pub async fn send(&self, target: &Target, due: Due) {
         let owner = &self.inner.owner;
         let claim = Claim { target: target.clone(), delivery: due.id, publication: due.publication };
-        let begun = owner.begin(std::slice::from_ref(&claim)).await;
-        let Ok([Begin::Run { attempt, .. }]) = begun.as_deref() else { return };
+        let attempt = loop {
+            match owner.begin(std::slice::from_ref(&claim)).await.as_deref() {
+                Ok([Begin::Run { attempt, .. }]) => break *attempt,
+                // it has moved on
+                Ok(_) => return,
+                Err(error) if error.is_final() => return,
+                Err(error) => tracing::warn!(%error, %target, "a delivery could not begin"),
+            }
+            // nobody else brings it again
+            sleep(AGAIN).await;
+        };
         let (started, clock) = (Utc::now(), Instant::now());
         let sent = async {
             match target {
@@ -78,7 +87,7 @@ impl Sender {
                 Target::Named(name) => Err(Refused::new("Target.Unknown", format!("`{name}` is not outside the bus"))),
             }
         };
-        let sent = renewed(sent, LEASE / 4, || owner.renew(target, *attempt)).await;
+        let sent = renewed(sent, LEASE / 4, || owner.renew(target, attempt)).await;
         failpoint::reach(Failpoint::OutsideSent);
         let mut outcome = match sent {
             Ok(answer) => Outcome {
@@ -101,7 +110,7 @@ impl Sender {
         outcome.started = started;
         outcome.times.run = clock.elapsed();
         // Sent is sent: until that is written it is not sent again.
-        while let Err(error) = owner.end(target, *attempt, outcome.clone()).await {
+        while let Err(error) = owner.end(target, attempt, outcome.clone()).await {
             tracing::error!(%error, %target, "the end of a delivery could not be recorded");
             if error.is_final() {
                 return;
