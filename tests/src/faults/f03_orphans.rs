@@ -14,7 +14,6 @@ pub(super) const FAULT: Fault = Fault {
     number: 3,
     sentence: "kill -9 of the node, then of its warden, with 50 processes that functions forked",
     short: 1,
-    // an event that lost 25 attempts is quarantined
     full: 10,
     run: |trial| Box::pin(run(trial)),
 };
@@ -36,12 +35,12 @@ async fn run(trial: Trial) -> Tally {
         .config("[triggers.crowd]\nhttp = 'POST /crowd'\nmode = 'async'\nto = 'crowd'\n");
     let mut arena = Arena::of(&trial, project).await;
     arena.produce(&Traffic::default());
-    for _ in 0..5 {
-        arena.node.accepted("/crowd", "").await;
-    }
     for cycle in 1..=trial.cycles {
         for above in [false, true] {
-            // what was killed runs again, so it is another crowd each time
+            // what was killed comes back, but later each time
+            for _ in 0..5 {
+                arena.node.accepted("/crowd", "").await;
+            }
             let mut all = noted(&arena.node, 50).await;
             all.push(arena.node.nats_server().await);
             all.push(Process::of_id(arena.node.process().as_raw_nonzero().get()));

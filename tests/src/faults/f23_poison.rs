@@ -28,15 +28,16 @@ async fn run(trial: Trial) -> Tally {
     arena.shape.recorded.push("poisoned");
     arena.node.function_ready("poisoned").await;
     let good = if trial.is_short() { 500 } else { 10_000 };
+    let (mut alone, mut beside) = (0.0, 0.0);
     for _ in 0..trial.cycles {
-        let alone = rate(&arena, good, &[]).await;
-        let beside = rate(&arena, good, &["exit", "hang"]).await;
-        arena.tally.note(format!("{alone:.0}/s without poison, {beside:.0}/s with it"));
-        // the few of the short suite are over before the poison is, and say nothing of a rate
-        if !trial.is_short() {
-            arena.tally.must(beside >= 0.9 * alone, || format!("{beside:.0}/s with poison and {alone:.0}/s without"));
-        }
+        alone += rate(&arena, good, &[]).await / trial.cycles as f64;
+        beside += rate(&arena, good, &["exit", "hang"]).await / trial.cycles as f64;
         trial.passed();
+    }
+    arena.tally.note(format!("{alone:.0}/s without poison, {beside:.0}/s with it"));
+    // the few of the short suite are over before the poison is, and say nothing of a rate
+    if !trial.is_short() {
+        arena.tally.must(beside >= 0.9 * alone, || format!("{beside:.0}/s with poison and {alone:.0}/s without"));
     }
     let letters = arena.node.json(&["dead", "list", "--json"]).await;
     arena.tally.must(letters.len() == 2 * trial.cycles, || format!("{} of the poison are dead letters", letters.len()));
