@@ -49,7 +49,7 @@ pub(crate) enum Command {
     Show(command::show::Show),
     /// Deliver logged events again
     Replay(command::replay::Replay),
-    /// What was given up: list, show, redrive
+    /// What was given up: list, show, edit, redrive, drop
     #[command(subcommand)]
     Dead(command::dead::Dead),
     /// What functions print

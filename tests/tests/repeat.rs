@@ -147,6 +147,7 @@ async fn a_call_whose_node_ended_in_the_middle_is_lost_and_a_repeat_runs_it_agai
 
 #[rstest]
 #[case::a_pipeline("/runs", "")]
+#[case::a_function("/orders", "")]
 #[case::a_function_whose_output_goes_on("/orders", "then = 'file:out.jsonl'")]
 #[tokio::test]
 async fn a_repeat_repeats_nothing_that_follows(#[case] path: &str, #[case] keys: &str) {
@@ -156,6 +157,8 @@ async fn a_repeat_repeats_nothing_that_follows(#[case] path: &str, #[case] keys:
     assert_eq!(first.status, 201, "{}", first.text());
     assert_eq!(post(&node, path, "order-7", "tea").await.text(), first.text());
     assert_eq!(executions(&node), 1);
+    let outputs = node.json(&["events", "--type", "function.output", "--json"]).await.len();
+    assert_eq!(outputs, usize::from(!keys.is_empty()), "nothing follows from what has no `then`");
     if !keys.is_empty() {
         node.lines_of("out.jsonl", 1).await;
         node.deliveries_are("done", 2).await;

@@ -90,7 +90,8 @@ pub(crate) fn place_outputs(
     outcome: &Outcome,
     by: &Rules<'_>,
 ) -> rusqlite::Result<Vec<Placed>> {
-    let Some((function, chain)) = by.catalog.chain(&current.target) else { return Ok(Vec::new()) };
+    let chain = by.catalog.chain(&current.target).filter(|(_, chain)| !chain.then.is_empty());
+    let Some((function, chain)) = chain else { return Ok(Vec::new()) };
     let outputs = chain::outputs(parent, current.id, &by.source(function), &outcome.output, chain.each);
     let (mut placed, several) = (Vec::new(), outputs.len());
     for event in outputs {
