@@ -338,8 +338,8 @@ pub(crate) fn answered(connection: &Connection, attempt: RowId) -> rusqlite::Res
         )?
         .query_row(params![attempt.row(), attempt.born().0, delivery], |row| {
             let (status, attempts): (Status, u32) = (row.get(0)?, row.get(1)?);
-            // one that has moved on since waited for its retry
-            let ended_it = status.is_ended() && attempts == n;
+            // one that has moved on since, or has expired, waited for its retry
+            let ended_it = matches!(status, Status::Done | Status::Dead) && attempts == n;
             Ok(if ended_it { Ended::Final(status) } else { Ended::RetryAt(time(row.get(2)?)) })
         })
         .optional()
