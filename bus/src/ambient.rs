@@ -13,7 +13,6 @@ use uuid::Uuid;
 use crate::simulation::surroundings as simulated;
 
 /// What time it is, for people and for the log.
-#[allow(clippy::disallowed_methods, reason = "this is the place")]
 pub(crate) fn now() -> DateTime<Utc> {
     #[cfg(test)]
     if let Some(now) = simulated::now() {
@@ -32,7 +31,6 @@ pub(crate) fn instant() -> Instant {
 }
 
 /// An id that nobody had before, ordered by time.
-#[allow(clippy::disallowed_methods, reason = "this is the place")]
 pub(crate) fn uuid() -> Uuid {
     #[cfg(test)]
     if let Some(uuid) = simulated::uuid() {

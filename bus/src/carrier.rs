@@ -32,8 +32,6 @@ pub type Ack = BoxFuture<'static, Result<PublishAck, PublishError>>;
 
 /// Carries what the relay hands over.
 pub trait Carrier: Clone + Send + Sync + 'static {
-    fn is_connected(&self) -> bool;
-
     /// Returns when there is a connection.
     fn connected(&self) -> impl Future<Output = ()> + Send;
 
@@ -99,10 +97,6 @@ impl JetStream {
 }
 
 impl Carrier for JetStream {
-    fn is_connected(&self) -> bool {
-        self.nats.is_connected()
-    }
-
     async fn connected(&self) {
         self.nats.connected().await;
     }

@@ -85,6 +85,13 @@ pub struct Match {
     pub block: bool,
 }
 
+impl Match {
+    /// What is delivered by no trigger, and in no order.
+    pub fn own(target: Target, format: Format) -> Self {
+        Self { target, trigger: None, format, key: None, block: false }
+    }
+}
+
 impl Catalog {
     /// The deliveries of an event: its own trigger's targets, then those of each rule it matches. A target bound
     /// twice by one trigger gets it once.

@@ -12,13 +12,12 @@ use std::{
 use arc_swap::ArcSwap;
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
-use chrono::Utc;
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Event, EventId, Name, Outcome, RowId,
+    Event, EventId, Name, Outcome, RowId, ambient,
     call::{Bodies, Caller, OVERHEAD},
     carrier::JetStream,
     catalog::{Catalog, Chain},
@@ -304,7 +303,7 @@ impl Bus {
 
     /// Remembers that a trigger is paused or resumed.
     pub async fn pause(&self, trigger: &Name, paused: bool) -> Result<(), LogError> {
-        let marks = mark::of_pause(trigger, paused, Utc::now());
+        let marks = mark::of_pause(trigger, paused, ambient::now());
         self.log().write(move |tx| Ok::<_, LogError>(mark::write(tx, &marks)?)).await
     }
 
@@ -409,7 +408,7 @@ impl Bus {
             };
             match recorded {
                 Ok(()) => return called,
-                Err(error @ LogError::Closed) => return Err(CallError::Log { reason: error.to_string() }),
+                Err(error) if error.is_final() => return Err(CallError::Log { reason: error.to_string() }),
                 Err(error) => {
                     tracing::error!(%error, %attempt, "the outcome of a call could not be recorded; trying again");
                     tokio::time::sleep(AGAIN).await;

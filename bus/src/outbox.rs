@@ -22,10 +22,7 @@ use crate::{
     ambient::{self, Every, sleep},
     carrier::Carrier,
     failpoint::{self, Failpoint},
-    log::{
-        LogError,
-        delivery::{self, Due},
-    },
+    log::delivery::Due,
     name::Name,
     owner::Owner,
     target::Target,
@@ -255,25 +252,13 @@ impl<C: Carrier> Postman<C> {
         !self.carrier.is_stored(sent).await && self.owner.window().is_sent(sent)
     }
 
-    /// Under another publication number, for JetStream may still know the last one.
-    async fn publish_anew(&self, rows: &[(Target, i64)]) -> bool {
-        if rows.is_empty() {
+    async fn publish_anew(&self, deliveries: &[(Target, i64)]) -> bool {
+        if deliveries.is_empty() {
             return true;
         }
-        let raised: Vec<i64> = rows.iter().map(|(_, row)| *row).collect();
-        let raised = self.owner.log().write(move |tx| Ok::<_, LogError>(delivery::publish_anew(tx, &raised)?)).await;
-        if let Err(error) = raised {
-            tracing::error!(%error, "deliveries could not be prepared to be published anew");
-            return false;
-        }
-        {
-            let mut window = self.owner.window();
-            for (target, row) in rows {
-                window.reload(target, *row);
-            }
-        }
-        self.owner.wake();
-        true
+        let anew = self.owner.publish_anew(deliveries).await;
+        anew.inspect_err(|error| tracing::error!(%error, "deliveries could not be prepared to be published anew"))
+            .is_ok()
     }
 }
 

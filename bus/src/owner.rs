@@ -141,7 +141,7 @@ impl Owner {
         let ends = ends.await?;
         let lost = ends.len();
         for end in ends {
-            self.placed(end.placed);
+            self.settle(end);
         }
         failpoint::reach(Failpoint::RecoverCommitted);
         let (backlog, due) =
@@ -229,18 +229,23 @@ impl Owner {
         let matches: Vec<Match> = matches.collect();
         let event = Prepared::new(event);
         let (inner, owner) = (self.inner.clone(), self.clone());
-        let write = move |tx: &Tx<'_>| -> Result<Vec<Placed>, AcceptError> {
+        let write = move |tx: &Tx<'_>| -> Result<Vec<End>, AcceptError> {
             // one that is there was kept before
             let Inserted::New(row) = rows::insert(tx, &event)? else { return Ok(Vec::new()) };
             let catalog = inner.catalog.load();
             let by = inner.rules(&catalog);
-            let mut followed = Vec::new();
+            let mut ends = Vec::new();
             for placed in delivery::place(tx, row, event.event(), &matches)? {
-                followed.extend(delivery::conflict(tx, placed.row, &by, &id)?.into_iter().flat_map(|end| end.placed));
+                ends.extend(delivery::conflict(tx, placed.row, &by, &id)?);
             }
-            Ok(followed)
+            Ok(ends)
         };
-        self.log().write_and(write, move |placed| owner.placed(placed)).await
+        let settle = move |ends: Vec<End>| {
+            for end in ends {
+                owner.settle(end);
+            }
+        };
+        self.log().write_and(write, settle).await
     }
 
     /// Whatever was accepted goes on in a log that is full of it, and nothing new begins.
@@ -550,7 +555,7 @@ impl Owner {
     ) -> Result<Admission<oneshot::Receiver<Outcome>>, AcceptError> {
         self.has_room()?;
         let (target, trigger) = (pipeline.clone().into(), event.trigger.clone());
-        let matched = Match { target, trigger: trigger.clone(), format, key: None, block: false };
+        let matched = Match { trigger: trigger.clone(), ..Match::own(target, format) };
         let event = Prepared::new(event);
         let (inner, owner) = (self.inner.clone(), self.clone());
         let write = move |tx: &Tx<'_>| -> Result<Admission<(i64, Vec<Placed>)>, AcceptError> {
@@ -562,15 +567,12 @@ impl Owner {
             Ok(Admission::New((placed.row, run::begin(tx, vec![placed], &inner.rules(&catalog))?)))
         };
         let (answer, answered) = oneshot::channel();
-        let carry = move |written| match written {
-            Admission::New((delivery, placed)) => {
+        let carry = move |written: Admission<(i64, Vec<Placed>)>| {
+            written.map(|(delivery, placed)| {
                 lock(&owner.inner.waiting).insert(delivery, answer);
                 owner.placed(placed);
-                Admission::New(answered)
-            }
-            Admission::Runs => Admission::Runs,
-            Admission::Answered(outcome) => Admission::Answered(outcome),
-            Admission::Forgotten => Admission::Forgotten,
+                answered
+            })
         };
         let admitted = self.log().write_and(write, carry).await;
         admitted.inspect_err(|error| self.note_conflict(error, trigger.as_ref()))
@@ -607,8 +609,20 @@ impl Owner {
             // a message of another publication: whoever holds the current one decides
             return Ok(());
         }
-        self.log().write(move |tx| Ok::<_, LogError>(delivery::publish_anew(tx, &[row])?)).await?;
-        self.window().reload(&claim.target, row);
+        self.publish_anew(&[(claim.target.clone(), row)]).await
+    }
+
+    /// Publishes deliveries again under another publication number: what is on its way becomes stale, and JetStream may
+    /// still know the last one.
+    pub(crate) async fn publish_anew(&self, deliveries: &[(Target, i64)]) -> Result<(), LogError> {
+        let rows: Vec<i64> = deliveries.iter().map(|(_, row)| *row).collect();
+        self.log().write(move |tx| Ok::<_, LogError>(delivery::publish_anew(tx, &rows)?)).await?;
+        {
+            let mut window = self.window();
+            for (target, row) in deliveries {
+                window.reload(target, *row);
+            }
+        }
         self.wake();
         Ok(())
     }
@@ -646,13 +660,13 @@ impl Owner {
 
     /// The wall clock was set back: what waits for a time waits no longer for that.
     pub(crate) async fn clock_was_set_back(&self, by: TimeDelta) -> Result<(), LogError> {
-        let moved = move |tx: &Tx<'_>| {
+        let owner = self.clone();
+        let write = move |tx: &Tx<'_>| {
             delivery::retry_earlier(tx, by)?;
-            delivery::next_due(tx)
+            Ok::<_, LogError>(delivery::next_due(tx)?)
         };
-        let next = self.log().write(move |tx| Ok::<_, LogError>(moved(tx)?)).await?;
-        *self.next_due_lock() = next;
-        Ok(())
+        // in the order of the commits, as in `take_due`
+        self.log().write_and(write, move |next| *owner.next_due_lock() = next).await
     }
 
     pub(crate) fn wake(&self) {

@@ -176,7 +176,11 @@ impl Window {
 
     /// No more bodies for this target fit into memory until NATS has taken some.
     pub fn is_laden(&self, target: &Target) -> bool {
-        target.name().is_some() && self.load.load(Ordering::Relaxed) >= LOAD
+        target.name().is_some() && self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.load.load(Ordering::Relaxed) >= LOAD
     }
 
     /// A row that was held back behind another may go. It may lie anywhere; what is above it was not looked for.
@@ -188,10 +192,10 @@ impl Window {
     /// lane is filled again only when half of it is free: loading is cheaper in bulk. What is to be loaded is wanted no
     /// more: what arrives while the log is read is wanted anew, and so is never missed.
     pub fn fills(&mut self, chunk: usize) -> Vec<Fill> {
-        let laden = self.load.load(Ordering::Relaxed) >= LOAD;
+        let full = self.is_full();
         let lanes = self.lanes.iter_mut().filter_map(|(name, lane)| {
             let room = lane.limit.saturating_sub(lane.open.len()).min(chunk);
-            let wanted = (lane.more || !lane.again.is_empty()) && !(laden && name.name().is_some());
+            let wanted = (lane.more || !lane.again.is_empty()) && !(full && name.name().is_some());
             let due = room >= lane.limit.div_ceil(2).min(chunk);
             (wanted && due && room > 0).then(|| {
                 let again: Vec<i64> = lane.again.iter().copied().take(room).collect();
@@ -259,7 +263,7 @@ impl Window {
 
     /// Whether this is still to be published.
     pub fn is_publishing(&self, target: &Target, row: i64, publication: u32) -> bool {
-        let open = self.lanes.get(target).and_then(|lane| lane.open.get(&row));
+        let open = self.find(target, row);
         open.is_some_and(|open| open.publication == publication && matches!(open.state, State::Publishing { .. }))
     }
 
@@ -313,8 +317,7 @@ impl Window {
 
     /// Whether this publication is the current one, and no attempt of it has begun.
     pub fn is_published(&self, target: &Target, delivery: RowId, publication: u32) -> bool {
-        let open = self.lanes.get(target).and_then(|lane| lane.open.get(&delivery.row()));
-        open.is_some_and(|open| {
+        self.find(target, delivery.row()).is_some_and(|open| {
             open.id == delivery && open.publication == publication && !matches!(open.state, State::Begun { .. })
         })
     }
@@ -324,10 +327,7 @@ impl Window {
         if let Some(lane) = self.lanes.get_mut(target)
             && matches!(lane.open.get(&row), Some(Open { state: State::Begun { attempt: current, .. }, .. }) if *current == attempt)
         {
-            lane.open.remove(&row);
-            if let Some(gone) = &mut lane.gone {
-                gone.insert(row);
-            }
+            lane.free(row);
         }
     }
 
@@ -342,10 +342,7 @@ impl Window {
         if let Some(lane) = self.lanes.get_mut(target)
             && !matches!(lane.open.get(&row), Some(Open { state: State::Begun { .. }, .. }))
         {
-            lane.open.remove(&row);
-            if let Some(gone) = &mut lane.gone {
-                gone.insert(row);
-            }
+            lane.free(row);
         }
     }
 
@@ -390,7 +387,7 @@ impl Window {
 
     /// Whether nobody has asked to begin this meanwhile.
     pub fn is_sent(&self, sent: &Sent) -> bool {
-        let open = self.lanes.get(&sent.target).and_then(|lane| lane.open.get(&sent.id.row()));
+        let open = self.find(&sent.target, sent.id.row());
         open.is_some_and(|open| open.publication == sent.publication && matches!(open.state, State::Published { .. }))
     }
 
@@ -420,6 +417,10 @@ impl Window {
         self.lanes.entry(target.clone()).or_insert_with(|| Lane { limit: unlisted(target), ..Lane::default() })
     }
 
+    fn find(&self, target: &Target, row: i64) -> Option<&Open> {
+        self.lanes.get(target)?.open.get(&row)
+    }
+
     fn open(&mut self, target: &Target, row: i64) -> Option<&mut Open> {
         self.lanes.get_mut(target)?.open.get_mut(&row)
     }
@@ -432,6 +433,16 @@ impl Window {
 /// The limit of a target that no config lists: what is outside the bus needs no config.
 fn unlisted(target: &Target) -> usize {
     if target.name().is_some() { 0 } else { OUTSIDE }
+}
+
+impl Lane {
+    /// Frees the place of what has ended.
+    fn free(&mut self, row: i64) {
+        self.open.remove(&row);
+        if let Some(gone) = &mut self.gone {
+            gone.insert(row);
+        }
+    }
 }
 
 impl Open {

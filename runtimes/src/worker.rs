@@ -24,7 +24,6 @@ use bus::{
     deliver::{Delivered, Delivery, Source},
     event::Meta,
     failpoint::{self, Failpoint},
-    log::delivery::Ended,
     nats::stream::PROGRESS,
     outcome::Ending,
     owner::Claim,
@@ -274,16 +273,7 @@ impl Worker {
     async fn end(&self, held: &Holding, attempt: RowId, outcome: Outcome) {
         loop {
             match self.bus.owner().end(&held.claim().target, attempt, outcome.clone()).await {
-                Ok(ended) => {
-                    if ended == Ended::Stale {
-                        tracing::warn!(
-                            attempt = %attempt, event.id = %held.delivered.event.id,
-                            "an outcome came late and is not recorded, nothing follows from it: the attempt was given up \
-                             as lost, or its delivery ended otherwise"
-                        );
-                    }
-                    return held.delivered.ack().await;
-                }
+                Ok(_) => return held.delivered.ack().await,
                 Err(error) if error.is_final() => return held.delivered.release().await,
                 Err(error) => {
                     tracing::error!(%error, attempt = %attempt, "an outcome could not be recorded; trying again");

@@ -227,11 +227,11 @@ pub(crate) fn pending_row(connection: &Connection, row: i64) -> rusqlite::Result
     connection.prepare_cached(&sql)?.query_row([row], read_due).optional()
 }
 
-/// The targets that have anything unended, with how much.
-pub(crate) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<(String, u64)>> {
+/// The targets that have anything unended.
+fn waiting(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     connection
-        .prepare_cached("SELECT target, count(*) FROM delivery WHERE status IN (0, 1, 2) GROUP BY target")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .prepare_cached("SELECT DISTINCT target FROM delivery WHERE status IN (0, 1, 2)")?
+        .query_map([], |row| row.get(0))?
         .collect()
 }
 
@@ -241,7 +241,7 @@ pub(crate) fn lowest(connection: &Connection, many: usize) -> rusqlite::Result<V
         "SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM delivery WHERE target = ?1 AND status IN (0, 1, 2) \
          AND status = 1 ORDER BY seq LIMIT ?2)",
     )?;
-    let targets = backlog(connection)?.into_iter().map(|(target, _)| {
+    let targets = waiting(connection)?.into_iter().map(|target| {
         let row = last.query_row(params![target, many as i64], |row| row.get(0))?;
         Ok((target, row))
     });
@@ -423,12 +423,8 @@ fn finish_attempt(
     reason: Option<DeadReason>,
     now: DateTime<Utc>,
 ) -> rusqlite::Result<Option<Placed>> {
-    let (delivery, n) = (current.id.row(), current.attempts);
-    tx.prepare_cached(
-        "UPDATE delivery SET status = ?2, reason = ?3, ended = ?4, retry_at = NULL, attempts = ?5, \
-         turn = CASE WHEN ?2 IN (11, 12) AND block THEN turn END WHERE seq = ?1",
-    )?
-    .execute(params![delivery, status, reason.map(DeadReason::as_str), now.timestamp_micros(), n])?;
+    let delivery = current.id.row();
+    close(tx, delivery, status, reason, Some(current.attempts), now)?;
     if current.keyed { line::free_next(tx, delivery) } else { Ok(None) }
 }
 
@@ -440,12 +436,24 @@ pub(crate) fn finish(
     reason: Option<DeadReason>,
     now: DateTime<Utc>,
 ) -> rusqlite::Result<Option<Placed>> {
+    close(tx, delivery, status, reason, None, now)?;
+    line::free_next(tx, delivery)
+}
+
+fn close(
+    tx: &Tx<'_>,
+    delivery: i64,
+    status: Status,
+    reason: Option<DeadReason>,
+    attempts: Option<u32>,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<()> {
     tx.prepare_cached(
-        "UPDATE delivery SET status = ?2, reason = ?3, ended = ?4, retry_at = NULL, \
+        "UPDATE delivery SET status = ?2, reason = ?3, ended = ?4, retry_at = NULL, attempts = coalesce(?5, attempts), \
          turn = CASE WHEN ?2 IN (11, 12) AND block THEN turn END WHERE seq = ?1",
     )?
-    .execute(params![delivery, status, reason.map(DeadReason::as_str), now.timestamp_micros()])?;
-    line::free_next(tx, delivery)
+    .execute(params![delivery, status, reason.map(DeadReason::as_str), now.timestamp_micros(), attempts])
+    .map(|_| ())
 }
 
 /// Makes retries whose time has come pending again.
@@ -558,7 +566,7 @@ pub(crate) fn recover(tx: &Tx<'_>, by: &Rules<'_>) -> rusqlite::Result<Vec<End>>
         }
     }
     // What was published before is published anew, so that nothing waits for a message somebody else held.
-    for (target, _) in backlog(tx)? {
+    for target in waiting(tx)? {
         tx.prepare_cached(
             "UPDATE delivery SET publication = publication + 1 WHERE seq IN (SELECT seq FROM delivery \
              WHERE target = ?1 AND status IN (0, 1, 2) AND status = 1 ORDER BY seq LIMIT ?2)",

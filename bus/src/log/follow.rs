@@ -124,13 +124,7 @@ fn place(
     to: &[Target],
     by: &Rules<'_>,
 ) -> rusqlite::Result<Vec<Placed>> {
-    let own = to.iter().map(|target| Match {
-        target: target.clone(),
-        trigger: None,
-        format: Format::Body,
-        key: None,
-        block: false,
-    });
+    let own = to.iter().map(|target| Match::own(target.clone(), Format::Body));
     let matches: Vec<Match> = own.chain(by.catalog.matches(&event)).collect();
     let branched = chain::branched(parent, several.saturating_mul(matches.len()));
     event.branches = branched.unwrap_or(event.branches);

@@ -32,6 +32,17 @@ pub enum Admission<T> {
     Forgotten,
 }
 
+impl<T> Admission<T> {
+    pub(crate) fn map<U>(self, new: impl FnOnce(T) -> U) -> Admission<U> {
+        match self {
+            Self::New(value) => Admission::New(new(value)),
+            Self::Runs => Admission::Runs,
+            Self::Answered(outcome) => Admission::Answered(outcome),
+            Self::Forgotten => Admission::Forgotten,
+        }
+    }
+}
+
 /// Accepts a call of a function.
 pub(crate) fn begin(
     tx: &Tx<'_>,

@@ -191,7 +191,7 @@ fn place_step(
     step: &Begin,
     format: Format,
 ) -> rusqlite::Result<Placed> {
-    let matched = Match { target: step.target.clone(), trigger: None, format, key: None, block: false };
+    let matched = Match::own(step.target.clone(), format);
     delivery::place_one(tx, row, event, &matched, Origin { step: Some((run, &step.path)), ..Origin::default() })
 }
 

@@ -13,11 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use chrono::Utc;
 use tokio::time::{interval, sleep};
 
 use crate::{
-    Outcome,
+    Outcome, ambient,
     failpoint::{self, Failpoint},
     log::delivery::Due,
     nats::Nats,
@@ -77,7 +76,7 @@ impl Sender {
             // nobody else brings it again
             sleep(AGAIN).await;
         };
-        let (started, clock) = (Utc::now(), Instant::now());
+        let (started, clock) = (ambient::now(), Instant::now());
         let sent = async {
             match target {
                 Target::Event(_) => Ok(due.event.data.clone()),

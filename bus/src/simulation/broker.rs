@@ -241,10 +241,6 @@ impl State {
 }
 
 impl Carrier for Broker {
-    fn is_connected(&self) -> bool {
-        self.connection.is()
-    }
-
     async fn connected(&self) {
         self.connection.becomes(true).await;
     }
@@ -270,14 +266,14 @@ impl Carrier for Broker {
             let message = state.stored.get(&sent.sequence).map(|stored| &stored.message);
             message.is_some_and(|message| (message.delivery, message.publication) == (sent.id, sent.publication))
         };
-        let stored = !self.is_connected() || stored(&self.state());
+        let stored = !self.connection.is() || stored(&self.state());
         super::surroundings::step_aside().await;
         stored
     }
 
     async fn incarnation(&self, _classes: &BTreeSet<&'static str>) -> Result<Incarnation, StreamError> {
         super::surroundings::step_aside().await;
-        if !self.is_connected() {
+        if !self.connection.is() {
             return Err(StreamError::JetStream("it is away".to_owned()));
         }
         let state = self.state();
