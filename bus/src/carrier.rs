@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     headers,
-    log::delivery::Due,
+    log::backlog::Due,
     name::Name,
     nats::{
         Nats,

@@ -1,5 +1,8 @@
 //! The bus of one node, started and stopped as one: data folder, log, NATS, owner and relay.
 
+// Synchronous calls that are accepted before they run.
+mod accepted;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
@@ -17,17 +20,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Event, EventId, Name, Outcome, RowId, ambient,
+    Event, EventId, Name, Outcome, ambient,
     call::{Bodies, Caller, OVERHEAD},
     carrier::JetStream,
-    catalog::{Catalog, Chain},
+    catalog::Catalog,
     chain,
     log::{
         Log, LogError, OpenError,
         calls::CallRecord,
         event::Prepared,
         mark,
-        repeat::Admission,
         retention::{self, Keep},
     },
     nats::{
@@ -35,7 +37,6 @@ use crate::{
         publish::{NotPublished, Stored},
         stream::{self, StreamError},
     },
-    outcome::Ending,
     owner::Owner,
     relay::Relay,
     sender::{Sender, Webhooks},
@@ -43,12 +44,6 @@ use crate::{
     subject::Subjects,
     wire,
 };
-
-/// How long a synchronous call waits for a pipeline when its route does not say.
-const RUN_WAIT: Duration = Duration::from_secs(30);
-
-/// Before the log is asked again to record the outcome of a call.
-const AGAIN: Duration = Duration::from_millis(500);
 
 /// A node that was killed leaves its lock to the processes it was about to start, until they begin or end.
 const LET_GO: Duration = Duration::from_millis(500);
@@ -348,82 +343,6 @@ impl Bus {
             node: self.owner().node().clone(),
             outcome: outcome.clone(),
         }
-    }
-
-    /// A synchronous call of a pipeline: accepted like any event, then waited for.
-    async fn run(&self, event: Event, call: Call) -> Result<Reply, CallError> {
-        let id = event.id.clone();
-        let ended = match self.owner().run(event, &call.function, call.format).await? {
-            Admission::New(ended) => ended,
-            known => return known_reply(id, known),
-        };
-        match tokio::time::timeout(call.timeout.unwrap_or(RUN_WAIT), ended).await {
-            Ok(Ok(outcome)) => Ok(Reply { event: id, outcome }),
-            Ok(Err(_)) | Err(_) => Err(CallError::TimedOut { function: call.function }),
-        }
-    }
-
-    /// A synchronous call of a function with an id of its own: accepted first, so that it runs once.
-    async fn once(&self, event: Event, call: Call, wait: Duration, chain: Chain) -> Result<Reply, CallError> {
-        let id = event.id.clone();
-        let attempt = match self.owner().admit(event.clone(), &call.function, call.format).await? {
-            Admission::New(attempt) => attempt,
-            known => return known_reply(id, known),
-        };
-        let (patience, function) = (call.timeout.unwrap_or(wait), call.function.clone());
-        // It is recorded when it ends, however long its caller waits.
-        let running = tokio::spawn(self.clone().run_once(attempt, event, call, wait, chain));
-        match tokio::time::timeout(patience, running).await {
-            Ok(Ok(outcome)) => Ok(Reply { event: id, outcome: outcome? }),
-            Ok(Err(_)) => Err(CallError::Vanished { function }),
-            Err(_) => Err(CallError::TimedOut { function }),
-        }
-    }
-
-    async fn run_once(
-        self,
-        attempt: RowId,
-        event: Event,
-        call: Call,
-        wait: Duration,
-        chain: Chain,
-    ) -> Result<Outcome, CallError> {
-        let owner = self.owner();
-        let called = self.inner.caller.call(owner.node(), &event, &call, wait).await;
-        let called = called.map(|outcome| chain::too_many(&event, &chain, &outcome).unwrap_or(outcome));
-        loop {
-            let recorded = match &called {
-                Ok(outcome) => owner.answered(attempt, outcome.clone()).await,
-                Err(
-                    CallError::Busy { .. }
-                    | CallError::Stopped { .. }
-                    | CallError::NoNode { .. }
-                    | CallError::TooLarge { .. },
-                ) => owner.withdraw(attempt).await,
-                // nobody knows whether it ran
-                Err(why) => {
-                    let lost = Outcome::failure(Ending::Lost, "Runtime.Lost", why.to_string());
-                    owner.answered(attempt, lost).await
-                }
-            };
-            match recorded {
-                Ok(()) => return called,
-                Err(error) if error.is_final() => return Err(CallError::Log { reason: error.to_string() }),
-                Err(error) => {
-                    tracing::error!(%error, %attempt, "the outcome of a call could not be recorded; trying again");
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-        }
-    }
-}
-
-/// The answer to a call that is not the first of its id.
-fn known_reply<T>(id: EventId, known: Admission<T>) -> Result<Reply, CallError> {
-    match known {
-        Admission::Answered(outcome) => Ok(Reply { event: id, outcome: *outcome }),
-        Admission::Runs => Err(CallError::Running { id }),
-        Admission::New(_) | Admission::Forgotten => Err(CallError::Forgotten { id }),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     ambient::{self, Every, sleep},
     carrier::Carrier,
     failpoint::{self, Failpoint},
-    log::delivery::Due,
+    log::backlog::Due,
     name::Name,
     owner::Owner,
     target::Target,

@@ -1,6 +1,9 @@
 //! The owner of what this node accepted: every decision about an event and its deliveries is made here, and nowhere
 //! else. The log remembers ([`crate::log`]), the window allows ([`crate::window`]), the relay carries.
 
+// What is taken in.
+mod intake;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
@@ -16,25 +19,17 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{
     ambient,
-    catalog::{Catalog, Match},
-    event::Event,
+    catalog::Catalog,
     failpoint::{self, Failpoint},
     id::{Born, RowId},
     log::{
         Log, LogError, Tx, attempt,
-        calls::{self, CallRecord},
-        dead::{self, Dropped, Edited},
-        delivery::{self, Due, End, Ended, Origin, Place, Placed, Rules},
-        event::{self as rows, Inserted, Prepared},
-        mark,
-        query::{QueryError, Selection},
-        repeat::{self, Admission},
-        replay, run,
+        backlog::{self, Due},
+        delivery::{self, End, Ended, Place, Placed, Rules},
+        run,
     },
     name::Name,
     outcome::{Ending, Outcome},
-    payload::Format,
-    sink::{AcceptError, Accepted, Mark},
     target::Target,
     window::{Begin, Window},
 };
@@ -145,7 +140,7 @@ impl Owner {
         }
         failpoint::reach(Failpoint::RecoverCommitted);
         let (backlog, due) =
-            self.log().read(|c| Ok::<_, LogError>((delivery::lowest(c, SUSPECTS)?, delivery::next_due(c)?))).await?;
+            self.log().read(|c| Ok::<_, LogError>((backlog::lowest(c, SUSPECTS)?, delivery::next_due(c)?))).await?;
         let mut suspects = HashMap::new();
         for (target, last) in backlog {
             if let Ok(target) = target.parse::<Target>() {
@@ -176,7 +171,7 @@ impl Owner {
 
     /// Warns of what waits for functions and pipelines that are not in the config.
     pub async fn warn_of_stranded(&self) {
-        let unended = match self.log().read(|c| Ok::<_, LogError>(delivery::unended(c)?)).await {
+        let unended = match self.log().read(|c| Ok::<_, LogError>(backlog::unended(c)?)).await {
             Ok(unended) => unended,
             Err(error) => {
                 tracing::warn!(%error, "what waits in the log could not be looked at");
@@ -196,77 +191,6 @@ impl Owner {
         }
     }
 
-    /// Writes the event and its deliveries, and what its trigger remembers. When this returns they are on disk.
-    pub async fn accept(&self, event: Event, marks: Vec<Mark>) -> Result<Accepted, AcceptError> {
-        self.has_room()?;
-        let matches = self.catalog().matches(&event);
-        let (id, trigger) = (event.id.clone(), event.trigger.clone());
-        let count = matches.len();
-        let event = Prepared::new(event);
-        let (inner, owner) = (self.inner.clone(), self.clone());
-        let write = move |tx: &Tx<'_>| -> Result<Option<Vec<Placed>>, AcceptError> {
-            mark::write(tx, &marks)?;
-            let Inserted::New(row) = rows::insert(tx, &event)? else { return Ok(None) };
-            let catalog = inner.catalog.load();
-            let placed = delivery::place(tx, row, event.event(), &matches)?;
-            Ok(Some(run::begin(tx, placed, &inner.rules(&catalog))?))
-        };
-        // carried even when whoever sent it does not wait for the answer
-        let carry = move |placed: Option<Vec<Placed>>| {
-            failpoint::reach(Failpoint::AcceptCommitted);
-            placed.map(|placed| owner.placed(placed)).is_some()
-        };
-        let new = self.log().write_and(write, carry);
-        let duplicate = !new.await.inspect_err(|error| self.note_conflict(error, trigger.as_ref()))?;
-        Ok(Accepted { id, deliveries: if duplicate { 0 } else { count }, duplicate })
-    }
-
-    /// Keeps an event whose id, `id`, another one has, of a sender that cannot be told: as a dead letter of each target.
-    pub async fn keep_conflict(&self, event: Event, id: String) -> Result<(), AcceptError> {
-        self.has_room()?;
-        // it stands in no line: what comes after it does not wait for somebody to settle it
-        let matches = self.catalog().matches(&event).into_iter().map(|matched| Match { key: None, ..matched });
-        let matches: Vec<Match> = matches.collect();
-        let event = Prepared::new(event);
-        let (inner, owner) = (self.inner.clone(), self.clone());
-        let write = move |tx: &Tx<'_>| -> Result<Vec<End>, AcceptError> {
-            // one that is there was kept before
-            let Inserted::New(row) = rows::insert(tx, &event)? else { return Ok(Vec::new()) };
-            let catalog = inner.catalog.load();
-            let by = inner.rules(&catalog);
-            let mut ends = Vec::new();
-            for placed in delivery::place(tx, row, event.event(), &matches)? {
-                ends.extend(delivery::conflict(tx, placed.row, &by, &id)?);
-            }
-            Ok(ends)
-        };
-        let settle = move |ends: Vec<End>| {
-            for end in ends {
-                owner.settle(end);
-            }
-        };
-        self.log().write_and(write, settle).await
-    }
-
-    /// Whatever was accepted goes on in a log that is full of it, and nothing new begins.
-    fn has_room(&self) -> Result<(), AcceptError> {
-        match self.log().reached() {
-            Some((bytes, most)) => Err(AcceptError::Backlog { bytes, most }),
-            None => Ok(()),
-        }
-    }
-
-    /// Says that two events have one id, whether or not whoever sent the second can be told.
-    fn note_conflict(&self, error: &AcceptError, trigger: Option<&Name>) {
-        if let AcceptError::Conflict { id, source_uri } = error {
-            self.inner.conflicts.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(
-                event.id = %id, event.source = %source_uri, trigger = trigger.map(Name::as_str),
-                "an event was refused: another one has its id and another body"
-            );
-        }
-    }
-
     /// How many events were refused because another one had their id and another body, since the start.
     pub fn conflicts(&self) -> u64 {
         self.inner.conflicts.load(Ordering::Relaxed)
@@ -283,43 +207,6 @@ impl Owner {
             %attempt, outcome = outcome.as_str(),
             "an outcome came too late: its attempt is not the current one, so it changes nothing"
         );
-    }
-
-    /// Delivers logged events again.
-    pub async fn replay(&self, request: replay::Request) -> Result<replay::Created, QueryError> {
-        self.log().calls().flush().await;
-        let owner = self.clone();
-        let create = move |tx: &Tx<'_>| replay::create(tx, &request);
-        let carry = move |(created, placed)| {
-            failpoint::reach(Failpoint::ReplayCommitted);
-            owner.placed(placed);
-            created
-        };
-        self.log().write_and(create, carry).await
-    }
-
-    /// Drops dead letters.
-    pub async fn drop_letters(&self, selection: Selection) -> Result<Dropped, QueryError> {
-        let owner = self.clone();
-        let carry = move |(dropped, placed)| {
-            owner.placed(placed);
-            dropped
-        };
-        self.log().write_and(move |tx| dead::drop(tx, &selection), carry).await
-    }
-
-    /// Delivers a dead letter again with another body.
-    pub async fn edit_letter(&self, edit: dead::Edit) -> Result<Edited, QueryError> {
-        let (inner, owner) = (self.inner.clone(), self.clone());
-        let write = move |tx: &Tx<'_>| {
-            let catalog = inner.catalog.load();
-            dead::edit(tx, &edit, &inner.rules(&catalog))
-        };
-        let carry = move |(edited, placed)| {
-            owner.placed(placed);
-            edited
-        };
-        self.log().write_and(write, carry).await
     }
 
     /// Wakes whoever carries them. What is new and comes at once need not be read from the log again.
@@ -413,7 +300,7 @@ impl Owner {
     /// A message from before a restart, or from outside the window: the log says whether it is still wanted.
     async fn begin_unknown(&self, claim: &Claim) -> Result<Begin, LogError> {
         let row = claim.delivery.row();
-        let due: Option<Due> = self.log().write(move |tx| Ok::<_, LogError>(delivery::pending_row(tx, row)?)).await?;
+        let due: Option<Due> = self.log().write(move |tx| Ok::<_, LogError>(backlog::pending_row(tx, row)?)).await?;
         let Some(due) =
             due.filter(|due| due.id == claim.delivery && due.publication == claim.publication && due.intact)
         else {
@@ -517,82 +404,11 @@ impl Owner {
         self.log().write_and(write, settle).await.inspect_err(|_| self.window().reload(&target, row))
     }
 
-    /// Accepts a synchronous call with an id of its own. When this returns it is on disk.
-    pub async fn admit(&self, event: Event, function: &Name, format: Format) -> Result<Admission<RowId>, AcceptError> {
-        self.has_room()?;
-        let trigger = event.trigger.clone();
-        let (event, function, node) = (Prepared::new(event), function.clone(), self.node().clone());
-        let admitted = self.log().write(move |tx| repeat::begin(tx, &event, &function, format, &node)).await;
-        admitted.inspect_err(|error| self.note_conflict(error, trigger.as_ref()))
-    }
-
-    /// Records how such a call ended, and what follows from it. Returns when it is on disk.
-    pub async fn answered(&self, attempt: RowId, outcome: Outcome) -> Result<(), LogError> {
-        let (inner, owner, ending) = (self.inner.clone(), self.clone(), outcome.ending);
-        let write = move |tx: &Tx<'_>| {
-            let catalog = inner.catalog.load();
-            Ok::<_, LogError>(repeat::end(tx, attempt, &outcome, &inner.rules(&catalog))?)
-        };
-        let carry = move |placed: Option<Vec<Placed>>| match placed {
-            Some(placed) => owner.placed(placed),
-            None => owner.note_late(attempt, ending),
-        };
-        self.log().write_and(write, carry).await
-    }
-
-    /// Such a call was refused before it ran: a repeat is a new one.
-    pub async fn withdraw(&self, attempt: RowId) -> Result<(), LogError> {
-        self.log().write(move |tx| Ok::<_, LogError>(repeat::withdraw(tx, attempt)?)).await
-    }
-
-    /// Accepts an event for a pipeline and gives the outcome of its run when it is there. When this returns the run
-    /// is on disk and goes on, whether anybody waits or not.
-    pub async fn run(
-        &self,
-        event: Event,
-        pipeline: &Name,
-        format: Format,
-    ) -> Result<Admission<oneshot::Receiver<Outcome>>, AcceptError> {
-        self.has_room()?;
-        let (target, trigger) = (pipeline.clone().into(), event.trigger.clone());
-        let matched = Match { trigger: trigger.clone(), ..Match::own(target, format) };
-        let event = Prepared::new(event);
-        let (inner, owner) = (self.inner.clone(), self.clone());
-        let write = move |tx: &Tx<'_>| -> Result<Admission<(i64, Vec<Placed>)>, AcceptError> {
-            let Inserted::New(row) = rows::insert(tx, &event)? else {
-                return Ok(repeat::known(tx, &event, &matched.target)?);
-            };
-            let catalog = inner.catalog.load();
-            let placed = delivery::place_one(tx, row, event.event(), &matched, Origin::default())?;
-            Ok(Admission::New((placed.row, run::begin(tx, vec![placed], &inner.rules(&catalog))?)))
-        };
-        let (answer, answered) = oneshot::channel();
-        let carry = move |written: Admission<(i64, Vec<Placed>)>| {
-            written.map(|(delivery, placed)| {
-                lock(&owner.inner.waiting).insert(delivery, answer);
-                owner.placed(placed);
-                answered
-            })
-        };
-        let admitted = self.log().write_and(write, carry).await;
-        admitted.inspect_err(|error| self.note_conflict(error, trigger.as_ref()))
-    }
-
     fn answer(&self, delivery: i64, outcome: Outcome) {
         if let Some(waiting) = lock(&self.inner.waiting).remove(&delivery) {
             // A caller that went away does not want to know.
             let _ = waiting.send(outcome);
         }
-    }
-
-    /// Writes a synchronous call that ended well together with what follows from its output.
-    pub async fn follow_call(&self, call: CallRecord) -> Result<(), LogError> {
-        let (inner, owner) = (self.inner.clone(), self.clone());
-        let write = move |tx: &Tx<'_>| {
-            let catalog = inner.catalog.load();
-            Ok::<_, LogError>(calls::insert_chained(tx, &call, &inner.rules(&catalog))?)
-        };
-        self.log().write_and(write, move |placed| owner.placed(placed)).await
     }
 
     /// The worker still runs these attempts.
@@ -630,7 +446,7 @@ impl Owner {
     /// How an event's data is fetched when its message goes without it.
     pub async fn data_of(&self, delivery: RowId) -> Result<Option<bytes::Bytes>, LogError> {
         let row = delivery.row();
-        self.log().read(move |c| Ok::<_, LogError>(delivery::data(c, row)?.map(bytes::Bytes::from))).await
+        self.log().read(move |c| Ok::<_, LogError>(backlog::data(c, row)?.map(bytes::Bytes::from))).await
     }
 
     pub(crate) fn window(&self) -> MutexGuard<'_, Window> {

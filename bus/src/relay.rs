@@ -17,7 +17,8 @@ use crate::{
     jump::Clocks,
     log::{
         LogError,
-        delivery::{self, Due},
+        backlog::{self, Due},
+        delivery,
     },
     name::Name,
     outbox::{Outbox, Postman},
@@ -134,14 +135,14 @@ impl<C: Carrier> Relay<C> {
                     if bytes >= BYTES {
                         return Ok((rows, true, wanted.again[n..].to_vec()));
                     }
-                    let found = delivery::pending_row(connection, *row)?;
+                    let found = backlog::pending_row(connection, *row)?;
                     bytes += found.as_ref().map_or(0, |due| due.event.data.len());
                     rows.extend(found);
                 }
                 let mut cut = false;
                 if wanted.room > 0 {
                     let (target, left) = (wanted.target.to_string(), BYTES.saturating_sub(bytes));
-                    let (found, more) = delivery::pending(connection, &target, wanted.after, wanted.room, left)?;
+                    let (found, more) = backlog::pending(connection, &target, wanted.after, wanted.room, left)?;
                     rows.extend(found);
                     cut = more;
                 }

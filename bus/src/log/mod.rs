@@ -7,6 +7,7 @@
 //!
 //! * [`settle`]: what an end that was none left behind; [`schema`]: tables, and how an older log becomes a newer one;
 //! * [`event`], [`delivery`], [`attempt`]: rows, and every change of a delivery's status; [`mod@line`]: which goes first of a key;
+//!   [`backlog`]: what waits, for whoever carries it;
 //! * [`calls`]: synchronous calls, written behind the caller's back in bulk;
 //! * [`backup`]: a copy of it, and whether it is what was written;
 //! * [`query`], [`detail`], [`runs`]: what people ask; [`replay`]: fixed selections delivered again; [`dead`]: what was given
@@ -18,6 +19,7 @@ mod bound;
 pub mod calls;
 mod checkpoint;
 pub mod dead;
+pub mod backlog;
 pub mod delivery;
 pub mod detail;
 pub mod event;

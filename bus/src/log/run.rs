@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DeadReason, Status, Tx, attempt,
-    delivery::{self, Current, Due, Origin, Place, Placed, Rules},
+    backlog::Due,
+    delivery::{self, Current, Origin, Place, Placed, Rules},
     event::{self as rows, Inserted, Prepared},
     follow::Following,
 };

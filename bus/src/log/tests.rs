@@ -8,9 +8,10 @@ use chrono::{Duration as Span, Utc};
 
 use super::{
     DeadReason, Log, LogError, Status, Tx, attempt as attempts,
+    backlog::{self, Due},
     calls::CallRecord,
     dead::{self, DeadLetter, Edit},
-    delivery::{self, Due, End, Ended, Rules},
+    delivery::{self, End, Ended, Rules},
     detail,
     event::{self, Inserted, Prepared},
     query::{self, Selection},
@@ -61,7 +62,7 @@ async fn accept(log: &Log, event: Event, target: &str) -> Result<(String, bool),
 }
 
 async fn pending(log: &Log, target: &'static str) -> Vec<Due> {
-    log.read(move |c| Ok::<_, LogError>(delivery::pending(c, target, 0, 100, usize::MAX)?.0)).await.unwrap()
+    log.read(move |c| Ok::<_, LogError>(backlog::pending(c, target, 0, 100, usize::MAX)?.0)).await.unwrap()
 }
 
 /// Begins the next attempt of a delivery and ends it.

@@ -4,8 +4,11 @@ use std::time::Instant;
 
 use super::*;
 use crate::{
+    Event,
     catalog::{Binding, Chain, Function},
+    payload::Format,
     retry::RetryPolicy,
+    sink::AcceptError,
 };
 
 fn owner() -> (tempfile::TempDir, Owner, Target) {
@@ -62,7 +65,7 @@ async fn due_again(owner: &Owner, target: &Target) -> Claim {
     let fill = owner.window().fills(10).remove(0);
     let again = fill.again.clone();
     let read = move |c: &rusqlite::Connection| {
-        again.iter().filter_map(|row| delivery::pending_row(c, *row).transpose()).collect::<rusqlite::Result<Vec<_>>>()
+        again.iter().filter_map(|row| backlog::pending_row(c, *row).transpose()).collect::<rusqlite::Result<Vec<_>>>()
     };
     let rows = owner.log().read(move |c| Ok::<_, LogError>(read(c)?)).await.unwrap();
     let due = owner.window().loaded(&fill, rows, false, &[]).remove(0);

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Refused, Sent};
-use crate::{cloudevent::timestamp, log::delivery::Due, pipeline::as_json};
+use crate::{cloudevent::timestamp, log::backlog::Due, pipeline::as_json};
 
 /// How much of a file's end is looked at to find where its last whole line ends.
 const LOOK: u64 = 64 * 1024;

@@ -18,7 +18,7 @@ use tokio::time::{interval, sleep};
 use crate::{
     Outcome, ambient,
     failpoint::{self, Failpoint},
-    log::delivery::Due,
+    log::backlog::Due,
     nats::Nats,
     outcome::{Ending, Start, Times},
     owner::{Claim, Owner},

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::{Refused, Sent};
 use crate::{
     cloudevent,
-    log::delivery::Due,
+    log::backlog::Due,
     nats::{Nats, publish::NotPublished},
 };
 

@@ -19,7 +19,7 @@ use reqwest::{
 };
 
 use super::{Refused, Sent};
-use crate::{cloudevent, config::duration_text, log::delivery::Due};
+use crate::{cloudevent, config::duration_text, log::backlog::Due};
 
 /// Of an answer so much is kept with the attempt; the rest is not read.
 const ANSWER: usize = 64 * 1024;

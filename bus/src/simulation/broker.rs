@@ -22,7 +22,7 @@ use super::worker;
 use crate::{
     Name, RowId, Target, ambient,
     carrier::{Ack, Carrier},
-    log::delivery::Due,
+    log::backlog::Due,
     nats::stream::{ACK_WAIT, Incarnation, StreamError},
     owner::{Claim, Owner},
     window::Sent,

@@ -13,7 +13,7 @@ use fastrand::Rng;
 use super::broker::{Broker, Handed};
 use crate::{
     Outcome, RowId, Target, ambient,
-    log::delivery::{Due, Ended},
+    log::{backlog::Due, delivery::Ended},
     nats::stream::PROGRESS,
     outcome::{Ending, Start, Times},
     owner::{Claim, Owner},
