@@ -237,33 +237,58 @@ impl Owner {
     /// Answers whether each delivery may run now, and as which attempt. The attempt is recorded behind the caller's
     /// back: a crash before it is on disk repeats the delivery, which it may. Only where an earlier attempt may have ended
     /// a node is it on disk before it runs, so that the next death counts.
+    ///
+    /// All of them or none: where one could not begin, those that did are as they were.
     pub async fn begin(&self, claims: &[Claim]) -> Result<Vec<Begin>, LogError> {
         // what could not be recorded would run a second time
         self.log().ready().await?;
         let mut answers = Vec::with_capacity(claims.len());
+        let begun = self.begin_each(claims, &mut answers).await;
+        let runs = |(claim, answer): (_, &Begin)| match *answer {
+            Begin::Run { attempt, .. } => Some((claim, attempt)),
+            _ => None,
+        };
+        let runs: Vec<(&Claim, RowId)> = claims.iter().zip(&answers).filter_map(runs).collect();
+        match begun {
+            Ok(suspects) => {
+                for (_, attempt) in runs.into_iter().filter(|(_, attempt)| !suspects.contains(attempt)) {
+                    failpoint::reach(Failpoint::BeginAnswered);
+                    self.note_begun(attempt);
+                }
+                Ok(answers)
+            }
+            Err(error) => {
+                let mut window = self.window();
+                for (claim, attempt) in runs {
+                    window.not_begun(&claim.target, claim.delivery.row(), attempt, ambient::instant());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Adds the answer to each, and gives the attempts whose beginning is on disk.
+    async fn begin_each(&self, claims: &[Claim], answers: &mut Vec<Begin>) -> Result<Vec<RowId>, LogError> {
         let mut suspects = Vec::new();
         for claim in claims {
             let mut answer = self.begin_known(claim);
             if answer == Begin::Unknown {
                 answer = self.begin_unknown(claim).await?;
             }
-            if let Begin::Run { attempt, n } = answer {
-                if n > 1 || self.is_suspect(claim) {
-                    suspects.push(attempt);
-                } else {
-                    failpoint::reach(Failpoint::BeginAnswered);
-                    self.note_begun(attempt);
-                }
+            if let Begin::Run { attempt, n } = answer
+                && (n > 1 || self.is_suspect(claim))
+            {
+                suspects.push(attempt);
             }
             answers.push(answer);
         }
         if !suspects.is_empty() {
-            let node = self.inner.node.clone();
+            let (node, begun) = (self.inner.node.clone(), suspects.clone());
             let begin =
-                move |tx: &Tx<'_>| Ok::<_, LogError>(suspects.iter().try_for_each(|a| delivery::begin(tx, *a, &node))?);
+                move |tx: &Tx<'_>| Ok::<_, LogError>(begun.iter().try_for_each(|a| delivery::begin(tx, *a, &node))?);
             self.log().write(begin).await?;
         }
-        Ok(answers)
+        Ok(suspects)
     }
 
     /// Notes that an attempt began. Most end within a moment, and are then written once, with their outcome; the
@@ -314,20 +339,45 @@ impl Owner {
     pub async fn end(&self, target: &Target, attempt: RowId, outcome: Outcome) -> Result<Ended, LogError> {
         let (row, _) = attempt::delivery_of(attempt.row());
         let ending = outcome.ending;
-        if !self.window().is_current(target, row, attempt, ambient::instant()) {
+        let current = self.window().is_current(target, row, attempt, ambient::instant());
+        let ended = if current {
+            let inner = self.inner.clone();
+            let write = move |tx: &Tx<'_>| {
+                let catalog = inner.catalog.load();
+                delivery::end(tx, attempt, &outcome, &inner.rules(&catalog))
+            };
+            self.conclude(target, attempt, write).await?
+        } else {
             // Of one that was recorded only the answer was lost.
             let before = self.log().read(move |c| Ok::<_, LogError>(delivery::answered(c, attempt)?)).await?;
-            if before.is_none() {
-                self.note_late(attempt, ending);
-            }
-            return Ok(before.unwrap_or(Ended::Stale));
-        }
-        lock(&self.inner.begun).remove(&attempt);
-        let (inner, owner, target) = (self.inner.clone(), self.clone(), target.clone());
-        let write = move |tx: &Tx<'_>| {
-            let catalog = inner.catalog.load();
-            Ok::<_, LogError>(delivery::end(tx, attempt, &outcome, &inner.rules(&catalog))?)
+            before.unwrap_or(Ended::Stale)
         };
+        if ended == Ended::Stale {
+            self.note_late(attempt, ending);
+        }
+        Ok(ended)
+    }
+
+    /// An attempt that began could not be run after all, as no instance was there: it is as if it had never begun, and the
+    /// delivery is tried again a moment later.
+    pub async fn take_back(&self, target: &Target, attempt: RowId) -> Result<Ended, LogError> {
+        let (row, _) = attempt::delivery_of(attempt.row());
+        if !self.window().is_current(target, row, attempt, ambient::instant()) {
+            return Ok(Ended::Stale);
+        }
+        self.conclude(target, attempt, move |tx| delivery::take_back(tx, attempt).map(End::from)).await
+    }
+
+    /// Writes what becomes of the current attempt of a delivery.
+    async fn conclude(
+        &self,
+        target: &Target,
+        attempt: RowId,
+        write: impl Fn(&Tx<'_>) -> rusqlite::Result<End> + Send + 'static,
+    ) -> Result<Ended, LogError> {
+        let (row, _) = attempt::delivery_of(attempt.row());
+        lock(&self.inner.begun).remove(&attempt);
+        let (owner, target) = (self.clone(), target.clone());
         // In the order of the commits: whatever makes it pending again later has to find its place free.
         let settle = move |end: End| {
             failpoint::reach(match (&end.ended, end.placed.is_empty()) {
@@ -336,15 +386,12 @@ impl Owner {
                 (_, false) => Failpoint::FollowCommitted,
             });
             match end.ended {
-                Ended::Stale => {
-                    owner.window().refused(&target, row, attempt);
-                    owner.note_late(attempt, ending);
-                }
+                Ended::Stale => owner.window().refused(&target, row, attempt),
                 _ => owner.window().ended(&target, row, attempt),
             }
             owner.settle(end)
         };
-        self.log().write_and(write, settle).await
+        self.log().write_and(move |tx| Ok::<_, LogError>(write(tx)?), settle).await
     }
 
     /// What an end leads to goes on its way.

@@ -35,6 +35,14 @@ const LOST_WAIT: Duration = Duration::from_secs(2);
 /// The longest wait after a loss.
 const LOST_MAX_WAIT: Duration = Duration::from_mins(5);
 
+/// Wait of a delivery that began and could not be run, as no instance was there for it.
+const NO_CAPACITY: Duration = Duration::from_secs(1);
+
+/// How long a delivery waits that was taken back for want of an instance.
+pub fn without_capacity(dice: f64) -> Duration {
+    spread(NO_CAPACITY, dice)
+}
+
 /// Decides after the worker of a delivery vanished for the `lost`th time (from 1): how long to wait, or none when it is
 /// enough. The first loss is nobody's fault and is made good at once; what may be the cause of the others comes back
 /// later and later, spread out, so that everything else gets done in between.

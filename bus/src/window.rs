@@ -303,6 +303,17 @@ impl Window {
         Begin::Run { attempt, n }
     }
 
+    /// The beginning of an attempt could not be written: who holds the message may ask again. Should nobody do so, the
+    /// message counts as lost.
+    pub fn not_begun(&mut self, target: &Target, row: i64, attempt: RowId, now: Instant) {
+        if let Some(open) = self.open(target, row)
+            && matches!(open.state, State::Begun { attempt: current, .. } if current == attempt)
+        {
+            open.attempts -= 1;
+            open.state = State::Published { sequence: 0, at: now };
+        }
+    }
+
     /// Whether this attempt is the current one. Its lease is renewed: the outcome is about to be written.
     pub fn is_current(&mut self, target: &Target, delivery: i64, attempt: RowId, now: Instant) -> bool {
         let Some(open) = self.open(target, delivery) else { return false };

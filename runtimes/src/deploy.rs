@@ -12,13 +12,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bus::{Name, Outcome, outcome::Ending};
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{sync::Notify, task::JoinSet, time};
 use tracing::{info, warn};
 
 use crate::{
+    fault::Lack,
     functions::{Function, Map},
     ground::Ground,
-    instance::Instance,
+    instance::{Instance, NoInstance},
     lock,
     version::Version,
     watch::Watch,
@@ -113,6 +114,16 @@ pub(crate) async fn run(
 }
 
 async fn deploy(function: Arc<Function>, ground: Arc<Ground>, watch: Option<Arc<Watch>>) {
+    loop {
+        match try_deploy(&function, &ground, watch.clone()).await {
+            Ok(()) => return,
+            Err(NoInstance::Lack(lack)) => time::sleep_until(function.pool.lacks(&lack).into()).await,
+            Err(NoInstance::Init(outcome)) => return refuse(&function, &outcome),
+        }
+    }
+}
+
+async fn try_deploy(function: &Function, ground: &Arc<Ground>, watch: Option<Arc<Watch>>) -> Result<(), NoInstance> {
     let begun = Instant::now();
     let config = lock(&function.config).clone();
     let timeout = config.timeout;
@@ -126,18 +137,17 @@ async fn deploy(function: Arc<Function>, ground: Arc<Ground>, watch: Option<Arc<
     });
     let version = match copied.await {
         Ok(Ok(version)) => Arc::new(version),
-        Ok(Err(e)) => return refuse(&function, &missing(&e.to_string())),
-        Err(e) => return refuse(&function, &missing(&e.to_string())),
+        Ok(Err(e)) => return Err(Lack::of(&e).map_or_else(|| missing(&e.to_string()), NoInstance::Lack)),
+        Err(e) => return Err(missing(&e.to_string())),
     };
     if function.pool.version().is_some_and(|current| current.id == version.id) {
         // nothing new, or a failed edit was taken back
         *lock(&function.deployment) = Deployment::Serving { refused: None };
-        return;
+        return Ok(());
     }
-    match Instance::start(&ground, &function.name, version.clone(), timeout).await {
-        Ok(instance) => serve(&function, version, instance, begun.elapsed()),
-        Err(outcome) => refuse(&function, &outcome),
-    }
+    let instance = Instance::start(ground, &function.name, version.clone(), timeout).await?;
+    serve(function, version, instance, begun.elapsed());
+    Ok(())
 }
 
 fn serve(function: &Function, version: Arc<Version>, instance: Instance, took: Duration) {
@@ -167,6 +177,6 @@ fn refuse(function: &Function, outcome: &Outcome) {
     }
 }
 
-fn missing(reason: &str) -> Outcome {
-    Outcome::failure(Ending::InitError, "Runtime.CodeUnavailable", reason)
+fn missing(reason: &str) -> NoInstance {
+    NoInstance::Init(Box::new(Outcome::failure(Ending::InitError, "Runtime.CodeUnavailable", reason)))
 }

@@ -39,7 +39,7 @@ pub(crate) enum NoStart {
     #[error("{program} cannot be started: {source}", program = program.display())]
     Process { program: PathBuf, source: std::io::Error },
     #[error("no port of this machine can be listened on: {0}")]
-    Listen(std::io::Error),
+    Listen(#[source] std::io::Error),
     #[error("a process was started without pipes; report this")]
     NoFrames,
 }

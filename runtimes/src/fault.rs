@@ -1,5 +1,7 @@
 //! What went wrong, in the words of Lambda.
 
+use std::{error::Error, io, iter};
+
 use bus::outcome::{Ending, Fault};
 use serde::Deserialize;
 
@@ -32,6 +34,22 @@ pub(crate) fn too_large(size: usize, limit: usize) -> Fault {
     fault("Function.ResponseSizeTooLarge", message)
 }
 
+/// The machine has not enough of something to start a process now: descriptors, processes or memory. That says nothing about
+/// the function.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Lack(pub(crate) String);
+
+impl Lack {
+    /// Whether this is why something failed: the kernel's word is looked for, however deep it lies.
+    pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<Self> {
+        let lacks = |code: i32| [libc::EMFILE, libc::ENFILE, libc::EAGAIN, libc::ENOMEM].contains(&code);
+        let mut causes = iter::successors(Some(error), |error| (*error).source());
+        let code = causes.find_map(|error| error.downcast_ref::<io::Error>()?.raw_os_error());
+        code.is_some_and(lacks).then(|| Self(error.to_string()))
+    }
+}
+
 /// A process that ended in the middle. Killed by a signal near its memory limit, it ran out of memory.
 pub(crate) fn crash(exit: Option<Exit>, memory: u64) -> (Ending, Fault) {
     use std::os::unix::process::ExitStatusExt;
@@ -49,5 +67,23 @@ pub(crate) fn crash(exit: Option<Exit>, memory: u64) -> (Ending, Fault) {
             let message = format!("Runtime exited with error: exit status {}", code.unwrap_or_default());
             (Ending::Crash, fault("Runtime.ExitError", message))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::NoStart, ground::NoLaunch, python::NoPython};
+
+    #[test]
+    fn what_the_machine_lacks_is_told_from_what_is_missing_however_deep_it_lies() {
+        let deep = |code| {
+            let (asked, source) = ("python3".to_owned(), io::Error::from_raw_os_error(code));
+            NoStart::Launch(NoLaunch::Python(NoPython::Missing { asked, source }))
+        };
+        assert!(Lack::of(&deep(libc::EMFILE)).is_some_and(|lack| lack.to_string().contains("Too many open files")));
+        assert!(Lack::of(&deep(libc::ENOENT)).is_none());
+        let source = io::Error::from_raw_os_error(libc::EAGAIN);
+        assert!(Lack::of(&NoStart::Process { program: "f".into(), source }).is_some());
     }
 }

@@ -87,7 +87,7 @@ pub(crate) enum NoLaunch {
     #[error(transparent)]
     Node(#[from] NoNode),
     #[error("the environment variable {name} is a secret from {from}, which {problem}; set it where fnbus is started")]
-    Secret { name: String, from: String, problem: String },
+    Secret { name: String, from: String, problem: String, source: Option<io::Error> },
     #[error("no private folder can be made at {path}: {source}", path = path.display())]
     Home { path: PathBuf, source: io::Error },
 }
@@ -263,15 +263,17 @@ pub(crate) fn install(data: &Path, language: &str, name: &str, shim: &str) -> Re
 
 /// The value of a variable, now.
 fn resolve(name: &str, value: &EnvValue) -> Result<String, NoLaunch> {
-    let missing = |from: String, problem: String| NoLaunch::Secret { name: name.to_owned(), from, problem };
+    let missing = |from, problem, source| NoLaunch::Secret { name: name.to_owned(), from, problem, source };
     match value {
         EnvValue::Plain(text) => Ok(text.clone()),
         EnvValue::SecretEnv(from) => {
-            env::var(from).map_err(|_| missing(format!("the variable {from}"), "is not set".into()))
+            env::var(from).map_err(|_| missing(format!("the variable {from}"), "is not set".into(), None))
         }
         EnvValue::SecretFile(path) => {
-            let mut text = fs::read_to_string(path)
-                .map_err(|e| missing(format!("the file {}", path.display()), format!("cannot be read ({e})")))?;
+            let unread = |e: io::Error| {
+                missing(format!("the file {}", path.display()), format!("cannot be read ({e})"), Some(e))
+            };
+            let mut text = fs::read_to_string(path).map_err(unread)?;
             text.truncate(text.trim_end_matches(['\r', '\n']).len());
             Ok(text)
         }

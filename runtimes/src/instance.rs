@@ -19,7 +19,7 @@ use crate::{
     conversation::{Conversation, Silence},
     dialogue::Answer,
     engine::{self, Engine, NoStart},
-    fault::{fault_of, too_large},
+    fault::{Lack, fault_of, too_large},
     frame::BadFrame,
     ground::Ground,
     lease::Invocation,
@@ -69,17 +69,30 @@ pub(crate) struct Reply {
     pub(crate) birth: Option<Birth>,
 }
 
-/// The process had ended before it was asked: nothing has run.
-pub(crate) struct NotTaken;
+/// Why nothing of an invocation has run.
+pub(crate) enum NotRun {
+    /// The process had ended before it was asked.
+    NotTaken,
+    /// There is no room for the process of an invocation that has its own.
+    Lack(Lack),
+}
+
+/// Why there is no instance.
+pub(crate) enum NoInstance {
+    /// There is no room for it now.
+    Lack(Lack),
+    /// An outcome with `InitError`.
+    Init(Box<Outcome>),
+}
 
 impl Instance {
-    /// Starts a process and loads the code. A failure is an outcome with `InitError`.
+    /// Starts a process and loads the code.
     pub(crate) async fn start(
         ground: &Arc<Ground>,
         function: &Name,
         version: Arc<Version>,
         timeout: Duration,
-    ) -> Result<Self, Box<Outcome>> {
+    ) -> Result<Self, NoInstance> {
         let begun = Instant::now();
         let refused = |kind: &str, message: String| {
             let mut outcome = Outcome::failure(Ending::InitError, kind, message);
@@ -87,7 +100,10 @@ impl Instance {
             Box::new(outcome)
         };
         let engine = engine::start(ground, function, &version).await;
-        let engine = engine.map_err(|e| refused(e.kind(), e.to_string()))?;
+        let engine = engine.map_err(|e| match Lack::of(&e) {
+            Some(lack) => NoInstance::Lack(lack),
+            None => NoInstance::Init(refused(e.kind(), e.to_string())),
+        })?;
         let mut instance = Self {
             version: version.clone(),
             birth: Birth { kind: Start::Cold, start: begun.elapsed(), init: Duration::ZERO },
@@ -124,7 +140,7 @@ impl Instance {
         let fault = reply.fault.unwrap_or_else(|| fault_of(&reply.output));
         let mut outcome = refused(&fault.kind, fault.message);
         (outcome.output, outcome.log) = (reply.output, reply.log);
-        Err(outcome)
+        Err(NoInstance::Init(outcome))
     }
 
     /// Starts a process in place of the one it took. Not before nobody waits for this instance: a start takes a core.
@@ -145,16 +161,19 @@ impl Instance {
     }
 
     /// Runs one invocation.
-    pub(crate) async fn invoke(&mut self, invocation: &Invocation, timeout: Duration) -> Result<Reply, NotTaken> {
+    pub(crate) async fn invoke(&mut self, invocation: &Invocation, timeout: Duration) -> Result<Reply, NotRun> {
         let birth = match self.begin(invocation, timeout).await {
             Ok(birth) => birth,
             Err(e) => {
+                if let Some(lack) = Lack::of(&e) {
+                    return Err(NotRun::Lack(lack));
+                }
                 let outcome = Outcome::failure(Ending::InitError, e.kind(), e.to_string());
                 let (ending, output, fault) = (outcome.ending, outcome.output, outcome.fault);
                 return Ok(Reply { ending, output, fault, log: String::new(), healthy: false, birth: None });
             }
         };
-        let Some(conversation) = &mut self.conversation else { return Err(NotTaken) };
+        let Some(conversation) = &mut self.conversation else { return Err(NotRun::NotTaken) };
         conversation.output.begin(invocation.request_id);
         let version = &self.version.id;
         let start = || format!("START RequestId: {} Version: {version}", invocation.request_id);
@@ -167,7 +186,7 @@ impl Instance {
         let reply = match heard {
             Ok(Answer::Ended { ending, output, fault }) => self.answered(ending, output, fault),
             Ok(Answer::Ready(_)) => self.without_answer(Silence::Unusable(BadFrame::Garbage), timeout).await,
-            Err(Silence::NotTaken) => return Err(NotTaken),
+            Err(Silence::NotTaken) => return Err(NotRun::NotTaken),
             Err(silence) => self.without_answer(silence, timeout).await,
         };
         Ok(Reply { birth, ..reply })

@@ -8,14 +8,15 @@ use std::{
 
 use bus::{
     Name, Outcome,
-    outcome::{Ending, Start, Times},
+    outcome::{Start, Times},
     payload::Payload,
 };
 use chrono::Utc;
 use uuid::Uuid;
 
 use crate::{
-    instance::{Birth, Instance, NotTaken, Reply},
+    fault::Lack,
+    instance::{Birth, Instance, NotRun, Reply},
     pool::Pool,
 };
 
@@ -44,6 +45,8 @@ pub enum LeaseError {
     Stopped,
     #[error("all instances are busy; try again, or raise `concurrency`")]
     Busy,
+    #[error("there is no room for another instance now: {reason}; it is tried again")]
+    NoRoom { reason: String },
     /// An outcome with `InitError`.
     #[error("the function could not be started: {}", .0.fault.as_ref().map_or("", |f| f.message.as_str()))]
     Init(Box<Outcome>),
@@ -88,25 +91,28 @@ impl Lease {
         self.cold.is_some()
     }
 
-    /// Runs one invocation. Dropping the future kills the instance and everything it started.
-    pub async fn invoke(mut self, invocation: Invocation) -> Outcome {
+    /// Runs one invocation. Dropping the future kills the instance and everything it started. An error when nothing of it
+    /// has run, for want of an instance; never [`LeaseError::Init`], which is an outcome here.
+    pub async fn invoke(mut self, invocation: Invocation) -> Result<Outcome, LeaseError> {
         loop {
-            if let Ok(outcome) = self.run(&invocation).await {
-                return outcome;
+            match self.run(&invocation).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(NotRun::Lack(Lack(reason))) => return Err(LeaseError::NoRoom { reason }),
+                // it ended while idle
+                Err(NotRun::NotTaken) => {}
             }
-            // it ended while idle, and nothing of this invocation has run
             let pool = self.pool.clone();
             drop(self);
             self = match pool.lease(SECOND_CHOICE).await {
                 Ok(lease) => lease,
-                Err(LeaseError::Init(outcome)) => return *outcome,
-                Err(e) => return Outcome::failure(Ending::Crash, "Runtime.ExitError", e.to_string()),
+                Err(LeaseError::Init(outcome)) => return Ok(*outcome),
+                Err(e) => return Err(e),
             };
         }
     }
 
-    async fn run(&mut self, invocation: &Invocation) -> Result<Outcome, NotTaken> {
-        let Some(instance) = self.instance.as_mut() else { return Err(NotTaken) };
+    async fn run(&mut self, invocation: &Invocation) -> Result<Outcome, NotRun> {
+        let Some(instance) = self.instance.as_mut() else { return Err(NotRun::NotTaken) };
         let timeout = self.pool.timeout();
         self.running = true;
         let (started, begun) = (Utc::now(), Instant::now());

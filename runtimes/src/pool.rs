@@ -27,8 +27,9 @@ use tracing::warn;
 use crate::{
     config::{FunctionConfig, RuntimeKind},
     deploy::Orders,
+    fault::Lack,
     ground::Ground,
-    instance::Instance,
+    instance::{Instance, NoInstance},
     lease::{Lease, LeaseError},
     lock,
     process::Group,
@@ -62,6 +63,8 @@ struct Pooled {
     /// Every live instance, so that the keeper hears of its end, and a shutdown reaches it.
     groups: Vec<Arc<Group>>,
     backoff: Backoff,
+    /// Waits for room on this machine: until then nothing is started.
+    lack: Backoff,
     /// The function is no more, or the node ends.
     closed: bool,
 }
@@ -132,6 +135,7 @@ impl Pool {
                 next_waiter: 0,
                 groups: Vec::new(),
                 backoff: Backoff::default(),
+                lack: Backoff::default(),
                 closed: false,
             }),
             wake,
@@ -195,7 +199,7 @@ impl Pool {
     /// Starts what is waited for, as far as the limits go.
     fn start_wanted(self: &Arc<Self>, state: &mut Pooled) {
         let Some(version) = state.version.clone().filter(|_| !state.closed) else { return };
-        loop {
+        while state.lack.until(Instant::now()).is_none() {
             let slots = state.slots();
             let warm = slots.starts_for_warmth() && state.backoff.until(Instant::now()).is_none();
             if !slots.starts_for_waiting() && !warm {
@@ -203,6 +207,27 @@ impl Pool {
             }
             self.start_one(state, version.clone());
         }
+    }
+
+    /// There is no room for another instance now: whoever waits goes on waiting, and a start is tried again then.
+    pub(crate) fn lacks(&self, lack: &Lack) -> Instant {
+        let (mut state, now) = (lock(&self.state), Instant::now());
+        // those that were started together fail together
+        let first = state.lack.until(now).is_none();
+        if first {
+            state.lack.failed(now);
+        }
+        let again = state.lack.until(now).unwrap_or(now);
+        drop(state);
+        if first {
+            let wait = (again - now).as_millis();
+            warn!(
+                function.name = %self.name,
+                "there is no room for another instance of `{}`: {lack}; trying again in {wait} ms", self.name
+            );
+        }
+        self.wake.notify_one();
+        again
     }
 
     fn start_one(self: &Arc<Self>, state: &mut Pooled, version: Arc<Version>) {
@@ -240,6 +265,9 @@ impl Pool {
             From::Busy => state.busy -= 1,
             From::Start => state.starting -= 1,
             From::Deploy => {}
+        }
+        if from != From::Busy {
+            state.lack.worked();
         }
         if from == From::Busy {
             state.backoff.worked();
@@ -293,8 +321,10 @@ impl Pool {
         state.busy -= 1;
         self.start_wanted(&mut state);
         let lost = kept && !state.closed && state.slots().starts_for_loss();
+        let now = Instant::now();
         if lost
-            && state.backoff.until(Instant::now()).is_none()
+            && state.backoff.until(now).is_none()
+            && state.lack.until(now).is_none()
             && let Some(version) = state.version.clone()
         {
             self.start_one(&mut state, version);
@@ -372,7 +402,9 @@ impl Place<'_> {
     fn is_being_started_for(&self) -> bool {
         let state = lock(&self.pool.state);
         let before = state.waiters.iter().position(|w| w.id == self.id);
-        !state.closed && before.is_some_and(|before| state.version.is_none() || before < state.starting)
+        let lacks = state.lack.until(Instant::now()).is_some();
+        let deploys = state.version.is_none() && !lacks;
+        !state.closed && before.is_some_and(|before| deploys || before < state.starting)
     }
 }
 
@@ -414,7 +446,12 @@ async fn start(mut starting: Starting, version: Arc<Version>, timeout: Duration)
             starting.pool = None;
             return pool.give(instance, From::Start);
         }
-        Err(failed) => failed,
+        Err(NoInstance::Lack(lack)) => {
+            drop(starting);
+            pool.lacks(&lack);
+            return;
+        }
+        Err(NoInstance::Init(failed)) => failed,
     };
     drop(starting);
     if let Some(fault) = &failed.fault {

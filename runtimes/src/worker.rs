@@ -218,10 +218,19 @@ impl Worker {
         self.note_attempts(&begun);
         let outcomes = match lease {
             Ok(lease) => self.invoke(lease, &begun, batched).await,
-            Err(outcome) => vec![outcome; begun.len()],
+            Err(outcome) => Ok(vec![outcome; begun.len()]),
         };
-        failpoint::reach(Failpoint::InvokeEnded);
-        say_failed(function, &begun, &outcomes);
+        let outcomes: Vec<Option<Outcome>> = match outcomes {
+            Ok(outcomes) => {
+                failpoint::reach(Failpoint::InvokeEnded);
+                say_failed(function, &begun, &outcomes);
+                outcomes.into_iter().map(Some).collect()
+            }
+            Err(error) => {
+                tracing::warn!(%error, function.name = %function, "deliveries to `{function}` could not be run and wait");
+                vec![None; begun.len()]
+            }
+        };
         let ends = begun.iter().zip(outcomes).map(|((held, attempt), outcome)| self.end(held, *attempt, outcome));
         join_all(ends).await;
     }
@@ -236,15 +245,20 @@ impl Worker {
         }
     }
 
-    /// The outcome of each, in their order.
-    async fn invoke(&self, lease: Lease, begun: &[(Holding, RowId)], batched: bool) -> Vec<Outcome> {
-        let Some((first, attempt)) = begun.first() else { return Vec::new() };
+    /// The outcome of each, in their order. An error when there was no instance after all: nothing has run.
+    async fn invoke(
+        &self,
+        lease: Lease,
+        begun: &[(Holding, RowId)],
+        batched: bool,
+    ) -> Result<Vec<Outcome>, LeaseError> {
+        let Some((first, attempt)) = begun.first() else { return Ok(Vec::new()) };
         let format = first.delivered.format;
         let mut events = Vec::with_capacity(begun.len());
         for (held, _) in begun {
             match self.whole(&held.delivered).await {
                 Some(event) => events.push(event),
-                None => return vec![unread(); begun.len()],
+                None => return Ok(vec![unread(); begun.len()]),
             }
         }
         let all: Vec<&Event> = events.iter().map(|event| &**event).collect();
@@ -252,12 +266,12 @@ impl Worker {
             [one] if !batched => payload::render(one, format),
             all => payload::render_batch(all, format),
         };
-        let outcome = run(lease, payload, &first.delivered.event, attempt.uuid()).await;
+        let outcome = run(lease, payload, &first.delivered.event, attempt.uuid()).await?;
         if !batched && !batch::reports_items(format) {
-            return vec![outcome];
+            return Ok(vec![outcome]);
         }
         let ids: Vec<String> = all.iter().map(|event| event.id.to_string()).collect();
-        batch::split(outcome, &ids.iter().map(String::as_str).collect::<Vec<_>>())
+        Ok(batch::split(outcome, &ids.iter().map(String::as_str).collect::<Vec<_>>()))
     }
 
     /// The event with its body; none when that cannot be read.
@@ -269,10 +283,15 @@ impl Worker {
         Some(Cow::Owned(Event { data, ..delivered.event.clone() }))
     }
 
-    /// Reports an outcome until the owner has it, and gives the message up.
-    async fn end(&self, held: &Holding, attempt: RowId, outcome: Outcome) {
+    /// Reports an outcome, or that there is none, until the owner has it, and gives the message up.
+    async fn end(&self, held: &Holding, attempt: RowId, outcome: Option<Outcome>) {
+        let (owner, target) = (self.bus.owner(), held.claim().target);
         loop {
-            match self.bus.owner().end(&held.claim().target, attempt, outcome.clone()).await {
+            let ended = match &outcome {
+                Some(outcome) => owner.end(&target, attempt, outcome.clone()).await,
+                None => owner.take_back(&target, attempt).await,
+            };
+            match ended {
                 Ok(_) => return held.delivered.ack().await,
                 Err(error) if error.is_final() => return held.delivered.release().await,
                 Err(error) => {
@@ -298,12 +317,15 @@ impl Worker {
     }
 
     async fn call(self, called: Called) {
-        match self.functions.lease(&called.function, QUEUE_WAIT).await {
+        let ran = match self.functions.lease(&called.function, QUEUE_WAIT).await {
             Ok(lease) => {
                 let payload = payload::render(&called.event, called.format);
-                let outcome = run(lease, payload, &called.event, Uuid::now_v7()).await;
-                called.answer(outcome).await;
+                run(lease, payload, &called.event, Uuid::now_v7()).await
             }
+            Err(error) => Err(error),
+        };
+        match ran {
+            Ok(outcome) => called.answer(outcome).await,
             Err(LeaseError::Init(outcome)) => called.answer(*outcome).await,
             Err(LeaseError::Unknown(_)) => called.refuse(Refusal::Unknown).await,
             Err(LeaseError::Stopped) => called.refuse(Refusal::Stopped).await,
@@ -384,7 +406,7 @@ fn unread() -> Outcome {
     Outcome::failure(Ending::Lost, "Runtime.Lost", "the event's body could not be read from the log")
 }
 
-async fn run(lease: Lease, payload: Payload, event: &Event, request_id: Uuid) -> Outcome {
+async fn run(lease: Lease, payload: Payload, event: &Event, request_id: Uuid) -> Result<Outcome, LeaseError> {
     let trace = event.extensions.get("traceparent").cloned().or_else(|| match &event.meta {
         Meta::Http(http) => http.header("traceparent").map(str::to_owned),
         _ => None,

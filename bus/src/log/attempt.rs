@@ -84,6 +84,13 @@ pub(super) fn close(tx: &Tx<'_>, attempt: RowId, outcome: &Outcome) -> rusqlite:
     write_outcome(tx, CLOSE, attempt, None, outcome).map(|changed| changed == 1)
 }
 
+/// Removes an open attempt that ran nothing; false when it is not open or not this one.
+pub(super) fn remove(tx: &Tx<'_>, attempt: RowId) -> rusqlite::Result<bool> {
+    tx.prepare_cached("DELETE FROM attempt WHERE id = ?1 AND born = ?2 AND outcome IS NULL")?
+        .execute(params![attempt.row(), attempt.born().0])
+        .map(|removed| removed == 1)
+}
+
 /// Writes an attempt that is over already.
 pub(super) fn insert(tx: &Tx<'_>, attempt: RowId, node: &str, outcome: &Outcome) -> rusqlite::Result<()> {
     const INSERT: &str = "INSERT INTO attempt (id, born, node, invocation, version, started, queue_us, start_us, \

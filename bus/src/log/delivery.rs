@@ -211,20 +211,33 @@ pub(crate) fn end(tx: &Tx<'_>, attempt: RowId, outcome: &Outcome, by: &Rules<'_>
         }
     };
     match next {
-        Ok(wait) => {
-            let retry_at = now + wait;
-            tx.prepare_cached(
-                "UPDATE delivery SET status = 3, retry_at = ?2, publication = publication + 1, attempts = ?3 \
-                 WHERE seq = ?1",
-            )?
-            .execute(params![delivery, retry_at.timestamp_micros(), n])?;
-            Ok(Ended::RetryAt(retry_at).into())
-        }
+        Ok(wait) => Ok(put_off(tx, delivery, n, now + wait)?.into()),
         Err(reason) => {
             let freed = finish_attempt(tx, &current, Status::Dead, Some(reason), now)?;
             Ok(follow::ended(tx, &current, outcome, by, Some(reason))?.of(Ended::Final(Status::Dead), freed))
         }
     }
+}
+
+/// An attempt that began could not be run, for want of an instance: it was none. The next one, a moment later, has its number.
+pub(crate) fn take_back(tx: &Tx<'_>, attempt: RowId) -> rusqlite::Result<Ended> {
+    let (delivery, n) = attempt::delivery_of(attempt.row());
+    let Some(current) = Current::read(tx, delivery)? else { return Ok(Ended::Stale) };
+    let unwritten = current.status == Status::Pending && current.attempts + 1 == n;
+    let written = current.status == Status::Running && current.attempts == n;
+    if !(unwritten || written && attempt::remove(tx, attempt)?) {
+        return Ok(Ended::Stale);
+    }
+    put_off(tx, delivery, n - 1, ambient::now() + retry::without_capacity(dice(attempt)))
+}
+
+/// The next attempt is due then, after so many.
+fn put_off(tx: &Tx<'_>, delivery: i64, attempts: u32, until: DateTime<Utc>) -> rusqlite::Result<Ended> {
+    tx.prepare_cached(
+        "UPDATE delivery SET status = 3, retry_at = ?2, publication = publication + 1, attempts = ?3 WHERE seq = ?1",
+    )?
+    .execute(params![delivery, until.timestamp_micros(), attempts])?;
+    Ok(Ended::RetryAt(until))
 }
 
 /// What was answered to an outcome that is recorded; none when it is not, or the attempt was given up as lost.

@@ -159,10 +159,7 @@ pub(crate) fn end(
 /// A call that nobody ran: it leaves the log as it was, so that a repeat is a new one.
 pub(crate) fn withdraw(tx: &Tx<'_>, attempt: RowId) -> rusqlite::Result<()> {
     let (delivery, n) = attempt::delivery_of(attempt.row());
-    let removed = tx
-        .prepare_cached("DELETE FROM attempt WHERE id = ?1 AND born = ?2 AND outcome IS NULL")?
-        .execute(params![attempt.row(), attempt.born().0])?;
-    if removed == 0 {
+    if !attempt::remove(tx, attempt)? {
         return Ok(());
     }
     if n > 1 {

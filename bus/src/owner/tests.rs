@@ -126,3 +126,68 @@ async fn an_outcome_that_is_reported_again_is_answered_as_before() {
     }
     assert_eq!(owner.late_outcomes(), 0);
 }
+
+#[tokio::test]
+async fn an_attempt_that_could_not_be_run_is_none_and_the_next_one_has_its_number() {
+    let (_folder, owner, target) = owner();
+    let first = accepted(&owner).await;
+    for written in [false, true] {
+        let claim = if written { due_later(&owner, &target).await } else { first.clone() };
+        let attempt = begin(&owner, &claim).await;
+        if written {
+            let begun = move |tx: &Tx<'_>| Ok::<_, LogError>(delivery::begin(tx, attempt, "node")?);
+            owner.log().write(begun).await.unwrap();
+        }
+        let taken_back = owner.take_back(&target, attempt).await.unwrap();
+        let Ended::RetryAt(at) = taken_back else { panic!("{taken_back:?}") };
+        assert!((at - ambient::now()).num_milliseconds() > 100, "not at once");
+        assert_eq!(owner.end(&target, attempt, ok()).await.unwrap(), Ended::Stale, "it is no attempt any more");
+        assert_eq!(owner.take_back(&target, attempt).await.unwrap(), Ended::Stale);
+    }
+    let next = due_later(&owner, &target).await;
+    let attempt = begin(&owner, &next).await;
+    assert_eq!(attempt::delivery_of(attempt.row()).1, 1);
+    assert_eq!(owner.end(&target, attempt, ok()).await.unwrap(), Ended::Final(crate::log::Status::Done));
+    assert_eq!(attempts(&owner).await, ["ok"]);
+}
+
+#[tokio::test]
+async fn where_a_beginning_cannot_be_written_nothing_has_begun_and_it_can_begin_again() {
+    let (_folder, owner, target) = owner();
+    let first = accepted(&owner).await;
+    let lost_once = begin(&owner, &first).await;
+    owner.end(&target, lost_once, lost()).await.unwrap();
+    let suspect = due_again(&owner, &target).await;
+    owner.accept(event("2", "{}"), Vec::new()).await.unwrap();
+    let (_, due) = owner.take_ready().remove(0);
+    let fresh = Claim { target: target.clone(), delivery: due.id, publication: due.publication };
+    let both = [fresh, suspect];
+
+    change(&owner, "CREATE TRIGGER no BEFORE INSERT ON attempt BEGIN SELECT RAISE(ABORT, 'no'); END").await;
+    owner.begin(&both).await.unwrap_err();
+    let late = Instant::now() + crate::window::LEASE + Duration::from_secs(1);
+    assert_eq!(owner.window().lost(late), [], "nobody runs anything");
+    change(&owner, "DROP TRIGGER no").await;
+    let begun = owner.begin(&both).await.unwrap();
+    assert!(matches!(begun[..], [Begin::Run { n: 1, .. }, Begin::Run { n: 2, .. }]), "{begun:?}");
+    assert_eq!(attempts(&owner).await, ["lost", "open"], "the second is on disk before it runs");
+}
+
+async fn change(owner: &Owner, sql: &'static str) {
+    owner.log().write(move |tx| Ok::<_, LogError>(tx.execute_batch(sql)?)).await.unwrap();
+}
+
+/// What is in the lanes when all retries are due.
+async fn due_later(owner: &Owner, target: &Target) -> Claim {
+    change(owner, "UPDATE delivery SET retry_at = 0 WHERE status = 3").await;
+    due_again(owner, target).await
+}
+
+/// How the attempts in the log ended.
+async fn attempts(owner: &Owner) -> Vec<String> {
+    let read = |c: &rusqlite::Connection| {
+        let mut rows = c.prepare("SELECT coalesce(outcome, 'open') FROM attempt ORDER BY id")?;
+        rows.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
+    };
+    owner.log().read(move |c| Ok::<_, LogError>(read(c)?)).await.unwrap()
+}

@@ -62,9 +62,10 @@ impl Pool {
             None => (!state.groups.is_empty()).then(|| now + keep),
         };
         let retry = state.backoff.until(now).filter(|_| slots.starts_for_warmth());
+        let room = state.lack.until(now);
         drop(state);
         drop(ended);
-        expiry.into_iter().chain(retry).min()
+        expiry.into_iter().chain(retry).chain(room).min()
     }
 
     /// Ready when an instance has ended since the last look.

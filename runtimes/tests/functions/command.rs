@@ -135,7 +135,7 @@ async fn it_knows_its_invocation_by_the_environment() {
     let mut asked = invocation(Form::Json, b"{}");
     asked.trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
     let id = asked.request_id;
-    let outcome = node.lease().await.unwrap().invoke(asked).await;
+    let outcome = node.lease().await.unwrap().invoke(asked).await.unwrap();
     let env = text(&outcome);
     for line in [
         &format!("AWS_LAMBDA_REQUEST_ID={id}"),

@@ -50,7 +50,7 @@ async fn what_runs_finishes_on_the_version_it_began_with() {
     node.write("late.py", "X = 2\n");
     node.until(|s| s.version.as_deref() != Some(&*old)).await;
     fs::write(node.note(), "").unwrap();
-    let outcome = running.await.unwrap();
+    let outcome = running.await.unwrap().unwrap();
     assert_eq!((text(&outcome), &outcome.version), ("[1,1]", &old));
     assert_eq!(text(&node.invoke(&path).await), "[1,2]");
 }

@@ -122,7 +122,7 @@ impl Node {
 
     pub(crate) async fn invoke_as(&self, form: Form, payload: &[u8]) -> Outcome {
         match self.lease().await {
-            Ok(lease) => lease.invoke(invocation(form, payload)).await,
+            Ok(lease) => lease.invoke(invocation(form, payload)).await.expect("there is an instance"),
             Err(LeaseError::Init(outcome)) => *outcome,
             Err(e) => panic!("no lease: {e}"),
         }

@@ -119,7 +119,7 @@ async fn the_context_is_that_of_lambda() {
     let mut invocation = invocation(Form::Json, b"{}");
     invocation.trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
     let id = invocation.request_id.to_string();
-    let outcome = node.lease().await.unwrap().invoke(invocation).await;
+    let outcome = node.lease().await.unwrap().invoke(invocation).await.unwrap();
     let arn = "arn:aws:lambda:us-east-1:000000000000:function:f";
     let trace = "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1";
     let expect =

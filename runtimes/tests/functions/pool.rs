@@ -171,6 +171,20 @@ async fn an_instance_that_dies_between_two_calls_fails_neither() {
 }
 
 #[tokio::test]
+async fn an_invocation_that_gets_no_instance_in_place_of_a_dead_one_has_not_run() {
+    let mut node = Node::new().function(PID);
+    let pid = text(&node.invoke("1").await).to_owned();
+    let lease = node.lease().await.unwrap();
+    let process = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    until(|| (!is_running(&pid)).then_some(())).await;
+    node.reconfigure(|f| f.concurrency = 0);
+    let ran = lease.invoke(invocation(Form::Json, b"1")).await;
+    assert!(matches!(ran, Err(LeaseError::Stopped)), "{ran:?}");
+    assert_eq!((node.status().invocations, node.status().errors), (1, 0));
+}
+
+#[tokio::test]
 async fn dropping_an_invocation_kills_its_whole_group() {
     let code = "import os, subprocess, time\ndef handler(event, context):\n    child = subprocess.Popen(['sleep', '1000'])\n    open(event + '~', 'w').write(f'{os.getpid()} {child.pid}')\n    os.rename(event + '~', event)\n    time.sleep(1000)\n";
     let node = Node::new().function(code);
@@ -204,6 +218,6 @@ async fn a_removed_function_finishes_what_it_runs() {
     let running = tokio::spawn(node.lease().await.unwrap().invoke(invocation(Form::Json, path.as_bytes())));
     until(|| node.note().exists().then_some(())).await;
     node.functions.configure(std::collections::BTreeMap::new());
-    assert_eq!(text(&running.await.unwrap()), "\"done\"");
+    assert_eq!(text(&running.await.unwrap().unwrap()), "\"done\"");
     assert!(node.functions.status().is_empty());
 }

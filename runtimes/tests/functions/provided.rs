@@ -90,7 +90,7 @@ async fn next_says_all_that_clients_need() {
     assert_eq!(played.next().await.header("lambda-runtime-aws-request-id"), Some(&*id));
     let accepted = played.respond(&id, "", b"{\"x\": 1.10, \"nan\": NaN}").await;
     assert_eq!((accepted.status, accepted.body), (202, br#"{"status":"OK"}"#.to_vec()));
-    assert_eq!(text(&running.await.unwrap()), "{\"x\": 1.10, \"nan\": NaN}", "the result is not touched");
+    assert_eq!(text(&running.await.unwrap().unwrap()), "{\"x\": 1.10, \"nan\": NaN}", "the result is not touched");
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ async fn calls_of_one_instance(#[case] runtime: RuntimeKind, #[case] file: &str,
             let mut run = Duration::ZERO;
             while begun.elapsed() < Duration::from_secs(2) {
                 let lease = node.lease().await.unwrap();
-                let outcome = lease.invoke(invocation(Form::Json, payload.as_bytes())).await;
+                let outcome = lease.invoke(invocation(Form::Json, payload.as_bytes())).await.unwrap();
                 assert_eq!(outcome.ending, Ending::Ok);
                 run += outcome.times.run;
                 calls += 1;
