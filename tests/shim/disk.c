@@ -157,6 +157,16 @@ ssize_t copy_file_range(int from, off64_t *at, int to, off64_t *to_at, size_t le
     return fails(to, control->write_error) ? -1 : real(from, at, to, to_at, length, flags);
 }
 
+int mkdir(const char *path, mode_t mode) {
+    REAL(mkdir);
+    if (control->write_error && *folder && !strncmp(path, folder, strlen(folder))) {
+        __atomic_add_fetch(&control->failed, 1, __ATOMIC_RELAXED);
+        errno = (int)control->write_error;
+        return -1;
+    }
+    return real(path, mode);
+}
+
 static int sync_file(int file, int (*real)(int)) {
     if (fails(file, control->sync_error)) return -1;
     int result = real(file);

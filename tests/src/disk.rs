@@ -42,8 +42,8 @@ impl Disk {
         Self { folder, control }
     }
 
-    /// What the environment of `fnbus up` has to say.
-    pub(crate) fn variables(&self, data: &Path) -> Vec<(String, String)> {
+    /// What the environment of a process has to say whose files below `data` are on it.
+    pub fn variables(&self, data: &Path) -> Vec<(String, String)> {
         let text = |path: PathBuf| path.display().to_string();
         let of = |name: &str, value: PathBuf| (name.to_owned(), text(value));
         vec![

@@ -88,6 +88,13 @@ impl Process {
         Usage { mib: field("VmRSS:") / 1024.0, files: files as f64, threads: field("Threads:") }
     }
 
+    /// The most memory it ever used, in MiB; zero when it has ended.
+    pub fn peak(pid: i32) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or_default() / 1024.0
+    }
+
     pub fn is_there(&self) -> bool {
         let state = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         // A zombie has ended.

@@ -120,6 +120,12 @@ impl Project {
         self
     }
 
+    /// Has stdout and stderr of `fnbus up` on a disk that is full.
+    pub fn talking_to_a_full_disk(self) -> Self {
+        let up = "case \" $* \" in *' up '*) exec \"$@\" >/dev/full 2>&1;; *) exec \"$@\";; esac";
+        self.under(&["sh", "-c", up, "sh"])
+    }
+
     /// Starts every command by another program, which must become what it starts.
     pub fn under(mut self, program: &[&str]) -> Self {
         self.under = program.iter().map(|word| (*word).to_owned()).collect();

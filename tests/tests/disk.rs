@@ -102,6 +102,61 @@ async fn code_that_does_not_fit_on_the_disk_is_not_deployed_and_the_version_befo
     eventually("the next edit serves", || async { (node.get("/call").await.text() == "newer").then_some(()) }).await;
 }
 
+// -- full, for a function -----------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_function_whose_own_folder_is_full_gets_the_error_and_is_tried_again_until_there_is_space() {
+    const WRITES: &str = "import os\n\ndef handler(event, context):\n    print('before it writes')\n    \
+                          with open(os.environ['TMPDIR'] + '/own', 'w') as file: file.write('x' * 100000)\n";
+    let disk = Disk::new();
+    let project = Project::new().config(&TRIGGERS.replace("POST /jobs'", "POST /jobs'\npayload = 'body'"));
+    let own = project.path().canonicalize().unwrap().join(".fnbus/tmp");
+    let env: Vec<String> = disk.variables(&own).iter().map(|(name, value)| format!("{name} = '{value}'")).collect();
+    let keys =
+        format!("retry = {{ attempts = 99, wait = '100ms', max_wait = '200ms' }}\nenv = {{ {} }}", env.join(", "));
+    let node = project.function_with("note", WRITES, &keys).start().await;
+    node.function_ready("note").await;
+    disk.is_full();
+    assert_eq!(node.get("/call").await.status, 502);
+    let id = node.accepted("/jobs", "{}").await;
+    node.says("note failed: OSError: [Errno 28] No space left on device").await;
+    disk.is_fine();
+    let event = node.event_is(&id, "done").await;
+    let first = &event["deliveries"][0]["attempts"][0];
+    assert_eq!((&first["outcome"], &first["error"]["kind"]), (&"error".into(), &"OSError".into()));
+    assert!(first["log"].as_str().unwrap().contains("before it writes"), "{first}");
+    assert_eq!(node.get("/call").await.status, 200);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_no_instance_is_started_which_is_said_and_the_next_call_after_it_is_answered() {
+    let disk = Disk::new();
+    let project = noting(&disk);
+    let toml = project.toml().replace("env =", "keep_alive = '50ms'\nenv =");
+    let node = project.whole_config(&toml).start().await;
+    node.function_ready("note").await;
+    eventually("no instance is left", || async { (node.function("note").await["warm"] == 0).then_some(()) }).await;
+    disk.is_full();
+    assert_eq!(node.get("/call").await.status, 502);
+    node.says("`note` could not be started: no private folder can be made at").await;
+    node.says("No space left on device").await;
+    disk.is_fine();
+    assert_eq!(node.get("/call").await.text(), "ran");
+}
+
+#[tokio::test]
+async fn a_node_whose_own_words_go_to_a_full_disk_serves_on() {
+    let code = "def handler(event, context):\n    print('said')\n    raise ValueError('wrong')\n";
+    let project = Project::new().config(TRIGGERS).talking_to_a_full_disk();
+    let node = project.function_with("note", code, "retry = { attempts = 2, wait = '10ms' }").start().await;
+    let id = node.accepted("/jobs", "{}").await;
+    let event = node.event_is(&id, "dead").await;
+    assert!(event["deliveries"][0]["attempts"][1]["log"].as_str().unwrap().contains("said"), "{event}");
+    assert_eq!(node.get("/call").await.status, 502);
+    assert!(node.stop().await.success());
+    assert_eq!(node.said(), "", "nothing of it was kept");
+}
+
 // -- failing ----------------------------------------------------------------------------------------------------------
 
 #[tokio::test]

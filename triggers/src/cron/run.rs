@@ -50,9 +50,12 @@ impl<S: Ledger> Cron<S> {
         let mut memory = None;
         loop {
             let nap = match self.turn(&mut memory).await {
-                Ok(nap) => nap,
+                Ok(nap) => {
+                    self.live.goes_on(&self.trigger);
+                    nap
+                }
                 Err(error) => {
-                    tracing::warn!(trigger = %self.trigger, %error, "the log did not take a cron slot; it is tried again");
+                    self.live.waits(&self.trigger, &error);
                     AGAIN
                 }
             };

@@ -205,10 +205,11 @@ impl<S: Ledger> Files<S> {
             }
             inventory.tidy();
             if let Some(error) = failed {
-                tracing::warn!(trigger = %self.trigger, %error, "the log did not take changes of files; it is tried again");
+                self.live.waits(&self.trigger, &error);
                 return false;
             }
         }
+        self.live.goes_on(&self.trigger);
         tracing::debug!(trigger = %self.trigger, changes = changes.len(), known = inventory.len(), "files");
         true
     }

@@ -67,6 +67,10 @@ impl Default for Limits {
     }
 }
 
+/// Connections that wait in the kernel until they are accepted: one too many is tried again by its client a second later,
+/// and then later and later.
+const QUEUE: i32 = 4096;
+
 /// Longest wait after a failed accept: file descriptors come back when connections end.
 const MAX_ACCEPT_WAIT: Duration = Duration::from_secs(1);
 
@@ -113,6 +117,8 @@ impl<S: Sink> HttpServer<S> {
     /// Serves until `shutdown`, then answers what is in flight and returns. How long that may take is the caller's to
     /// say: dropping this future drops the connections.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
+        // the kernel may allow less, and then that is it
+        let _ = rustix::net::listen(&listener, QUEUE);
         let permits = Arc::new(Semaphore::new(self.gateway.limits.connections));
         let graceful = GracefulShutdown::new();
         let server = Arc::new(server());

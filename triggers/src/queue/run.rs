@@ -102,9 +102,12 @@ impl Queue {
                 other => other.map(drop),
             };
             match taken {
-                Ok(()) => return message.ack().await,
+                Ok(()) => {
+                    self.live.goes_on(&self.trigger);
+                    return message.ack().await;
+                }
                 Err(error) => {
-                    tracing::warn!(trigger = %self.trigger, %error, "the log did not take a message; it is tried again");
+                    self.live.waits(&self.trigger, &error);
                     tokio::select! {
                         () = sleep(AGAIN) => {}
                         () = shutdown.cancelled() => return,
