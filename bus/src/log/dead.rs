@@ -26,10 +26,15 @@ use crate::{
 /// The last lines printed that are shown with a letter.
 const LINES: usize = 5;
 
-/// What makes a delivery a dead letter, when it is the latest of its event and target: given up or expired, no step (its
-/// pipeline's delivery is the letter), not a caller's to repeat, and not settled by hand.
-pub(super) const IS_DEAD_LETTER: &str =
-    "d.status IN (11, 12) AND d.publication > 0 AND d.run IS NULL AND d.settled IS NULL";
+/// SQL for what makes a delivery a dead letter: given up or expired, no step (its pipeline's delivery is the letter), not
+/// a caller's to repeat, not settled by hand, and the latest of its event and target. What blocks its key is one also
+/// when it was replayed before it died: else nobody could free those behind it.
+pub(super) fn is_dead_letter() -> String {
+    format!(
+        "d.status IN (11, 12) AND d.publication > 0 AND d.run IS NULL AND d.settled IS NULL \
+         AND (d.turn IS NOT NULL OR {IS_LATEST})"
+    )
+}
 
 /// One dead letter: a delivery that was given up and has not been delivered again since.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,8 +117,9 @@ pub fn letters(
         "SELECT d.seq, d.born, e.id, e.type, d.target, d.trigger, d.reason, d.attempts, e.time, d.ended, d.key, \
          e.received, (SELECT max(d.ended) FROM delivery d WHERE d.event = e.seq AND {}) \
          FROM delivery d JOIN event e ON e.seq = d.event \
-         WHERE {IS_DEAD_LETTER} AND {IS_LATEST} AND {condition} ORDER BY d.ended DESC, d.seq DESC LIMIT ?",
-        retention::KEPT_AS_DEAD
+         WHERE {} AND {condition} ORDER BY d.ended DESC, d.seq DESC LIMIT ?",
+        retention::KEPT_AS_DEAD,
+        is_dead_letter()
     );
     let mut statement = connection.prepare(&sql)?;
     let rows = statement.query_map(params_from_iter(values), |row| {
@@ -204,7 +210,8 @@ fn chosen(connection: &Connection, selection: &Selection) -> Result<Vec<Chosen>,
     let (condition, values) = selection.condition(connection)?;
     let mut statement = connection.prepare(&format!(
         "SELECT d.seq, d.target, coalesce(d.reason, '') FROM delivery d JOIN event e ON e.seq = d.event \
-         WHERE {IS_DEAD_LETTER} AND {IS_LATEST} AND {condition} ORDER BY d.seq"
+         WHERE {} AND {condition} ORDER BY d.seq",
+        is_dead_letter()
     ))?;
     let read = |row: &rusqlite::Row<'_>| Ok(Chosen { seq: row.get(0)?, target: row.get(1)?, reason: row.get(2)? });
     Ok(statement.query_map(params_from_iter(values), read)?.collect::<rusqlite::Result<_>>()?)

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Tx,
-    dead::IS_DEAD_LETTER,
+    dead::is_dead_letter,
     delivery::{self, Origin, Place, Placed},
     query::{IS_LATEST, QueryError, Selection},
 };
@@ -66,11 +66,11 @@ pub struct Created {
 }
 
 impl Request {
-    /// SQL for the chosen deliveries: the latest generation of each (event, target, binding). A step is made again by
+    /// SQL for the chosen deliveries: the latest generation of each (event, target, binding), or the dead letters. A step is made again by
     /// the run it is a part of, never alone.
     fn source(&self, connection: &Connection) -> Result<(String, Vec<rusqlite::types::Value>), QueryError> {
         let (condition, values) = self.selection.condition(connection)?;
-        let dead = if self.dead { IS_DEAD_LETTER } else { "1" };
+        let which = if self.dead { is_dead_letter() } else { IS_LATEST.to_owned() };
         // What a replay gave to another function was a trial, unless that function is asked for.
         let own = if self.selection.function.is_some() {
             "1"
@@ -79,7 +79,7 @@ impl Request {
         };
         let sql = format!(
             "FROM delivery d JOIN event e ON e.seq = d.event \
-                 WHERE {condition} AND {dead} AND {own} AND {IS_LATEST} AND d.run IS NULL"
+                 WHERE {condition} AND {which} AND {own} AND d.run IS NULL"
         );
         Ok((sql, values))
     }

@@ -156,6 +156,26 @@ async fn a_replay_of_what_ended_well_goes_to_the_end_of_its_line() {
 }
 
 #[tokio::test]
+async fn what_was_replayed_before_it_died_blocks_as_a_letter_that_can_be_settled() {
+    let (_folder, log) = log();
+    let rows = blocking(&log, &[Some("a"), Some("a")]).await;
+    let id = pending(&log, "f").await[0].event.id.to_string();
+    let request = Request { selection: of(&id), ..Request::default() };
+    let (_, replayed) = log.write(move |tx| replay::create(tx, &request)).await.unwrap();
+    die(&log, rows[0]).await;
+    assert!(pending_rows(&log).await.is_empty());
+    let again = redrive(&log, &id).await;
+    assert_eq!(pending_rows(&log).await, [again]);
+    die(&log, again).await;
+    let dropped = drop(&log, of(&id)).await;
+    assert_eq!((dropped.letters, dropped.freed), (1, 2));
+    for row in [rows[1], replayed[0].row] {
+        assert_eq!(pending_rows(&log).await, [row]);
+        finish(&log, row, ok()).await;
+    }
+}
+
+#[tokio::test]
 async fn a_trial_elsewhere_leaves_what_blocks_in_its_place() {
     let (_folder, log) = log();
     let rows = blocking(&log, &[Some("a"), Some("a")]).await;
