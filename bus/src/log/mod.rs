@@ -199,6 +199,13 @@ impl Log {
         (log, turns)
     }
 
+    /// Nothing more may be accepted, or again.
+    #[cfg(test)]
+    pub(crate) fn fill_up(&self, full: bool) {
+        self.bound.set(if full { 0 } else { u64::MAX });
+        self.bound.measured(1);
+    }
+
     /// A connection in memory with the log's tables.
     #[cfg(test)]
     pub(crate) fn in_memory() -> Connection {

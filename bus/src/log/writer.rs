@@ -236,6 +236,7 @@ fn turn(
 /// A writer whose thread is the caller.
 #[cfg(test)]
 pub(crate) struct Turns {
+    commands: mpsc::Sender<Command>,
     queue: mpsc::Receiver<Command>,
     committed: watch::Sender<u64>,
     health: Health,
@@ -246,7 +247,7 @@ impl Turns {
     pub(super) fn new(health: Health) -> (Writer, Self) {
         let (commands, queue) = mpsc::channel(QUEUE);
         let (committed, commits) = watch::channel(0);
-        (Writer { commands, commits }, Self { queue, committed, health })
+        (Writer { commands: commands.clone(), commits }, Self { commands, queue, committed, health })
     }
 
     /// How many changes wait.
@@ -260,6 +261,29 @@ impl Turns {
             turn(connection, first, &mut self.queue, most, &self.committed, &self.health);
         }
     }
+
+    /// The disk fails the group of what waits. It is undone, as SQLite does when it finds no space, or `kept`: nobody is
+    /// told that it is on disk, and it is.
+    pub(crate) fn spoil(&mut self, error: LogError, kept: bool) {
+        let _ = self.commands.try_send(Command::Change(Box::new(Spoilt { error, kept })));
+    }
+}
+
+/// What SQLite does in a change when the disk fails.
+#[cfg(test)]
+struct Spoilt {
+    error: LogError,
+    kept: bool,
+}
+
+#[cfg(test)]
+impl Change for Spoilt {
+    fn apply(&mut self, tx: &Tx<'_>) -> Result<(), Option<LogError>> {
+        step(tx, if self.kept { "COMMIT" } else { "ROLLBACK" })?;
+        Err(Some(self.error.clone()))
+    }
+
+    fn answer(self: Box<Self>, _committed: Result<(), LogError>) {}
 }
 
 /// The changes of one transaction.

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use super::worker;
 use crate::{
     Name, RowId, Target, ambient,
+    batch::Batching,
     carrier::{Ack, Carrier},
     log::backlog::Due,
     nats::stream::{ACK_WAIT, Incarnation, StreamError},
@@ -81,6 +82,9 @@ struct Message {
     function: Name,
     delivery: RowId,
     publication: u32,
+    /// Of its event.
+    trigger: Option<Name>,
+    id: String,
 }
 
 struct Stored {
@@ -93,6 +97,8 @@ struct Stored {
 pub(super) struct Handed {
     pub(super) sequence: u64,
     pub(super) claim: Claim,
+    /// The id of its event.
+    pub(super) event: String,
 }
 
 impl Broker {
@@ -158,17 +164,39 @@ impl Broker {
         self.state().stored.values().filter(|stored| stored.until.is_none_or(|until| until <= now)).count()
     }
 
-    /// Hands one out; `twice` also what somebody holds.
-    pub(super) fn hand(&self, chance: &mut Rng, twice: bool) -> Option<Handed> {
+    /// Hands one out, or some that may share an invocation, and how those are gathered; `twice` also what somebody
+    /// holds.
+    pub(super) fn hand(
+        &self,
+        chance: &mut Rng,
+        twice: bool,
+        batching: impl Fn(&Name, &Name) -> Option<Batching>,
+    ) -> (Vec<Handed>, Option<Batching>) {
         let now = ambient::instant();
         let mut state = self.state();
-        let free = |stored: &Stored| twice || stored.until.is_none_or(|until| until <= now);
-        let free: Vec<u64> = state.stored.iter().filter(|(_, s)| free(s)).map(|(sequence, _)| *sequence).collect();
-        let sequence = *free.get(chance.usize(..free.len().max(1)))?;
-        let stored = state.stored.get_mut(&sequence)?;
-        stored.until = Some(now + ACK_WAIT);
-        let Message { function, delivery, publication } = stored.message.clone();
-        Some(Handed { sequence, claim: Claim { target: function.into(), delivery, publication } })
+        let mut free: Vec<(u64, &mut Stored)> = state
+            .stored
+            .iter_mut()
+            .filter(|(_, stored)| twice || stored.until.is_none_or(|until| until <= now))
+            .map(|(sequence, stored)| (*sequence, stored))
+            .collect();
+        if free.is_empty() {
+            return (Vec::new(), None);
+        }
+        let first = free.swap_remove(chance.usize(..free.len()));
+        let kind = (first.1.message.trigger.clone(), first.1.message.function.clone());
+        let batching = kind.0.as_ref().and_then(|trigger| batching(trigger, &kind.1));
+        let others = free.into_iter().filter(|(_, stored)| {
+            let Message { trigger, function, .. } = &stored.message;
+            (trigger, function) == (&kind.0, &kind.1)
+        });
+        let room = batching.map_or(0, |batching| batching.size as usize - 1);
+        let handed = std::iter::once(first).chain(others.take(room)).map(|(sequence, stored)| {
+            stored.until = Some(now + ACK_WAIT);
+            let Message { function, delivery, publication, id, .. } = stored.message.clone();
+            Handed { sequence, claim: Claim { target: function.into(), delivery, publication }, event: id }
+        });
+        (handed.collect(), batching)
     }
 
     /// A message has served. What is acknowledged is what has that number now.
@@ -247,7 +275,13 @@ impl Carrier for Broker {
 
     async fn publish(&self, _class: &'static str, function: &Name, due: &Due) -> Result<Ack, PublishError> {
         let (answer, answered) = oneshot::channel();
-        let message = Message { function: function.clone(), delivery: due.id, publication: due.publication };
+        let message = Message {
+            function: function.clone(),
+            delivery: due.id,
+            publication: due.publication,
+            trigger: due.event.trigger.clone(),
+            id: due.event.id.to_string(),
+        };
         self.state().sent.push_back((message, answer));
         Ok(Box::pin(async move {
             let sequence = answered.await.unwrap_or(Err(PublishErrorKind::TimedOut)).map_err(PublishError::new)?;

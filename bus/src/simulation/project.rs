@@ -6,6 +6,7 @@ use fastrand::Rng;
 
 use crate::{
     Name, Target,
+    batch::Batching,
     catalog::{Binding, Catalog, Chain, Function, Rule},
     order::{OnDead, Order},
     payload::Format,
@@ -70,8 +71,10 @@ fn binding(chance: &mut Rng) -> Binding {
         3 => targets(&[PIPELINE]),
         _ => targets(&[PIPELINE, "first"]),
     };
-    let order_by = chance.bool().then(|| Order { key: "data.key".parse().unwrap(), on_dead: OnDead::Park });
-    Binding { to, format: Format::Body, order_by, batch: None }
+    let on_dead = if chance.bool() { OnDead::Park } else { OnDead::Block };
+    let order_by = chance.bool().then(|| Order { key: "data.key".parse().unwrap(), on_dead });
+    let batch = (chance.u8(0..3) == 0).then(|| Batching { size: chance.u32(1..4), window: Duration::ZERO });
+    Binding { to, format: Format::Body, order_by, batch }
 }
 
 fn targets(names: &[&str]) -> Arc<[Target]> {

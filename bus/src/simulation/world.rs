@@ -1,5 +1,8 @@
 //! A node, its broker, its workers and whoever sends to it, and the steps they take.
 
+mod faults;
+mod said;
+
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
@@ -11,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use fastrand::Rng;
-use rusqlite::{Connection, types::ValueRef};
+use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,15 +24,18 @@ use super::{
     worker::{self, Executions, Manner},
 };
 use crate::{
-    Event, EventId, ambient,
+    Event, EventId, Name, ambient,
     catalog::Catalog,
-    log::{Log, Turns, query::Selection, replay::Request},
+    log::{Log, LogError, Turns},
     owner::Owner,
     relay::Relay,
 };
 
 /// Everything has ended this long after the faults, or it never will.
 const HEALED_WITHIN: Duration = Duration::from_mins(30);
+/// So often dead letters are redriven that still block something, and dropped until they do not, or they do for good.
+const REDRIVEN: u32 = 2;
+const SETTLED_AFTER: u32 = 100;
 /// Tables of the log, in the order they are compared.
 const TABLES: [&str; 8] = ["event", "delivery", "attempt", "run", "replay", "mark", "seen", "identity"];
 
@@ -56,6 +62,8 @@ struct Node {
     turns: Turns,
     /// It has recovered: events are accepted and workers work.
     up: Arc<AtomicBool>,
+    /// Its log can no longer be written: it ends.
+    ended: Arc<AtomicBool>,
 }
 
 pub(super) struct World {
@@ -71,6 +79,9 @@ pub(super) struct World {
     executions: Executions,
     check: Check,
     events: usize,
+    disk_full: bool,
+    /// Of what cannot go.
+    log_full: bool,
 }
 
 impl World {
@@ -89,6 +100,8 @@ impl World {
             executions: Executions::default(),
             check: Check::default(),
             events: chance.usize(1..4),
+            disk_full: false,
+            log_full: false,
             chance,
         };
         world.empty();
@@ -106,17 +119,25 @@ impl World {
     /// Begins the node on what its log says.
     fn start(&mut self) {
         let (log, turns) = Log::by_hand(self.connection.clone());
+        log.fill_up(self.log_full);
+        let (up, ended) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let (written, ends) = (log.clone(), ended.clone());
+        ambient::spawn(async move {
+            written.unsynced().await;
+            ends.store(true, Ordering::Relaxed);
+        });
         let owner = Owner::new(log, "node".into(), project::name("sim"), self.in_force.clone());
         let relay = Relay::new(owner.clone(), self.broker.clone());
-        let up = Arc::new(AtomicBool::new(false));
-        let (starting, ready) = (owner.clone(), up.clone());
+        let (starting, ready, ends) = (owner.clone(), up.clone(), ended.clone());
         ambient::spawn(async move {
-            starting.recover().await.unwrap();
+            if starting.recover().await.is_err() {
+                return ends.store(true, Ordering::Relaxed);
+            }
             ready.store(true, Ordering::Relaxed);
             relay.run(CancellationToken::new()).await;
         });
         self.broker.serve(Some(owner.clone()));
-        self.node = Some(Node { owner, turns, up });
+        self.node = Some(Node { owner, turns, up, ended });
     }
 
     /// The process is gone, whatever it was about to do; the log is as it was committed.
@@ -145,12 +166,26 @@ impl World {
         let journal = self.journal.lock().unwrap();
         self.check.all(&connection, &self.catalog, &journal, &self.executions.lock().unwrap())?;
         for table in TABLES {
-            sum_table(&connection, table, &mut self.trace.sum);
+            said::sum_table(&connection, table, &mut self.trace.sum);
         }
         Ok(self.trace.sum.finish())
     }
 
+    /// A node that cannot write ends, and begins anew. Whether it did.
+    fn began_anew(&mut self) -> bool {
+        let ended = self.node.as_ref().is_some_and(|node| node.ended.load(Ordering::Relaxed));
+        if ended {
+            self.trace.note("the node ends by itself", 0);
+            self.kill();
+            self.start();
+        }
+        ended
+    }
+
     fn any_step(&mut self) {
+        if self.began_anew() {
+            return;
+        }
         let (ready, waiting) = (surroundings::ready(), self.node.as_ref().map_or(0, |node| node.turns.waiting()));
         let up = self.owner().is_some();
         let weight = |possible: bool, weight: u32| if possible { weight } else { 0 };
@@ -199,9 +234,14 @@ impl World {
         surroundings::step(nth);
     }
 
-    fn write(&mut self, most: usize) {
+    fn write(&mut self, mut most: usize) {
         self.trace.note("the log commits", most as u64);
         if let Some(node) = &mut self.node {
+            if self.disk_full && self.chance.u8(..4) > 0 {
+                self.trace.note("the disk is full", 0);
+                node.turns.spoil(LogError::Full, false);
+                most = node.turns.waiting();
+            }
             node.turns.take(&self.connection.lock().unwrap(), most);
         }
     }
@@ -211,16 +251,23 @@ impl World {
         surroundings::wind(by);
     }
 
-    /// Gives a message to a worker.
+    /// Gives a message, or those of a batch, to a worker.
     fn hand(&mut self, twice: bool, healthy: bool) {
         let Some(owner) = self.owner() else { return };
-        let Some(handed) = self.broker.hand(&mut self.chance, twice) else { return };
-        let manner = Manner::of(&mut self.chance, healthy);
-        self.trace.note("a worker gets message", handed.sequence);
-        if self.trace.aloud {
-            println!("      {:?} {manner:?}", handed.claim);
+        let batching = |trigger: &Name, function: &Name| self.catalog.batching(trigger, function);
+        let (handed, batching) = self.broker.hand(&mut self.chance, twice, batching);
+        if handed.is_empty() {
+            return;
         }
-        ambient::spawn(worker::work(owner, self.broker.clone(), self.executions.clone(), handed, manner));
+        let manner = Manner::of(&mut self.chance, healthy);
+        for handed in &handed {
+            self.trace.note("a worker gets message", handed.sequence);
+            if self.trace.aloud {
+                println!("      {:?} {manner:?}", handed.claim);
+            }
+        }
+        let (broker, executions) = (self.broker.clone(), self.executions.clone());
+        ambient::spawn(worker::work(owner, broker, executions, handed, batching.is_some(), manner));
     }
 
     /// Somebody sends an event: a new one, or one that was sent before, or another under the same id.
@@ -261,71 +308,19 @@ impl World {
         });
     }
 
-    fn fault(&mut self) {
-        let kind = self.chance.u8(..12);
-        self.trace.note("fault", kind.into());
-        match kind {
-            0 | 1 => {
-                self.kill();
-                if self.chance.bool() {
-                    self.wind(Duration::from_secs(30));
-                }
-                self.start();
-            }
-            2 => self.broker.wipe(),
-            3 => self.broker.cut(&mut self.chance),
-            4 => self.broker.lose(&mut self.chance),
-            5 => self.broker.connect(false),
-            6 => self.broker.connect(true),
-            7 => {
-                let full = self.chance.bool();
-                self.broker.fill_up(full);
-            }
-            8 => {
-                let edited = if self.chance.bool() {
-                    self.check.edited = true;
-                    project::edited(&self.catalog, &mut self.chance)
-                } else {
-                    self.catalog.clone()
-                };
-                self.configure(edited);
-            }
-            9 => self.replay(),
-            _ => self.hand(true, false),
-        }
-    }
-
-    fn configure(&mut self, catalog: Catalog) {
-        self.in_force.store(Arc::new(catalog));
-        if let Some(node) = &self.node {
-            node.owner.reconfigured();
-        }
-    }
-
-    /// Dead letters are delivered again, or an event is.
-    fn replay(&mut self) {
-        let (Some(owner), true) = (self.owner(), self.events > 0) else { return };
-        self.events -= 1;
-        let request = Request { dead: self.chance.bool(), hold: self.chance.bool(), ..Request::default() };
-        let mut selection = Selection::default();
-        if !request.dead {
-            let journal = self.journal.lock().unwrap();
-            let Some(submitted) = journal.submitted.first() else { return };
-            selection.ids.push(submitted.event.id.to_string());
-        }
-        ambient::spawn(async move {
-            let _ = owner.replay(Request { selection, ..request }).await;
-        });
-    }
-
     /// No more faults: everything that was accepted comes to its end.
     fn heal(&mut self) -> Result<(), String> {
         self.trace.note("no more faults", 0);
         self.broker.connect(true);
         self.broker.fill_up(false);
         self.configure(self.catalog.clone());
-        let mut waited = Duration::ZERO;
+        self.disk_full = false;
+        // a log that is full of it keeps nothing from ending that was accepted
+        let (mut waited, mut settled) = (Duration::ZERO, 0);
         loop {
+            if self.began_anew() {
+                continue;
+            }
             let ready = surroundings::ready();
             let waiting = self.node.as_ref().map_or(0, |node| node.turns.waiting());
             if ready > 0 {
@@ -342,6 +337,19 @@ impl World {
                 if unended.is_empty() {
                     return Ok(());
                 }
+                if self.owner().is_some() && Check::is_blocked(&self.connection.lock().unwrap()) {
+                    // somebody looks at the letters; redriven ones may die again
+                    settled += 1;
+                    if settled > SETTLED_AFTER {
+                        return Err(format!("{unended:?} stay blocked"));
+                    }
+                    if settled <= REDRIVEN {
+                        self.replay(true);
+                    } else {
+                        self.drop_letters();
+                    }
+                    continue;
+                }
                 if waited > HEALED_WITHIN {
                     return Err(format!("{unended:?} has not ended"));
                 }
@@ -356,41 +364,11 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if self.trace.aloud {
-            show(&self.connection.lock().unwrap());
+            said::show(&self.connection.lock().unwrap());
             if let Some(node) = &self.node {
                 println!("{:#?}", node.owner.window());
             }
         }
         surroundings::leave();
-    }
-}
-
-/// What the log says, for people.
-fn show(connection: &Connection) {
-    let deliveries = "SELECT 'delivery ' || seq || ' of event ' || event || ' to ' || target || ' status ' || status || \
-                      ' reason ' || coalesce(reason, '-') || ' attempts ' || attempts || ' key ' || coalesce(key, '-') || \
-                      ' step ' || coalesce(run || ' ' || step, '-') FROM delivery ORDER BY seq";
-    let attempts = "SELECT 'attempt ' || (id & 4095) || ' of ' || (id >> 12) || ' ' || coalesce(outcome, 'open') \
-                    FROM attempt ORDER BY id";
-    for sql in [deliveries, attempts] {
-        let mut statement = connection.prepare(sql).unwrap();
-        let lines = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        lines.for_each(|line| println!("{}", line.unwrap()));
-    }
-}
-
-fn sum_table(connection: &Connection, table: &str, sum: &mut DefaultHasher) {
-    let mut statement = connection.prepare_cached(&format!("SELECT * FROM {table} ORDER BY 1, 2")).unwrap();
-    let columns = statement.column_count();
-    let mut rows = statement.query([]).unwrap();
-    while let Some(row) = rows.next().unwrap() {
-        for column in 0..columns {
-            match row.get_ref(column).unwrap() {
-                ValueRef::Null => 0.hash(sum),
-                ValueRef::Integer(number) => number.hash(sum),
-                ValueRef::Real(number) => number.to_bits().hash(sum),
-                ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.hash(sum),
-            }
-        }
     }
 }
