@@ -216,3 +216,37 @@ async fn two_thousand_events_are_done_exactly_once_by_several_instances() {
     let pids: std::collections::BTreeSet<&str> = ran.lines().filter_map(|line| line.split(' ').nth(1)).collect();
     assert!((2..=4).contains(&pids.len()), "{} instances ran them", pids.len());
 }
+
+/// Gives up the attempt that runs and makes its delivery pending, in the log alone, as is done when a lease is lost.
+fn lose(node: &Node) {
+    let log = rusqlite::Connection::open(node.data().join("log.db")).unwrap();
+    log.execute_batch(
+        "BEGIN IMMEDIATE; UPDATE attempt SET outcome = 'lost' WHERE outcome IS NULL; \
+         UPDATE delivery SET status = 1, publication = publication + 1 WHERE status = 2; COMMIT",
+    )
+    .unwrap();
+}
+
+#[tokio::test]
+async fn an_outcome_that_comes_when_its_attempt_was_given_up_is_noted_and_nothing_follows_from_it() {
+    let code = "import os, time\nGO = os.environ['GO']\ndef handler(event, context):\n    \
+                if os.path.exists(GO): return 'in time'\n    \
+                while not os.path.exists(GO): time.sleep(0.01)\n    return 'late'\n";
+    let project = Project::new();
+    let keys = format!("then = ['file:followed']\nenv = {{ GO = '{}' }}", project.path().join("go").display());
+    let node = project.function_with("f", code, &keys).config(ROUTE).start().await;
+    let id = node.accepted("/jobs", "{}").await;
+    node.deliveries_are("running", 1).await;
+    lose(&node);
+    node.write("go", "");
+
+    node.says("an outcome came too late").await;
+    let event = node.event_is(&id, "done").await;
+    let ended: Vec<_> = attempts(&event).iter().map(|attempt| (&attempt["outcome"], &attempt["output"])).collect();
+    assert_eq!(ended, [(&json!("lost"), &json!(null)), (&json!("ok"), &json!("\"in time\""))]);
+    assert_eq!(node.json(&["node", "--json"]).await[0]["late_outcomes"], 1);
+    // what follows follows from the other one, once
+    node.deliveries_are("done", 2).await;
+    let followed: Vec<Value> = node.read("followed").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(followed.iter().map(|line| &line["data"]).collect::<Vec<_>>(), [&json!("in time")]);
+}
