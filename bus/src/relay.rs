@@ -18,7 +18,7 @@ use crate::{
     log::{
         LogError,
         backlog::{self, Due},
-        delivery,
+        unrun,
     },
     name::Name,
     outbox::{Outbox, Postman},
@@ -204,11 +204,11 @@ impl<C: Carrier> Relay<C> {
         let ended = async {
             if !old.is_empty() {
                 tracing::warn!(%target, deliveries = old.len(), "deliveries expired before they could run");
-                self.owner.end_unrun(target, old.clone(), delivery::expire).await?;
+                self.owner.end_unrun(target, old.clone(), unrun::expire).await?;
             }
             if !corrupt.is_empty() {
                 tracing::error!(%target, deliveries = corrupt.len(), "deliveries are dead: what the log has is not what was accepted");
-                self.owner.end_unrun(target, corrupt.clone(), delivery::refuse).await?;
+                self.owner.end_unrun(target, corrupt.clone(), unrun::refuse).await?;
             }
             Ok(())
         };

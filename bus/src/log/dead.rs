@@ -14,7 +14,7 @@ use super::{
     event::{self, Logged, Prepared, time},
     line,
     query::{IS_LATEST, QueryError, Selection},
-    retention::{self, Keep},
+    retention::Keep,
     run,
 };
 use crate::{
@@ -26,14 +26,13 @@ use crate::{
 /// The last lines printed that are shown with a letter.
 const LINES: usize = 5;
 
-/// SQL for what makes a delivery a dead letter: given up or expired, no step (its pipeline's delivery is the letter), not
-/// a caller's to repeat, not settled by hand, and the latest of its event and target. What blocks its key is one also
-/// when it was replayed before it died: else nobody could free those behind it.
+/// SQL that holds for a `delivery d` that was given up or expired, is not a caller's to repeat, and not settled by hand.
+pub(super) const IS_GIVEN_UP: &str = "d.status IN (11, 12) AND d.publication > 0 AND d.settled IS NULL";
+
+/// The same for one that is a dead letter: no step, for its pipeline's delivery is the letter, and the latest of its event
+/// and target. What blocks its key is one also when it was replayed before it died: else nobody could free those behind it.
 pub(super) fn is_dead_letter() -> String {
-    format!(
-        "d.status IN (11, 12) AND d.publication > 0 AND d.run IS NULL AND d.settled IS NULL \
-         AND (d.turn IS NOT NULL OR {IS_LATEST})"
-    )
+    format!("{IS_GIVEN_UP} AND d.run IS NULL AND (d.turn IS NOT NULL OR {IS_LATEST})")
 }
 
 /// One dead letter: a delivery that was given up and has not been delivered again since.
@@ -115,10 +114,9 @@ pub fn letters(
     values.push((limit as i64).into());
     let sql = format!(
         "SELECT d.seq, d.born, e.id, e.type, d.target, d.trigger, d.reason, d.attempts, e.time, d.ended, d.key, \
-         e.received, (SELECT max(d.ended) FROM delivery d WHERE d.event = e.seq AND {}) \
+         e.received, (SELECT max(d.ended) FROM delivery d WHERE d.event = e.seq AND {IS_GIVEN_UP}) \
          FROM delivery d JOIN event e ON e.seq = d.event \
          WHERE {} AND {condition} ORDER BY d.ended DESC, d.seq DESC LIMIT ?",
-        retention::KEPT_AS_DEAD,
         is_dead_letter()
     );
     let mut statement = connection.prepare(&sql)?;

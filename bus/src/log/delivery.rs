@@ -1,7 +1,7 @@
 //! Delivery rows and every change of their status. Each function here runs inside one change of the writer, so what
 //! it checks still holds when it writes.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{
     DeadReason, Status, Tx, attempt,
     backlog::{self, Due},
-    event::time,
+    event::{self, time},
     follow, line, repeat, run,
 };
 use crate::{
@@ -292,6 +292,8 @@ pub(crate) struct Current {
     pub(crate) keyed: bool,
     /// It may not be passed over.
     block: bool,
+    /// Its event, when it was read.
+    parent: OnceCell<Option<Event>>,
 }
 
 impl Current {
@@ -314,9 +316,19 @@ impl Current {
                 hold: row.get(7)?,
                 keyed: row.get(8)?,
                 block: row.get(9)?,
+                parent: OnceCell::new(),
             })
         })
         .optional()
+    }
+
+    /// Its event, from which something is to follow; none when that is gone.
+    pub(crate) fn parent(&self, tx: &Tx<'_>) -> rusqlite::Result<Option<&Event>> {
+        if self.parent.get().is_none() {
+            let read = event::get(tx, self.event)?.map(|logged| logged.event);
+            let _ = self.parent.set(read);
+        }
+        Ok(self.parent.get().and_then(Option::as_ref))
     }
 }
 
@@ -328,7 +340,7 @@ fn read_target(row: &Row<'_>, at: usize) -> rusqlite::Result<Target> {
 
 /// Ends a delivery with the attempt that ended it; gives the one that waited for that. One that blocks its key keeps its
 /// turn when it is given up.
-fn finish_attempt(
+pub(super) fn finish_attempt(
     tx: &Tx<'_>,
     current: &Current,
     status: Status,
@@ -405,52 +417,6 @@ pub(crate) fn publish_anew(tx: &Tx<'_>, rows: &[i64]) -> rusqlite::Result<()> {
         update.execute([row])?;
     }
     Ok(())
-}
-
-/// Ends a pending delivery that is older than its function allows; what waited for that and what was to follow goes on.
-pub(crate) fn expire(tx: &Tx<'_>, row: i64, by: &Rules<'_>) -> rusqlite::Result<Option<End>> {
-    let Some(current) = Current::read(tx, row)?.filter(|current| current.status == Status::Pending) else {
-        return Ok(None);
-    };
-    let freed = finish(tx, row, Status::Expired, Some(DeadReason::Expired), ambient::now())?;
-    let message = "it was older than `retry.max_age` before an attempt could begin";
-    let outcome = Outcome::failure(Ending::Error, "Runtime.Expired", message);
-    let following = follow::ended(tx, &current, &outcome, by, Some(DeadReason::Expired))?;
-    Ok(Some(following.of(Ended::Final(Status::Expired), freed)))
-}
-
-/// Ends a pending delivery whose event has another body in the log than was accepted: that is not run. What was to follow
-/// goes on, and an attempt that never began says why.
-pub(crate) fn refuse(tx: &Tx<'_>, row: i64, by: &Rules<'_>) -> rusqlite::Result<Option<End>> {
-    let message = "the body of the event in the log is not what was accepted, so it was not run; `fnbus backup --check` \
-                   lists all such events, docs/operating.md says how a backup is restored";
-    end_unrun(tx, row, by, DeadReason::Corrupt, &Outcome::failure(Ending::Error, "Log.Corrupt", message))
-}
-
-/// The same where another event has its id, `id`, with another body.
-pub(crate) fn conflict(tx: &Tx<'_>, row: i64, by: &Rules<'_>, id: &str) -> rusqlite::Result<Option<End>> {
-    let message = format!(
-        "another event was accepted as `{id}` with another body, so this one was not run; `fnbus dead redrive` runs it \
-         nevertheless"
-    );
-    end_unrun(tx, row, by, DeadReason::Conflict, &Outcome::failure(Ending::Error, "Event.Conflict", message))
-}
-
-fn end_unrun(
-    tx: &Tx<'_>,
-    row: i64,
-    by: &Rules<'_>,
-    reason: DeadReason,
-    outcome: &Outcome,
-) -> rusqlite::Result<Option<End>> {
-    let Some(mut current) = Current::read(tx, row)?.filter(|current| current.status == Status::Pending) else {
-        return Ok(None);
-    };
-    current.attempts += 1;
-    attempt::insert_closed(tx, attempt::attempt_row(row, current.attempts), by.node, outcome)?;
-    let freed = finish_attempt(tx, &current, Status::Dead, Some(reason), ambient::now())?;
-    let following = follow::ended(tx, &current, outcome, by, Some(reason))?;
-    Ok(Some(following.of(Ended::Final(Status::Dead), freed)))
 }
 
 /// Deliveries per target that may have been on their way when the node ended.

@@ -39,18 +39,16 @@ pub(crate) fn ended(
     by: &Rules<'_>,
     dead: Option<DeadReason>,
 ) -> rusqlite::Result<Following> {
-    let (mut placed, mut parent) = (Vec::new(), None);
+    let mut placed = Vec::new();
     if let Target::Event(kind) = &current.target
         && dead.is_none()
         && !current.hold
+        && let Some(parent) = current.parent(tx)?
     {
-        parent = rows::get(tx, current.event)?.map(|parent| parent.event);
-        if let Some(parent) = &parent {
-            placed = place(tx, parent, chain::put(parent, current.id, kind), 1, &[], by)?;
-        }
+        placed = place(tx, parent, chain::put(parent, current.id, kind), 1, &[], by)?;
     }
     if let Some((run, step)) = &current.run {
-        let mut following = run::step_ended(tx, (*run, step), current, parent, outcome, by, dead)?;
+        let mut following = run::step_ended(tx, (*run, step), current, outcome, by, dead)?;
         following.placed.append(&mut placed);
         return Ok(following);
     }
@@ -63,11 +61,9 @@ pub(crate) fn ended(
     if !outputs && records.is_empty() {
         return Ok(Following::default());
     }
-    let Some(parent) = rows::get(tx, current.event)?.map(|parent| parent.event) else {
-        return Ok(Following::default());
-    };
+    let Some(parent) = current.parent(tx)? else { return Ok(Following::default()) };
     if outputs {
-        placed.extend(place_outputs(tx, &parent, current, outcome, by)?);
+        placed.extend(place_outputs(tx, parent, current, outcome, by)?);
     }
     if !records.is_empty() {
         let condition = match dead {
@@ -76,8 +72,8 @@ pub(crate) fn ended(
             Some(_) => "RetriesExhausted",
         };
         let end = chain::End { condition, attempts: current.attempts };
-        let event = chain::record(&parent, current.id, function, &by.source(function), outcome, &end);
-        placed.extend(place(tx, &parent, event, 1, records, by)?);
+        let event = chain::record(parent, current.id, function, &by.source(function), outcome, &end);
+        placed.extend(place(tx, parent, event, 1, records, by)?);
     }
     Ok(Following { placed, run: None })
 }
@@ -111,7 +107,7 @@ pub(crate) fn too_many(
     if !chain.each || current.run.is_some() || current.hold {
         return Ok(None);
     }
-    Ok(rows::get(tx, current.event)?.and_then(|parent| chain::too_many(&parent.event, chain, outcome)))
+    Ok(current.parent(tx)?.and_then(|parent| chain::too_many(parent, chain, outcome)))
 }
 
 /// Writes a following event, one of `several`, for these targets and for every rule it matches. Past the limits of hops and branches

@@ -7,7 +7,7 @@
 //!
 //! * [`settle`]: what an end that was none left behind; [`schema`]: tables, and how an older log becomes a newer one;
 //! * [`event`], [`delivery`], [`attempt`]: rows, and every change of a delivery's status; [`mod@line`]: which goes first of a key;
-//!   [`backlog`]: what waits, for whoever carries it;
+//!   [`backlog`]: what waits, for whoever carries it; [`unrun`]: what ends without having run;
 //! * [`calls`]: synchronous calls, written behind the caller's back in bulk;
 //! * [`backup`]: a copy of it, and whether it is what was written;
 //! * [`query`], [`detail`], [`runs`]: what people ask; [`replay`]: fixed selections delivered again; [`dead`]: what was given
@@ -37,6 +37,7 @@ pub mod retention;
 mod schema;
 mod settle;
 mod status;
+pub(crate) mod unrun;
 mod writer;
 #[cfg(test)]
 mod tests;

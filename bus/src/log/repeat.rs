@@ -151,8 +151,8 @@ pub(crate) fn end(
         reason,
         ambient::now().timestamp_micros()
     ])?;
-    let parent = if done { rows::get(tx, current.event)?.map(|parent| parent.event) } else { None };
-    let placed = parent.map(|parent| follow::place_outputs(tx, &parent, &current, outcome, by)).transpose()?;
+    let parent = if done { current.parent(tx)? } else { None };
+    let placed = parent.map(|parent| follow::place_outputs(tx, parent, &current, outcome, by)).transpose()?;
     Ok(Some(placed.unwrap_or_default()))
 }
 

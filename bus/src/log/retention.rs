@@ -9,11 +9,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 use tokio_util::sync::CancellationToken;
 
-use super::{Log, LogError, Tx, bound, line::HOLDS_UP};
+use super::{Log, LogError, Tx, bound, dead::IS_GIVEN_UP, line::HOLDS_UP};
 use crate::{ambient, config::LogConfig};
 
-/// SQL that holds for a `delivery d` that is kept as a dead letter, however old its event is.
-pub(super) const KEPT_AS_DEAD: &str = "d.status IN (11, 12) AND d.publication > 0 AND d.settled IS NULL";
 const EVERY: Duration = Duration::from_mins(1);
 /// Between two rounds of a log that stays over its size: at least so long, and so many times what a round took.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -197,7 +195,7 @@ async fn pass(log: &Log, until: Until, kind: Kind, dead: Duration, ids: i64) -> 
 fn look(connection: &Connection, after: i64, until: Until, kind: Kind, dead: i64) -> rusqlite::Result<Found> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT e.seq, e.received, coalesce(min(d.status), 10) >= 10, coalesce(max(d.publication), 1) = 0, \
-         coalesce(max({KEPT_AS_DEAD} AND d.ended > ?2 OR {HOLDS_UP}), 0) \
+         coalesce(max({IS_GIVEN_UP} AND d.ended > ?2 OR {HOLDS_UP}), 0) \
          FROM (SELECT seq, received FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?3) e \
          LEFT JOIN delivery d ON d.event = e.seq GROUP BY e.seq ORDER BY e.seq"
     ))?;

@@ -102,13 +102,11 @@ pub(crate) fn retry(tx: &Tx<'_>, current: &Current) -> rusqlite::Result<Option<R
     })
 }
 
-/// A step's delivery has ended; its event is given where it was read already. A run that is over already only keeps the
-/// record of it.
+/// A step's delivery has ended. A run that is over already only keeps the record of it.
 pub(crate) fn step_ended(
     tx: &Tx<'_>,
     (run, step): (i64, &str),
     current: &Current,
-    parent: Option<Event>,
     outcome: &Outcome,
     by: &Rules<'_>,
     dead: Option<DeadReason>,
@@ -122,15 +120,11 @@ pub(crate) fn step_ended(
     let waited = !joins.is_empty();
     let placed = match machine.done(joins, step, outcome.output.clone()) {
         Next::Begin(steps) => {
-            let parent = match parent {
-                Some(parent) => Some(parent),
-                None => rows::get(tx, current.event)?.map(|parent| parent.event),
-            };
-            let Some(parent) = parent else { return Ok(Following::default()) };
+            let Some(parent) = current.parent(tx)? else { return Ok(Following::default()) };
             let source = format!("/{}/{}", by.namespace, open.pipeline);
             // One event carries the input of all the steps that begin together.
             let input = steps.first().and_then(|step| step.input.clone()).unwrap_or_default();
-            let event = Prepared::new(chain::step(&parent, current.id, &source, input));
+            let event = Prepared::new(chain::step(parent, current.id, &source, input));
             let row = insert(tx, &event)?;
             let place = |step| place_step(tx, run, row, event.event(), step, Format::Body);
             steps.iter().map(place).collect::<Result<Vec<_>, _>>()?

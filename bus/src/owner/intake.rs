@@ -20,7 +20,7 @@ use crate::{
         mark,
         query::{QueryError, Selection},
         repeat::{self, Admission},
-        replay, run,
+        replay, run, unrun,
     },
     name::Name,
     outcome::Outcome,
@@ -69,7 +69,7 @@ impl Owner {
             let by = inner.rules(&catalog);
             let mut ends = Vec::new();
             for placed in delivery::place(tx, row, event.event(), &matches)? {
-                ends.extend(delivery::conflict(tx, placed.row, &by, &id)?);
+                ends.extend(unrun::conflict(tx, placed.row, &by, &id)?);
             }
             Ok(ends)
         };

@@ -1,14 +1,17 @@
 //! The fence: what an attempt may still do when another one has taken its place.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::{
     Event,
     catalog::{Binding, Chain, Function},
+    log::attempt,
+    outcome::Ending,
     payload::Format,
     retry::RetryPolicy,
     sink::AcceptError,
+    window::Begin,
 };
 
 fn owner() -> (tempfile::TempDir, Owner, Target) {

@@ -37,7 +37,7 @@ async fn expiry_and_a_crash_keep_the_order_of_a_key() {
     let first = rows[0];
     let freed = log.write(move |tx| {
         let by = Rules { catalog: &Catalog::default(), namespace: &name("shop"), node: "node" };
-        Ok::<_, LogError>(delivery::expire(tx, first, &by)?.unwrap().placed)
+        Ok::<_, LogError>(unrun::expire(tx, first, &by)?.unwrap().placed)
     });
     assert_eq!(freed.await.unwrap().iter().map(|placed| placed.row).collect::<Vec<_>>(), [rows[1]]);
     let begun = RowId::new(Born::now(), attempts::attempt_row(rows[1], 1));
@@ -118,7 +118,7 @@ async fn an_expired_one_blocks_its_key_too() {
     let first = rows[0];
     let freed = log.write(move |tx| {
         let by = Rules { catalog: &Catalog::default(), namespace: &name("shop"), node: "node" };
-        Ok::<_, LogError>(delivery::expire(tx, first, &by)?.unwrap().placed.len())
+        Ok::<_, LogError>(unrun::expire(tx, first, &by)?.unwrap().placed.len())
     });
     assert_eq!(freed.await.unwrap(), 0);
     assert!(pending_rows(&log).await.is_empty());
