@@ -65,7 +65,6 @@ impl<C: Carrier> Relay<C> {
                 biased;
                 () = shutdown.cancelled() => return,
                 () = sweep.tick() => {
-                    self.look_at_the_clock(&mut clocks).await;
                     let late = ambient::instant().saturating_duration_since(swept) > LEASE / 2;
                     self.sweep(late).await;
                     swept = ambient::instant();
@@ -73,6 +72,8 @@ impl<C: Carrier> Relay<C> {
                 () = self.owner.woken() => {}
                 () = until_due(self.owner.next_due()) => {}
             }
+            // each time: a clock that is set ahead and back again is to be seen in between
+            self.look_at_the_clock(&mut clocks).await;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,

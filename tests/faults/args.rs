@@ -29,7 +29,7 @@ pub(crate) struct Options {
     /// The table of docs/reliability.md on stdout
     #[arg(long, conflicts_with = "json")]
     pub(crate) markdown: bool,
-    /// Say which faults there are
+    /// Say which faults there are, with their cycles and what these take
     #[arg(long)]
     pub(crate) list: bool,
 }

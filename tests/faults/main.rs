@@ -9,6 +9,7 @@ mod args;
 mod report;
 
 use std::{
+    fmt::Display,
     io::{IsTerminal, Write},
     process::ExitCode,
     time::{Duration, Instant},
@@ -33,9 +34,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let options = args.options;
     if options.list {
-        for fault in faults::ALL {
-            println!("{:3} {:4} x {}", fault.number, fault.full, fault.sentence);
-        }
+        list();
         return ExitCode::SUCCESS;
     }
     let wanted = match wanted(&options.faults) {
@@ -68,6 +67,19 @@ fn main() -> ExitCode {
     });
     drop(runtime);
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Every fault with its cycles and what they take, about, on two cores; and all of them together.
+fn list() {
+    let line = |number: &dyn Display, cycles: usize, seconds: u64, sentence: &str| {
+        println!("{number:>3} {cycles:4} x {:3}:{:02}  {sentence}", seconds / 60, seconds % 60);
+    };
+    for fault in faults::ALL {
+        line(&fault.number, fault.full, fault.seconds, fault.sentence);
+    }
+    let cycles = faults::ALL.iter().map(|fault| fault.full).sum();
+    let seconds = faults::ALL.iter().map(|fault| fault.seconds).sum();
+    line(&"", cycles, seconds, "all, in about so many minutes and seconds on two cores");
 }
 
 fn wanted(numbers: &[u32]) -> Result<Vec<Fault>, u32> {

@@ -1,4 +1,4 @@
-/* A disk and a clock that tests can spoil, for one process: loaded into `fnbus up` by LD_PRELOAD, never into its children.
+/* A disk, a clock and a memory that tests can spoil, for one process: loaded into `fnbus up` by LD_PRELOAD, never into its children.
  * tests/src/disk.rs builds it with `cc` when a test wants it, and tells it what to do through a file both have mapped.
  *
  * FNBUS_DISK_CONTROL  the file: struct control, below
@@ -26,6 +26,7 @@ struct control {
     volatile int64_t sync_error;  /* errno of every fsync, 0: none */
     volatile int64_t clock;       /* seconds the wall clock is ahead */
     volatile int64_t failed;      /* how many calls were failed: counted here */
+    volatile int64_t children;    /* there is no memory for more children of one thread than this, 0: there is */
 };
 
 static struct control none, *control = &none;
@@ -189,4 +190,19 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
     int result = real(clock, time);
     if (!result && clock == CLOCK_REALTIME) time->tv_sec += control->clock;
     return result;
+}
+
+pid_t fork(void) {
+    REAL(fork);
+    if (!control->children) return real();
+    char ids[4096];
+    int list = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+    ssize_t length = list < 0 ? -1 : read(list, ids, sizeof ids);
+    if (list >= 0) close(list);
+    int64_t children = 0;
+    for (ssize_t i = 0; i < length; i++) children += ids[i] == ' ';
+    if (children < control->children) return real();
+    __atomic_add_fetch(&control->failed, 1, __ATOMIC_RELAXED);
+    errno = ENOMEM;
+    return -1;
 }

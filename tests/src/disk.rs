@@ -1,4 +1,4 @@
-//! A disk and a clock that a test spoils: `tests/shim/disk.c`, built when it is wanted and loaded into `fnbus up`.
+//! A disk, a clock and a memory that a test spoils: `tests/shim/disk.c`, built when it is wanted and loaded into `fnbus up`.
 
 use std::{
     fs::{self, File},
@@ -19,6 +19,7 @@ const WRITE_ERROR: u64 = 0;
 const SYNC_ERROR: u64 = 8;
 const CLOCK: u64 = 16;
 const FAILED: u64 = 24;
+const CHILDREN: u64 = 32;
 
 /// What lies under a node's data folder, as far as the node is concerned. See [`crate::Project::on_disk`].
 pub struct Disk {
@@ -38,7 +39,7 @@ impl Disk {
         fs::create_dir(folder.path().join("shadow")).unwrap();
         let path = folder.path().join("control");
         let control = File::options().create_new(true).read(true).write(true).open(path).unwrap();
-        control.set_len(FAILED + 8).unwrap();
+        control.set_len(CHILDREN + 8).unwrap();
         Self { folder, control }
     }
 
@@ -80,6 +81,11 @@ impl Disk {
     /// The wall clock is so many seconds ahead of the true time from now on.
     pub fn clock_is_ahead(&self, seconds: i64) {
         self.set(CLOCK, seconds);
+    }
+
+    /// The machine has memory for so many processes below the node, and for no more.
+    pub fn has_memory_for(&self, processes: i64) {
+        self.set(CHILDREN, processes);
     }
 
     /// How many calls have failed so far.

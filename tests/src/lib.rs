@@ -17,7 +17,7 @@
 
 // Functions that leave processes behind.
 pub mod crowd;
-// A disk and a clock that can be spoiled.
+// A disk, a clock and a memory that can be spoiled.
 mod disk;
 // Waiting for a condition.
 mod eventually;

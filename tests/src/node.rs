@@ -364,7 +364,7 @@ impl Node {
 }
 
 fn spawn(project: &Project) -> Child {
-    let log = File::options().create(true).append(true).open(project.path().join("up.log")).unwrap();
+    let log = File::options().create(true).append(true).open(project.prints()).unwrap();
     let mut command = project.up();
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     command.spawn().unwrap()

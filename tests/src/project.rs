@@ -23,6 +23,8 @@ pub struct Project {
     up: Vec<(String, String)>,
     /// What starts the binary, with its arguments; nothing: the test itself.
     under: Vec<String>,
+    /// Where `fnbus up` prints to.
+    prints: PathBuf,
 }
 
 impl Default for Project {
@@ -33,8 +35,10 @@ impl Default for Project {
 
 impl Project {
     pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("fnbus-test-").tempdir().unwrap();
         Self {
-            folder: tempfile::Builder::new().prefix("fnbus-test-").tempdir().unwrap(),
+            prints: folder.path().join("up.log"),
+            folder,
             config: "[http]\nlisten = \"127.0.0.1:0\"\n".to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
@@ -120,10 +124,10 @@ impl Project {
         self
     }
 
-    /// Has stdout and stderr of `fnbus up` on a disk that is full.
-    pub fn talking_to_a_full_disk(self) -> Self {
-        let up = "case \" $* \" in *' up '*) exec \"$@\" >/dev/full 2>&1;; *) exec \"$@\";; esac";
-        self.under(&["sh", "-c", up, "sh"])
+    /// Has `fnbus up` print to another file than the one that [`Node::said`] reads.
+    pub fn printing_to(mut self, file: &str) -> Self {
+        self.prints = file.into();
+        self
     }
 
     /// Starts every command by another program, which must become what it starts.
@@ -159,6 +163,10 @@ impl Project {
     pub fn check(&self, arguments: &[&str]) -> crate::Output {
         self.write_config();
         self.command(&[&["check"], arguments].concat()).output().unwrap().into()
+    }
+
+    pub(crate) fn prints(&self) -> &Path {
+        &self.prints
     }
 
     pub(crate) fn write_config(&self) {

@@ -73,28 +73,6 @@ async fn a_backup_under_load_is_whole_and_a_node_goes_on_from_it() {
 }
 
 #[tokio::test]
-async fn after_an_older_backup_is_restored_what_nats_still_holds_is_refused_and_ends_once() {
-    let mut node = waiting().start().await;
-    post(&node, 5).await;
-    assert_eq!(node.fnbus(&["backup", "copy.db"]).await.code(), 0);
-    // these are on their way when the log forgets them
-    let forgotten = post(&node, 20).await;
-    node.kill();
-    restore(&node.path().join("copy.db"), &node.data());
-    node.restart().await;
-    node.write("go", "");
-    node.deliveries_are("done", 5).await;
-    let after = node.accepted("/jobs", "{}").await;
-    node.event_is(&after, "done").await;
-    let known = events(&node.data().join("log.db"));
-    assert!(known.is_disjoint(&forgotten));
-    let attempts = Connection::open(node.data().join("log.db")).unwrap();
-    let attempts: u64 =
-        attempts.query_row("SELECT count(*) FROM attempt WHERE outcome = 'ok'", [], |row| row.get(0)).unwrap();
-    assert_eq!(attempts, 6, "nothing ran for a delivery that the log does not know");
-}
-
-#[tokio::test]
 async fn a_node_that_is_down_is_backed_up_too_and_nothing_is_overwritten_unasked() {
     let node = waiting().start().await;
     let ids = post(&node, 3).await;

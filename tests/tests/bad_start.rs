@@ -284,18 +284,6 @@ async fn without_python_the_node_runs_keeps_what_comes_and_each_call_says_what_t
 // -- the data folder ------------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn a_second_bus_on_one_data_folder_is_refused_and_the_first_goes_on() {
-    let first = hello().start().await;
-    let data = first.data().display().to_string();
-    let second = hello().argument("--data").argument(&data);
-    let holder = format!("is in use by another fnbus (process {})", first.process().as_raw_nonzero());
-    refuses(&second, &[&holder, "end that fnbus first, or use another data folder: --data DIR"]).await;
-    assert_eq!(first.get("/hello").await.text(), "hi");
-    let id = first.accepted("/later", "{}").await;
-    first.event_is(&id, "done").await;
-}
-
-#[tokio::test]
 async fn a_data_folder_that_cannot_be_made_is_named() {
     // below a file no folder can be, whoever asks
     let project = Project::new().file("taken", "").argument("--data").argument("taken/data");

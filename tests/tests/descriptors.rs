@@ -1,4 +1,4 @@
-//! Too few descriptors: who comes waits, nothing that was accepted is lost, and it goes on when there are some.
+//! How many files a node and its functions may open.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
@@ -14,27 +14,9 @@ const CODE: &str = "import resource\n\ndef handler(event, context):\n    \
                     return str(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n";
 
 fn limited(limit: &str) -> Project {
-    let triggers = "[triggers.call]\nhttp = 'GET /call'\nto = 'limit'\n\
-                    [triggers.jobs]\nhttp = 'POST /jobs'\nmode = 'async'\nto = 'limit'\n";
+    let triggers = "[triggers.call]\nhttp = 'GET /call'\nto = 'limit'\n";
     let project = Project::new().function_with("limit", CODE, "concurrency = 1").config(triggers);
     project.under(&["sh", "-c", &format!("{limit}; exec \"$@\""), "sh"])
-}
-
-#[tokio::test]
-async fn connections_beyond_the_limit_of_open_files_wait_and_are_served_when_others_go() {
-    let node = limited("ulimit -n 80").start().await;
-    node.function_ready("limit").await;
-    let before = node.accepted("/jobs", "{}").await;
-    let mut held = Vec::new();
-    for _ in 0..100 {
-        held.push(TcpStream::connect(node.http()).await.unwrap());
-    }
-    node.says("no connection can be accepted").await;
-    drop(held);
-    let after = node.accepted("/jobs", "{}").await;
-    for id in [before, after] {
-        node.event_is(&id, "done").await;
-    }
 }
 
 #[tokio::test]

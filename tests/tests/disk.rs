@@ -82,26 +82,6 @@ async fn what_ends_while_the_disk_is_full_is_recorded_when_there_is_space_and_ru
     assert_eq!(node.read("out.jsonl").lines().count(), 3);
 }
 
-#[tokio::test]
-async fn code_that_does_not_fit_on_the_disk_is_not_deployed_and_the_version_before_serves_on() {
-    let disk = Disk::new();
-    let node = noting(&disk).start().await;
-    node.function_ready("note").await;
-    let version = node.function("note").await["version"].clone();
-    disk.is_full();
-    node.write("note/app.py", &CODE.replace("'ran'", "'new'"));
-    let refused = eventually("the edit is refused", || async {
-        node.function("note").await["refused"].as_str().map(str::to_owned)
-    });
-    let refused = refused.await;
-    assert!(refused.contains("No space left on device"), "{refused}");
-    assert_eq!(node.function("note").await["version"], version);
-    assert_eq!(node.get("/call").await.text(), "ran");
-    disk.is_fine();
-    node.write("note/app.py", &CODE.replace("'ran'", "'newer'"));
-    eventually("the next edit serves", || async { (node.get("/call").await.text() == "newer").then_some(()) }).await;
-}
-
 // -- full, for a function -----------------------------------------------------------------------------------------------
 
 #[tokio::test]
@@ -147,7 +127,7 @@ async fn on_a_full_disk_no_instance_is_started_which_is_said_and_the_next_call_a
 #[tokio::test]
 async fn a_node_whose_own_words_go_to_a_full_disk_serves_on() {
     let code = "def handler(event, context):\n    print('said')\n    raise ValueError('wrong')\n";
-    let project = Project::new().config(TRIGGERS).talking_to_a_full_disk();
+    let project = Project::new().config(TRIGGERS).printing_to("/dev/full");
     let node = project.function_with("note", code, "retry = { attempts = 2, wait = '10ms' }").start().await;
     let id = node.accepted("/jobs", "{}").await;
     let event = node.event_is(&id, "dead").await;

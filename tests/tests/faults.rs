@@ -41,9 +41,12 @@ short! {
     10 a_long_and_narrow_way_to_nats_loses_nothing
     11 what_a_slow_function_cannot_take_yet_waits_in_the_log_alone
     12 on_a_full_disk_nothing_is_said_to_be_accepted_and_nothing_is_lost_or_repeated
+    13 where_there_is_no_room_the_code_before_serves_and_nothing_else_suffers
     14 a_disk_that_cannot_sync_ends_the_node_and_what_was_accepted_is_there
     15 a_power_cut_takes_nothing_that_was_accepted
     16 a_flipped_bit_is_not_started_on
+    17 a_clock_that_is_set_repeats_nothing_and_makes_nothing_wait
+    18 without_a_free_descriptor_nothing_that_was_accepted_is_lost
     19 functions_that_want_too_much_memory_end_alone
     20 functions_that_hang_end_with_everything_they_started
     21 functions_that_print_without_end_cost_the_node_little
@@ -52,13 +55,19 @@ short! {
     24 an_edit_of_the_config_drops_nothing
     25 a_deploy_drops_nothing_and_a_function_that_is_gone_keeps_its_backlog
     27 every_file_of_a_storm_is_told_when_it_is_whole
+    28 each_message_of_a_queue_is_one_event_whatever_its_source_does
     30 a_client_that_leaves_leaves_no_half_event
     31 of_a_hundred_requests_with_one_id_one_runs
     32 a_cycle_and_an_avalanche_come_to_an_end
     33 what_is_in_flight_when_the_node_ends_in_order_runs_once
+    34 other_nodes_on_one_data_folder_are_refused_and_the_first_goes_on
+    35 an_upgrade_that_is_killed_after_each_step_goes_on_where_it_was
     36 a_replay_that_is_killed_delivers_exactly_what_was_selected
+    37 a_replay_delivers_what_was_selected_though_retention_wants_it
     41 a_stream_that_lost_its_tail_is_made_whole_from_the_log
     42 what_somebody_does_to_the_stream_is_mended
+    43 a_log_that_is_older_than_what_others_know_goes_on_with_what_it_has
+    44 a_copy_of_a_node_that_is_started_beside_it_is_refused
     47 a_node_that_was_stopped_repeats_nothing
     48 an_event_that_ends_the_node_lets_everything_else_get_done
     49 what_waits_for_a_function_that_is_parked_is_not_swallowed

@@ -174,6 +174,12 @@ impl Arena {
         }
     }
 
+    /// The log of an earlier kill is in its place again: what was done since is not.
+    pub fn restored(&mut self, killed: i64) {
+        self.kills.push(killed);
+        self.done.clear();
+    }
+
     /// What was done at an earlier kill still is, since the same moment.
     fn done_stays_done(&mut self) {
         let Ok(now) = done(&self.node.data()) else { return };
@@ -189,6 +195,14 @@ impl Arena {
     /// How many deliveries are unended.
     pub fn unended(&self) -> usize {
         unended(&self.node.data()).unwrap_or(usize::MAX)
+    }
+
+    /// Waits until everything has ended, for as long as it becomes less.
+    pub async fn drained(&self) {
+        while self.unended() > 0 {
+            let before = self.unended();
+            crate::eventually("less is unended", || async { (self.unended() < before).then_some(()) }).await;
+        }
     }
 
     /// The fault is over and the node runs: everything is given a minute to end.

@@ -22,6 +22,10 @@ pub struct Shape {
     pub pipelines: Vec<(&'static str, usize)>,
     /// Functions that get the events of one key one at a time.
     pub ordered: Vec<&'static str>,
+    /// Node and functions look at one clock.
+    pub one_clock: bool,
+    /// Everything stays in the log; else retention takes what has ended, and what is not there tells nothing.
+    pub kept: bool,
 }
 
 impl Default for Shape {
@@ -32,6 +36,8 @@ impl Default for Shape {
             chained: vec!["work"],
             pipelines: vec![("flow", 2)],
             ordered: vec!["keyed"],
+            one_clock: true,
+            kept: true,
         }
     }
 }
@@ -101,6 +107,7 @@ impl<'a> View<'a> {
             tally.events += 1;
             let id = &accepted.id;
             match logged.get(&**id).map(Vec::as_slice) {
+                None if !self.shape.kept => {}
                 None => tally.lost(format!("{id} ({}) was accepted and is not in the log", accepted.path)),
                 Some([event]) => {
                     if event.hash.as_ref().is_some_and(|hash| *hash != accepted.hash) {
@@ -134,13 +141,16 @@ impl<'a> View<'a> {
                 tally.doubled(format!("attempt {attempt} of {event} ran twice in {function}"));
             }
             let Some(delivery) = delivery_of(attempt).and_then(|delivery| self.deliveries.get(&delivery)) else {
+                if !self.shape.kept {
+                    continue;
+                }
                 tally.broken(format!("{function} ran {event} as {attempt}, of a delivery that is not in the log"));
                 continue;
             };
             if self.event(delivery) != event || delivery.target != *function {
                 tally.broken(format!("{function} ran {event} as {attempt}, which is of another delivery"));
             }
-            if delivery.is_done() && delivery.ended.is_some_and(|ended| *started > ended) {
+            if self.shape.one_clock && delivery.is_done() && delivery.ended.is_some_and(|ended| *started > ended) {
                 tally.doubled(format!("{function} ran {event} after it was done"));
             }
             let killed = |kill: &i64| (0..UNWRITTEN).contains(&(kill - started));
@@ -164,7 +174,7 @@ impl<'a> View<'a> {
 
     /// Of each delivery that is done follows one output.
     fn followed(&self, tally: &mut Tally) {
-        for function in &self.shape.chained {
+        for function in self.shape.chained.iter().filter(|_| self.shape.kept) {
             let mut outputs: HashMap<&str, usize> = HashMap::new();
             let own = format!("/{function}");
             for event in &self.history.events {

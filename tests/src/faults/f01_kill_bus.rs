@@ -11,6 +11,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "kill -9 of the node at any moment",
     short: 6,
     full: 200,
+    seconds: 260,
     run: |trial| Box::pin(run(trial)),
 };
 

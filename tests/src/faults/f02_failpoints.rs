@@ -12,6 +12,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "kill -9 of the node at each named point",
     short: 1,
     full: 10,
+    seconds: 200,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -15,6 +15,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "kill -9 of the node, then of its warden, with 50 processes that functions forked",
     short: 1,
     full: 10,
+    seconds: 70,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -9,6 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "kill -9 of functions in the middle of an execution",
     short: 1,
     full: 30,
+    seconds: 30,
     run: |trial| Box::pin(run(trial)),
 };
 

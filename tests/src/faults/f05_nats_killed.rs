@@ -12,6 +12,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "kill -9 of NATS, back after 0, 5 and 60 s",
     short: 2,
     full: 12,
+    seconds: 330,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "the store of NATS deleted while it is down",
     short: 2,
     full: 20,
+    seconds: 60,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "JetStream full (max_file_store: 8MB)",
     short: 1,
     full: 5,
+    seconds: 90,
     run: |trial| Box::pin(run(trial)),
 };
 

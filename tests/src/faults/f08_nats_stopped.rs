@@ -8,8 +8,14 @@ use tokio::time::sleep;
 use super::{Arena, Fault, Tally, Traffic, Trial};
 use crate::Nats;
 
-pub(super) const FAULT: Fault =
-    Fault { number: 8, sentence: "SIGSTOP of NATS for 30 s", short: 1, full: 6, run: |trial| Box::pin(run(trial)) };
+pub(super) const FAULT: Fault = Fault {
+    number: 8,
+    sentence: "SIGSTOP of NATS for 30 s",
+    short: 1,
+    full: 6,
+    seconds: 330,
+    run: |trial| Box::pin(run(trial)),
+};
 
 async fn run(trial: Trial) -> Tally {
     let nats = Nats::start(&["-js"]).await;

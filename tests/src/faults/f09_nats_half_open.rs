@@ -12,6 +12,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "a half-open connection to NATS, one way or both",
     short: 2,
     full: 9,
+    seconds: 200,
     run: |trial| Box::pin(run(trial)),
 };
 

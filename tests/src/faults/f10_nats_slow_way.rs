@@ -10,6 +10,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "latency, jitter and 64 kbit/s on the way to NATS",
     short: 1,
     full: 5,
+    seconds: 300,
     run: |trial| Box::pin(run(trial)),
 };
 

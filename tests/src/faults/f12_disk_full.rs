@@ -12,6 +12,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "the disk of the event log is full",
     short: 3,
     full: 60,
+    seconds: 60,
     run: |trial| Box::pin(run(trial)),
 };
 

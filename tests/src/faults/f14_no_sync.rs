@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "the disk of the event log cannot sync",
     short: 2,
     full: 40,
+    seconds: 60,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -12,6 +12,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "a power cut takes what was not synced",
     short: 4,
     full: 100,
+    seconds: 80,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -10,6 +10,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "a bit of the write-ahead log is flipped",
     short: 2,
     full: 60,
+    seconds: 90,
     run: |trial| Box::pin(run(trial)),
 };
 

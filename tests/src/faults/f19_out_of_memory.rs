@@ -7,6 +7,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "functions that allocate 4 GB, at once and bit by bit",
     short: 1,
     full: 20,
+    seconds: 40,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -10,6 +10,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "functions that hang, ignore SIGTERM, fork twice and hold stdout open",
     short: 1,
     full: 20,
+    seconds: 60,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -9,6 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "functions that flood stdout: an endless line, invalid UTF-8, fifty thousand lines",
     short: 1,
     full: 10,
+    seconds: 80,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -7,6 +7,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "answers of 100 MB, that are no JSON, no answer, one too many, or too late",
     short: 1,
     full: 20,
+    seconds: 140,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -11,9 +11,12 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "an event that ends its process, or hangs, among good ones",
     short: 1,
     full: 3,
+    seconds: 60,
     run: |trial| Box::pin(run(trial)),
 };
 
+/// Milliseconds of events that are good and hold instances for as long as the three attempts of what hangs do.
+const SLOW: [u64; 3] = [950; 3];
 /// Events of one request.
 const BATCH: usize = 500;
 
@@ -28,16 +31,19 @@ async fn run(trial: Trial) -> Tally {
     arena.shape.recorded.push("poisoned");
     arena.node.function_ready("poisoned").await;
     let good = if trial.is_short() { 500 } else { 10_000 };
-    let (mut alone, mut beside) = (0.0, 0.0);
+    let mut ratios = Vec::new();
     for _ in 0..trial.cycles {
-        alone += rate(&arena, good, &[]).await / trial.cycles as f64;
-        beside += rate(&arena, good, &["exit", "hang"]).await / trial.cycles as f64;
+        let beside_slow = rate(&mut arena, good, &SLOW.map(|ms| json!({ "slow": ms }))).await;
+        let beside_poison = rate(&mut arena, good, &["exit", "hang"].map(|what| json!({ "do": what }))).await;
+        arena.tally.note(format!("{beside_slow:.0}/s beside slow events, {beside_poison:.0}/s beside poison"));
+        ratios.push(beside_poison / beside_slow);
         trial.passed();
     }
-    arena.tally.note(format!("{alone:.0}/s without poison, {beside:.0}/s with it"));
-    // the few of the short suite are over before the poison is, and say nothing of a rate
+    // The few of the short suite are over before the poison is, and say nothing of a rate. A busy neighbour may spoil one
+    // pair of measures; poison that is in the way spoils all of them.
     if !trial.is_short() {
-        arena.tally.must(beside >= 0.9 * alone, || format!("{beside:.0}/s with poison and {alone:.0}/s without"));
+        let best = ratios.iter().copied().fold(0.0, f64::max);
+        arena.tally.must(best >= 0.9, || format!("beside poison others run at {best:.2} of their rate at best"));
     }
     let letters = arena.node.json(&["dead", "list", "--json"]).await;
     arena.tally.must(letters.len() == 2 * trial.cycles, || format!("{} of the poison are dead letters", letters.len()));
@@ -48,21 +54,23 @@ async fn run(trial: Trial) -> Tally {
     arena.check().await
 }
 
-/// Good events that are done a second while there is poison among them.
-async fn rate(arena: &Arena, good: usize, poison: &[&str]) -> f64 {
+/// Good events that are done a second while these others are among them.
+async fn rate(arena: &mut Arena, good: usize, others: &[Value]) -> f64 {
     let done = arena.node.deliveries("done").await;
     let began = Instant::now();
-    let bad = poison.iter().map(|what| json!({ "do": what }));
-    let data: Vec<Value> = bad.chain((0..good).map(|n| json!({ "n": n }))).collect();
+    let data: Vec<Value> = others.iter().cloned().chain((0..good).map(|n| json!({ "n": n }))).collect();
     for batch in data.chunks(BATCH) {
         let events: Vec<Value> = batch.iter().map(|data| json!({ "type": "poisoned", "data": data })).collect();
         let answer = arena.node.post("/events", json!(events).to_string()).await;
         assert_eq!(answer.status, 202, "{}", answer.text());
     }
-    arena.node.deliveries_are("done", done + good as u64).await;
+    while arena.node.deliveries("done").await < done + good as u64 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let took = began.elapsed();
     while arena.unended() > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    arena.tally.events += data.len();
     good as f64 / took.as_secs_f64()
 }

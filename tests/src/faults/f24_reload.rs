@@ -1,13 +1,16 @@
 //! The config is edited under load: routes come and go, a function gets another name, the file is broken.
 
+use std::time::{Duration, Instant};
+
 use super::{Arena, Fault, Tally, Traffic, Trial};
 use crate::eventually;
 
 pub(super) const FAULT: Fault = Fault {
     number: 24,
-    sentence: "edits of the config under load",
+    sentence: "edits of the config under as much load as there is",
     short: 1,
     full: 25,
+    seconds: 120,
     run: |trial| Box::pin(run(trial)),
 };
 
@@ -17,8 +20,19 @@ async fn run(trial: Trial) -> Tally {
     let mut arena = Arena::of(&trial, project).await;
     arena.shape.recorded.push("renamed");
     arena.shape.ordered.push("renamed");
-    arena.produce(&Traffic::default());
+    // What still waits for the new name gets it once more.
+    let both = toml.replace(
+        "[functions.keyed]",
+        "[functions.renamed]\nruntime = 'python'\ncode = 'recorder'\nKEYS\n[functions.keyed]",
+    );
+    let keys = format!("env = {{ RECORD = '{}' }}", arena.node.path().join(super::recorder::RECORD).display());
+    let both = both.replace("KEYS", &keys);
+    let load = Traffic { connections: 32, rate: None, keys: 100, largest: 500, ..Traffic::default() };
+    let load = if trial.is_short() { Traffic::default() } else { load };
+    let (mut accepted, mut took) = (0, Duration::ZERO);
     for cycle in 0..trial.cycles {
+        arena.produce(&load);
+        let began = Instant::now();
         arena.accepted(10).await;
         added(&mut arena, &toml, cycle).await;
         arena.accepted(10).await;
@@ -29,15 +43,14 @@ async fn run(trial: Trial) -> Tally {
         arena.accepted(20).await;
         arena.node.reconfigure(&toml).await;
         broken(&mut arena, &toml, cycle).await;
+        took += began.elapsed();
+        accepted += arena.quiet().await.accepted;
+        arena.node.reconfigure(&format!("{both}# {cycle}\n")).await;
+        arena.drained().await;
+        arena.node.reconfigure(&format!("{toml}# {cycle}\n")).await;
         trial.passed();
     }
-    // What still waits for the new name gets it once more.
-    let both = toml.replace(
-        "[functions.keyed]",
-        "[functions.renamed]\nruntime = 'python'\ncode = 'recorder'\nKEYS\n[functions.keyed]",
-    );
-    let keys = format!("env = {{ RECORD = '{}' }}", arena.node.path().join(super::recorder::RECORD).display());
-    arena.node.reconfigure(&both.replace("KEYS", &keys)).await;
+    arena.tally.note(format!("{:.0} events/s were accepted meanwhile", accepted as f64 / took.as_secs_f64()));
     arena.check().await
 }
 
@@ -64,5 +77,5 @@ async fn broken(arena: &mut Arena, toml: &str, cycle: usize) {
     })
     .await;
     arena.accepted(10).await;
-    arena.node.reconfigure(&format!("{toml}# {cycle}\n")).await;
+    arena.node.reconfigure(&format!("{toml}# {cycle} \n")).await;
 }

@@ -9,6 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "new code, broken code, old code; a function that goes with its backlog",
     short: 1,
     full: 25,
+    seconds: 110,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -16,6 +16,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "a storm of files, and more changes than the kernel's queue holds",
     short: 1,
     full: 10,
+    seconds: 70,
     run: |trial| Box::pin(run(trial)),
 };
 

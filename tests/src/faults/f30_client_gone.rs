@@ -13,6 +13,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "clients that leave in the middle of a request, or before the answer",
     short: 5,
     full: 200,
+    seconds: 20,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -10,6 +10,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "a hundred requests at once with one id",
     short: 2,
     full: 100,
+    seconds: 10,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "a cycle of functions, and an output that becomes an avalanche",
     short: 1,
     full: 3,
+    seconds: 60,
     run: |trial| Box::pin(run(trial)),
 };
 
@@ -32,7 +33,8 @@ async fn run(trial: Trial) -> Tally {
         .function_with("burst", burst, "then = 'end'\neach = true")
         .config(&config);
     let mut arena = Arena::of(&trial, project).await;
-    arena.shape = super::checker::Shape { recorded: vec![], chained: vec![], pipelines: vec![], ordered: vec![] };
+    arena.shape =
+        super::checker::Shape { recorded: vec![], chained: vec![], pipelines: vec![], ordered: vec![], ..arena.shape };
     for cycle in 1..=trial.cycles as u64 {
         for path in ["/around", "/avalanche", "/burst"] {
             arena.node.accepted(path, "1").await;

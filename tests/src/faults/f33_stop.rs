@@ -10,6 +10,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "SIGTERM with a hundred in flight, and a second one",
     short: 2,
     full: 40,
+    seconds: 120,
     run: |trial| Box::pin(run(trial)),
 };
 

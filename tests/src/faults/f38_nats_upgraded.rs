@@ -11,6 +11,7 @@ pub(super) const FAULT: Fault = Fault {
     // the older version is fetched for it
     short: 0,
     full: 2,
+    seconds: 60,
     run: |trial| Box::pin(run(trial)),
 };
 

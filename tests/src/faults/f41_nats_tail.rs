@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "the stream's tail cut off while NATS is down",
     short: 2,
     full: 20,
+    seconds: 50,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -10,6 +10,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "stream or consumer deleted, purged or edited while connected",
     short: 1,
     full: 15,
+    seconds: 40,
     run: |trial| Box::pin(run(trial)),
 };
 

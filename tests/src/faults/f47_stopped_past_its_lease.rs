@@ -12,6 +12,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "SIGSTOP of the node past its leases",
     short: 1,
     full: 5,
+    seconds: 200,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -10,6 +10,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "an event that ends the node each time it runs",
     short: 3,
     full: 10,
+    seconds: 90,
     run: |trial| Box::pin(run(trial)),
 };
 

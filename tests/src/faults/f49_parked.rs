@@ -7,6 +7,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "a function parked and restored within the duplicate window",
     short: 2,
     full: 30,
+    seconds: 40,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -10,6 +10,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "two revisions of the config at work at once",
     short: 3,
     full: 100,
+    seconds: 30,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -9,6 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "our own nats-server crash-loops, or is slow to stop",
     short: 1,
     full: 10,
+    seconds: 120,
     run: |trial| Box::pin(run(trial)),
 };
 

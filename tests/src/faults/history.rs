@@ -161,7 +161,8 @@ fn all<T>(log: &Connection, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::R
     log.prepare(sql)?.query_map([], read)?.collect()
 }
 
-fn id(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<String>> {
+/// An id of an event: ours are short in the log.
+pub fn id(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<String>> {
     Ok(match row.get_ref(at)? {
         ValueRef::Blob(bytes) => Uuid::from_slice(bytes).ok().map(|uuid| uuid.to_string()),
         ValueRef::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),

@@ -17,6 +17,7 @@
 //!        sentence: "JetStream is full",
 //!        short: 1,  // cycles in `make test`, all of them in a few seconds
 //!        full: 20,  // cycles in `make faults`
+//!        seconds: 60, // what these take, about
 //!        run: |trial| Box::pin(run(trial)),
 //!    };
 //!
@@ -59,9 +60,12 @@ mod f09_nats_half_open;
 mod f10_nats_slow_way;
 mod f11_slow_consumer;
 mod f12_disk_full;
+mod f13_no_room;
 mod f14_no_sync;
 mod f15_power_cut;
 mod f16_flipped_bit;
+mod f17_clock;
+mod f18_descriptors;
 mod f19_out_of_memory;
 mod f20_hang;
 mod f21_flood;
@@ -70,14 +74,20 @@ mod f23_poison;
 mod f24_reload;
 mod f25_deploy;
 mod f27_file_storm;
+mod f28_queue;
 mod f30_client_gone;
 mod f31_one_id;
 mod f32_avalanche;
 mod f33_stop;
+mod f34_one_folder;
+mod f35_upgrade;
 mod f36_replay;
+mod f37_retention;
 mod f38_nats_upgraded;
 mod f41_nats_tail;
 mod f42_stream_edited;
+mod f43_older_backup;
+mod f44_copy;
 mod f47_stopped_past_its_lease;
 mod f48_node_poison;
 mod f49_parked;
@@ -113,9 +123,12 @@ pub const ALL: &[Fault] = &[
     f10_nats_slow_way::FAULT,
     f11_slow_consumer::FAULT,
     f12_disk_full::FAULT,
+    f13_no_room::FAULT,
     f14_no_sync::FAULT,
     f15_power_cut::FAULT,
     f16_flipped_bit::FAULT,
+    f17_clock::FAULT,
+    f18_descriptors::FAULT,
     f19_out_of_memory::FAULT,
     f20_hang::FAULT,
     f21_flood::FAULT,
@@ -124,14 +137,20 @@ pub const ALL: &[Fault] = &[
     f24_reload::FAULT,
     f25_deploy::FAULT,
     f27_file_storm::FAULT,
+    f28_queue::FAULT,
     f30_client_gone::FAULT,
     f31_one_id::FAULT,
     f32_avalanche::FAULT,
     f33_stop::FAULT,
+    f34_one_folder::FAULT,
+    f35_upgrade::FAULT,
     f36_replay::FAULT,
+    f37_retention::FAULT,
     f38_nats_upgraded::FAULT,
     f41_nats_tail::FAULT,
     f42_stream_edited::FAULT,
+    f43_older_backup::FAULT,
+    f44_copy::FAULT,
     f47_stopped_past_its_lease::FAULT,
     f48_node_poison::FAULT,
     f49_parked::FAULT,
@@ -150,6 +169,8 @@ pub struct Fault {
     pub short: usize,
     /// Cycles in `make faults`.
     pub full: usize,
+    /// What these take, about, on two cores.
+    pub seconds: u64,
     pub run: fn(Trial) -> Pin<Box<dyn Future<Output = Tally> + Send>>,
 }
 

@@ -6,10 +6,10 @@ use std::{
     fmt::Write as _,
     fs::File,
     io::Write as _,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -103,9 +103,7 @@ pub struct Producer {
 impl Producer {
     /// Begins to send to the node at `address`; what is accepted goes to the journal in `folder`.
     pub fn start(address: &str, folder: &Path, traffic: &Traffic, dice: &mut Dice) -> Self {
-        let journal: PathBuf = folder.join(JOURNAL);
-        let journal = File::options().create(true).append(true).open(journal).unwrap();
-        let journal = Arc::new(Mutex::new(journal));
+        let journal = Arc::new(Journal::open(&folder.join(JOURNAL)));
         let (sender, address) = watch::channel(address.to_owned());
         let (enough, answers) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let mut connections = JoinSet::new();
@@ -144,10 +142,39 @@ impl Producer {
     }
 }
 
+/// What is synced before anybody goes on; those who come together share a sync.
+struct Journal {
+    file: File,
+    /// Lines that were written.
+    written: AtomicU64,
+    /// Lines that are surely there.
+    synced: tokio::sync::Mutex<u64>,
+}
+
+impl Journal {
+    fn open(path: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(path).unwrap();
+        Self { file, written: AtomicU64::new(0), synced: tokio::sync::Mutex::new(0) }
+    }
+
+    async fn keep(self: &Arc<Self>, line: &Accepted) {
+        let line = format!("{}\n", serde_json::to_string(line).unwrap());
+        (&self.file).write_all(line.as_bytes()).unwrap();
+        let mine = self.written.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut synced = self.synced.lock().await;
+        if *synced < mine {
+            let upto = self.written.load(Ordering::SeqCst);
+            let journal = Arc::clone(self);
+            tokio::task::spawn_blocking(move || journal.file.sync_data().unwrap()).await.unwrap();
+            *synced = upto;
+        }
+    }
+}
+
 struct Connection {
     address: watch::Receiver<String>,
     enough: Arc<AtomicBool>,
-    journal: Arc<Mutex<File>>,
+    journal: Arc<Journal>,
     answers: Arc<Mutex<Answers>>,
     traffic: Traffic,
     salt: u64,
@@ -218,7 +245,7 @@ impl Connection {
     async fn exchange(&mut self, sender: &mut http1::SendRequest<Full<Bytes>>, to: &str, post: &Post) -> Option<()> {
         let Answer { status, said: answer, patient } = send(sender, to, post).await?;
         match status {
-            StatusCode::ACCEPTED => self.accepted(post, &answer),
+            StatusCode::ACCEPTED => self.accepted(post, &answer).await,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => {
                 self.answers.lock().unwrap().refused += 1;
                 if !patient {
@@ -244,12 +271,10 @@ impl Connection {
         Some(())
     }
 
-    fn accepted(&self, post: &Post, answer: &Value) {
+    async fn accepted(&self, post: &Post, answer: &Value) {
         let Some(id) = answer["id"].as_str() else { return self.wrong(format!("a 202 without an id: {answer}")) };
         let line = Accepted { id: id.to_owned(), hash: hash(&post.body), path: post.path.to_owned() };
-        let mut journal = self.journal.lock().unwrap();
-        writeln!(journal, "{}", serde_json::to_string(&line).unwrap()).unwrap();
-        journal.sync_data().unwrap();
+        self.journal.keep(&line).await;
         self.answers.lock().unwrap().accepted += 1;
     }
 
