@@ -33,7 +33,7 @@ async fn run(trial: Trial) -> Tally {
     };
     let config = [
         recorder("tick", "1s"),
-        recorder("patient", "3s"),
+        recorder("patient", "2s"),
         "[triggers.tick]\ncron = '* * * * *'\npayload = 'body'\nto = 'tick'\n".to_owned(),
         "[triggers.patient]\nhttp = 'POST /patient'\nmode = 'async'\npayload = 'body'\nto = 'patient'\n".to_owned(),
         // nothing is old enough to go, whatever year it is
@@ -55,7 +55,7 @@ async fn run(trial: Trial) -> Tally {
         })
         .await;
         arena.finished(20).await;
-        for ahead in [0, -HOUR] {
+        for &ahead in if trial.is_short() { &[-HOUR][..] } else { &[0, -HOUR] } {
             // a retry must not wait for that hour to pass again
             let id = arena.node.accepted("/patient", r#"{"fail": 1}"#).await;
             arena.node.event_is(&id, "retrying").await;

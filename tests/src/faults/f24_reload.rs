@@ -27,7 +27,7 @@ async fn run(trial: Trial) -> Tally {
     );
     let keys = format!("env = {{ RECORD = '{}' }}", arena.node.path().join(super::recorder::RECORD).display());
     let both = both.replace("KEYS", &keys);
-    let load = Traffic { connections: 32, rate: None, keys: 100, largest: 500, ..Traffic::default() };
+    let load = Traffic { connections: 64, rate: None, keys: 100, largest: 500, ..Traffic::default() };
     let load = if trial.is_short() { Traffic::default() } else { load };
     let (mut accepted, mut took) = (0, Duration::ZERO);
     for cycle in 0..trial.cycles {

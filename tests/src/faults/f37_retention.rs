@@ -14,7 +14,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "retention removes all that has ended while replays read it",
     short: 1,
     full: 10,
-    seconds: 120,
+    seconds: 90,
     run: |trial| Box::pin(run(trial)),
 };
 
@@ -25,7 +25,7 @@ async fn run(trial: Trial) -> Tally {
     let project = Arena::project();
     let mut arena = Arena::of(&trial, project.config("[log]\nmax_size = '1MB'\n")).await;
     arena.shape.kept = false;
-    let load = Traffic { paths: &["/jobs", "/keyed"], slow: 60, largest: 100_000, failing: 0, ..Traffic::default() };
+    let load = Traffic { paths: &["/jobs", "/keyed"], slow: 60, largest: 400_000, failing: 0, ..Traffic::default() };
     arena.produce(&load);
     let (mut made, mut removed) = (HashMap::new(), 0);
     for _ in 0..trial.cycles {
