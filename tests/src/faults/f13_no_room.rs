@@ -8,7 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "no room on the disk for new code, for what functions write and for what the node prints",
     short: 1,
     full: 25,
-    seconds: 60,
+    seconds: 20,
     run: |trial| Box::pin(run(trial)),
 };
 

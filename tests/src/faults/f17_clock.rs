@@ -14,7 +14,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "the clock set an hour ahead, an hour back and past 2038",
     short: 1,
     full: 10,
-    seconds: 90,
+    seconds: 110,
     run: |trial| Box::pin(run(trial)),
 };
 

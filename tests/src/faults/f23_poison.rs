@@ -11,7 +11,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "an event that ends its process, or hangs, among good ones",
     short: 1,
     full: 3,
-    seconds: 60,
+    seconds: 40,
     run: |trial| Box::pin(run(trial)),
 };
 

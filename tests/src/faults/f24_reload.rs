@@ -10,7 +10,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "edits of the config under as much load as there is",
     short: 1,
     full: 25,
-    seconds: 120,
+    seconds: 150,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -18,7 +18,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "the source of a queue restarts, redelivers, reorders, is made anew and has poison in it",
     short: 1,
     full: 15,
-    seconds: 150,
+    seconds: 60,
     run: |trial| Box::pin(run(trial)),
 };
 

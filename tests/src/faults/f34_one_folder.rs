@@ -9,7 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "three more nodes started on one data folder at once",
     short: 1,
     full: 20,
-    seconds: 60,
+    seconds: 30,
     run: |trial| Box::pin(run(trial)),
 };
 

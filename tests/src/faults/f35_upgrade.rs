@@ -17,7 +17,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "the log of the first fnbus upgraded, with a kill after each step",
     short: 1,
     full: 10,
-    seconds: 60,
+    seconds: 50,
     run: |trial| Box::pin(run(trial)),
 };
 

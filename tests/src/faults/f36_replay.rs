@@ -13,7 +13,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "a replay beside live events, killed in the middle",
     short: 1,
     full: 20,
-    seconds: 60,
+    seconds: 80,
     run: |trial| Box::pin(run(trial)),
 };
 

@@ -12,7 +12,7 @@ pub(super) const FAULT: Fault = Fault {
     sentence: "a message for each of a thousand functions, and memory for ten processes",
     short: 1,
     full: 1,
-    seconds: 60,
+    seconds: 15,
     run: |trial| Box::pin(run(trial)),
 };
 
