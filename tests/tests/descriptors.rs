@@ -111,3 +111,16 @@ async fn a_command_that_cannot_be_started_for_want_of_descriptors_costs_no_attem
     assert_eq!(event["deliveries"][0]["attempts"][0]["n"], 1);
     node.deliveries_are("done", 2).await;
 }
+
+#[tokio::test]
+async fn an_edit_that_cannot_be_read_for_want_of_descriptors_serves_when_there_are_some() {
+    let code = |word: &str| format!("def handler(event, context):\n    return '{word}'\n");
+    let triggers = "[triggers.call]\nhttp = 'GET /call'\nto = 'f'\n";
+    let node = Project::new().function("f", &code("before")).config(triggers).start().await;
+    assert_eq!(node.get("/call").await.text(), "before");
+    let before = exhaust(&node);
+    node.write("f/app.py", &code("after"));
+    node.says("there is no room for another instance of `f`: its code cannot be copied").await;
+    restore(&node, before);
+    eventually("the edit serves", || async { (node.get("/call").await.text() == "after").then_some(()) }).await;
+}
