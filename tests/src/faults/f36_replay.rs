@@ -28,13 +28,14 @@ async fn run(trial: Trial) -> Tally {
         arena.node.function_ready(name).await;
     }
     timed(&mut arena, if trial.is_short() { 40 } else { 500 }).await;
-    // one half of what there is: the events of one path
+    // one half of what comes now: the events of one path
+    let since = chrono::Utc::now().to_rfc3339();
     arena.produce(&Traffic { paths: &["/jobs", "/runs"], largest: 2000, ..Traffic::default() });
     arena.accepted(80).await;
     let until = chrono::Utc::now().to_rfc3339();
     let mut selected: Option<BTreeSet<i64>> = None;
     for _ in 0..trial.cycles {
-        let created = replay(&arena, &until).await;
+        let created = replay(&arena, &since, &until).await;
         let more = 1 + arena.dice.below(20) as usize;
         arena.accepted(more).await;
         arena.kill().await;
@@ -54,13 +55,15 @@ async fn run(trial: Trial) -> Tally {
     arena.check().await
 }
 
-async fn replay(arena: &Arena, until: &str) -> Value {
-    arena.node.json(&["replay", "--trigger", "jobs", "--until", until, "--yes", "--json"]).await.remove(0)
+async fn replay(arena: &Arena, since: &str, until: &str) -> Value {
+    let arguments = ["replay", "--trigger", "jobs", "--since", since, "--until", until, "--yes", "--json"];
+    arena.node.json(&arguments).await.remove(0)
 }
 
 /// Times live events of a function without a replay and beside one after the other.
 async fn timed(arena: &mut Arena, events: usize) {
     let past = Traffic { paths: &["/jobs"], slow: 20, failing: 0, largest: 2000, ..Traffic::default() };
+    let since = chrono::Utc::now().to_rfc3339();
     arena.produce(&past);
     arena.accepted(events).await;
     arena.heal().await;
@@ -77,7 +80,7 @@ async fn timed(arena: &mut Arena, events: usize) {
     let mut replays = 0;
     while arena.answers().accepted < wanted {
         if replayed(arena) == 0 {
-            replay(arena, &until).await;
+            replay(arena, &since, &until).await;
             replays += 1;
         }
         sleep(Duration::from_millis(20)).await;
