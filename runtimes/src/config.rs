@@ -34,6 +34,8 @@ pub struct FunctionConfig {
     /// What follows from its outcomes.
     pub chain: Chain,
     pub isolation: Isolation,
+    /// Whether instances are forked from a process that has loaded the code, which only Python does; default true.
+    pub zygote: bool,
 }
 
 impl FunctionConfig {
@@ -52,6 +54,7 @@ impl FunctionConfig {
             retry: RetryPolicy::default(),
             chain: Chain::default(),
             isolation: Isolation::default(),
+            zygote: true,
         }
     }
 }

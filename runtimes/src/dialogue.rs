@@ -24,6 +24,8 @@ pub(crate) enum Dialogue {
 pub(crate) enum Answer {
     /// The code is loaded; how long that took, where the process knows it.
     Ready(Option<Duration>),
+    /// The same of a process that runs nothing itself and can be forked.
+    Forks(Option<Duration>),
     /// The invocation, or the loading of the code, ended so. Without a fault the output says what went wrong.
     Ended { ending: Ending, output: Bytes, fault: Option<Fault> },
 }

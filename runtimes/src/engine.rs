@@ -11,13 +11,14 @@ use bus::{Name, outcome::Start};
 use crate::{
     command::{Once, Program},
     config::RuntimeKind,
-    conversation::Conversation,
-    dialogue::Dialogue,
+    conversation::{Conversation, Silence},
+    dialogue::{Answer, Dialogue},
     entry::{self, NoEntry},
     frame::Frames,
     ground::{Ground, NoLaunch},
     lease::Invocation,
     node::NodeJs,
+    orphans,
     output::Output,
     process::{self, Launch, Started, Wires},
     provided::{Api, trace_id},
@@ -57,44 +58,83 @@ impl NoStart {
 
 /// How a version is run.
 pub(crate) enum Engine {
-    /// By a process that stays; it has not said yet that it is ready.
-    Kept(Box<Conversation>, Start),
+    /// By a process that stays.
+    Kept(Box<Made>),
     /// By a process for each invocation.
     Each(Program),
 }
 
-/// Starts what is there before any invocation is.
-pub(crate) async fn start(ground: &Arc<Ground>, function: &Name, version: &Version) -> Result<Engine, NoStart> {
-    let kept = |conversation| Engine::Kept(Box::new(conversation), Start::Cold);
-    match version.runtime {
-        RuntimeKind::Python => python(ground, function, version).await.map(kept),
-        RuntimeKind::Node => {
-            let (conversation, start) = node(ground, function, version).await?;
-            Ok(Engine::Kept(Box::new(conversation), start))
-        }
-        RuntimeKind::Provided => provided(ground, function, version).await.map(kept),
-        RuntimeKind::Command => Ok(Engine::Each(Program::find(version)?)),
+/// A process that was made, and how.
+pub(crate) struct Made {
+    pub(crate) conversation: Conversation,
+    pub(crate) kind: Start,
+    /// How long the process it was forked from took to load the code, if that was for this one.
+    pub(crate) loaded: Duration,
+    /// What it has said already; else it has not said yet that it is ready.
+    pub(crate) heard: Option<Result<Answer, Silence>>,
+}
+
+impl Made {
+    pub(crate) fn new(conversation: Conversation, kind: Start) -> Self {
+        Self { conversation, kind, loaded: Duration::ZERO, heard: None }
     }
 }
 
-async fn python(ground: &Ground, function: &Name, version: &Version) -> Result<Conversation, NoStart> {
+/// Starts what is there before any invocation is. Loading the code may take this long.
+pub(crate) async fn start(
+    ground: &Arc<Ground>,
+    function: &Name,
+    version: &Version,
+    limit: Duration,
+) -> Result<Engine, NoStart> {
+    let made = match version.runtime {
+        RuntimeKind::Python => python(ground, function, version, limit).await?,
+        RuntimeKind::Node => node(ground, function, version).await?,
+        RuntimeKind::Provided => provided(ground, function, version).await?,
+        RuntimeKind::Command => return Ok(Engine::Each(Program::find(version)?)),
+    };
+    Ok(Engine::Kept(Box::new(made)))
+}
+
+async fn python(ground: &Arc<Ground>, function: &Name, version: &Version, limit: Duration) -> Result<Made, NoStart> {
+    if version.zygote
+        && orphans::adopts()
+        && let Some(made) = ground.zygotes.start(ground, function, version, limit).await?
+    {
+        return Ok(made);
+    }
+    let mut started = launch_python(ground, function, version, Wires::Frames).await?;
+    let frames = frames(ground, &mut started)?;
+    Ok(Made::new(converse(ground, function, started, Dialogue::Frames(frames)), Start::Cold))
+}
+
+/// A process of Python that loads the code.
+pub(crate) async fn launch_python(
+    ground: &Ground,
+    function: &Name,
+    version: &Version,
+    wires: Wires,
+) -> Result<Started, NoStart> {
     let python = ground.python().await.map_err(NoLaunch::from)?;
     let home = ground.home()?;
-    let started = launch(Launch {
+    let zygote = wires == Wires::Zygote;
+    let mut env = ground.env(function, version, &home, Some(python.execution_env()))?;
+    if zygote {
+        env.push(("AWS_LAMBDA_INITIALIZATION_TYPE".into(), "snap-start".into()));
+    }
+    launch(Launch {
         program: python.path().to_owned(),
-        arguments: python.arguments(version, ground.settings.payload_limit),
-        wires: Wires::Frames,
-        env: ground.env(function, version, &home, Some(python.execution_env()))?,
+        arguments: python.arguments(version, ground.settings.payload_limit, zygote),
+        wires,
+        env,
         folder: version.code.clone(),
         home,
         memory: memory(version),
-    });
-    let mut started = started.await?;
-    let frames = frames(ground, &mut started)?;
-    Ok(converse(ground, function, started, Dialogue::Frames(frames)))
+    })
+    .await
 }
 
-async fn node(ground: &Arc<Ground>, function: &Name, version: &Version) -> Result<(Conversation, Start), NoStart> {
+async fn node(ground: &Arc<Ground>, function: &Name, version: &Version) -> Result<Made, NoStart> {
     let node = ground.node().await.map_err(NoLaunch::from)?;
     let (mut started, start) = if let Some(spare) = ground.spares.take(version) {
         (spare, Start::Partial)
@@ -107,10 +147,10 @@ async fn node(ground: &Arc<Ground>, function: &Name, version: &Version) -> Resul
     let mut frames = frames(ground, &mut started)?;
     // a process that has just ended shows at the first look
     let _ = frames.tell(&NodeJs::load(version, &env, ground.settings.payload_limit));
-    Ok((converse(ground, function, started, Dialogue::Frames(frames)), start))
+    Ok(Made::new(converse(ground, function, started, Dialogue::Frames(frames)), start))
 }
 
-async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result<Conversation, NoStart> {
+async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result<Made, NoStart> {
     let program = version.code.join(&version.handler);
     entry::check(&program, &version.source.join(&version.handler))?;
     let arn = format!("arn:aws:lambda:{}:000000000000:function:{function}", ground.settings.region);
@@ -127,7 +167,7 @@ async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result
         home,
         memory: memory(version),
     });
-    Ok(converse(ground, function, started.await?, Dialogue::Api(api)))
+    Ok(Made::new(converse(ground, function, started.await?, Dialogue::Api(api)), Start::Cold))
 }
 
 /// Starts a command for one invocation.
@@ -174,12 +214,12 @@ async fn launch(launch: Launch) -> Result<Started, NoStart> {
     process::start(launch).await.map_err(|source| NoStart::Process { program, source })
 }
 
-fn frames(ground: &Ground, started: &mut Started) -> Result<Frames, NoStart> {
+pub(crate) fn frames(ground: &Ground, started: &mut Started) -> Result<Frames, NoStart> {
     let (requests, answers) = started.frames.take().ok_or(NoStart::NoFrames)?;
     Ok(Frames::new(requests, answers, ground.settings.payload_limit.max(ERROR_LIMIT)))
 }
 
-fn converse(ground: &Ground, function: &Name, started: Started, dialogue: Dialogue) -> Conversation {
+pub(crate) fn converse(ground: &Ground, function: &Name, started: Started, dialogue: Dialogue) -> Conversation {
     let Started { process, stdout, stderr, .. } = started;
     let output = Output::new(Some(stdout), stderr, function.clone(), ground.settings.logs.clone());
     Conversation { process, dialogue, output }

@@ -6,8 +6,8 @@
 //! answer    u32 body length · u8 kind · body
 //! ```
 //! Numbers are little-endian. The body of a failure is its error object, that of `Ready` the nanoseconds it took to
-//! load the code. A process that is started before it is known what it will run (Node) is first told: a u32 length and
-//! a JSON object.
+//! load the code. A process that is started before it is known what it will run (Node), or who it is (a fork of a
+//! Python zygote), is first told: a u32 length and a JSON object.
 
 use std::{io, io::IoSlice, time::Duration};
 
@@ -50,6 +50,8 @@ fn request_head(id: Uuid, event: &str, trace: Option<&str>, left: Duration, form
 enum Kind {
     /// The code is loaded; the first answer of an instance that works.
     Ready,
+    /// The code is loaded, and instances can be forked.
+    Forks,
     /// The invocation, or the loading of the code, ended so.
     Ended(Ending),
 }
@@ -58,6 +60,7 @@ impl Kind {
     fn parse(byte: u8) -> Option<Self> {
         Some(match byte {
             b'R' => Self::Ready,
+            b'Z' => Self::Forks,
             b'I' => Self::Ended(Ending::InitError),
             b'O' => Self::Ended(Ending::Ok),
             b'E' => Self::Ended(Ending::Error),
@@ -164,10 +167,10 @@ impl Frames {
 
 impl From<(Kind, Bytes)> for Answer {
     fn from((kind, body): (Kind, Bytes)) -> Self {
+        let took = || body.as_ref().try_into().ok().map(|nanos| Duration::from_nanos(u64::from_le_bytes(nanos)));
         match kind {
-            Kind::Ready => {
-                Self::Ready(body.as_ref().try_into().ok().map(|nanos| Duration::from_nanos(u64::from_le_bytes(nanos))))
-            }
+            Kind::Ready => Self::Ready(took()),
+            Kind::Forks => Self::Forks(took()),
             Kind::Ended(ending) => Self::Ended { ending, output: body, fault: None },
         }
     }

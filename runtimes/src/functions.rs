@@ -166,6 +166,7 @@ impl Functions {
         let functions = self.registry.functions.swap(Arc::default());
         let ground = &self.registry.ground;
         ground.spares.end();
+        ground.zygotes.end();
         let mut groups: Vec<_> = functions.values().flat_map(|f| f.pool.stop()).collect();
         groups.extend(ground.passing_groups());
         for group in &groups {

@@ -18,7 +18,7 @@ use crate::{
     node::{NoNode, NodeJs, Spares},
     orphans::{self, MARK},
     process::Group,
-    python::{Interpreter, NoPython},
+    python::{Interpreter, NoPython, Zygotes},
     version::{Store, Version, hex},
 };
 
@@ -71,6 +71,8 @@ pub(crate) struct Ground {
     pub(crate) store: Store,
     /// Processes of Node.js that wait for a function.
     pub(crate) spares: Spares,
+    /// Processes of Python that have loaded a function.
+    pub(crate) zygotes: Zygotes,
     python: OnceCell<Interpreter>,
     node: OnceCell<NodeJs>,
     /// Processes that live for one invocation.
@@ -101,6 +103,7 @@ impl Ground {
             store: Store::new(&settings.data),
             settings,
             spares: Spares::default(),
+            zygotes: Zygotes::default(),
             python: OnceCell::new(),
             node: OnceCell::new(),
             passing: Mutex::default(),

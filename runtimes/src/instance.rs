@@ -99,7 +99,8 @@ impl Instance {
             outcome.version = version.id.clone();
             Box::new(outcome)
         };
-        let engine = engine::start(ground, function, &version).await;
+        let limit = timeout.max(INIT_LIMIT);
+        let engine = engine::start(ground, function, &version, limit).await;
         let engine = engine.map_err(|e| match Lack::of(&e) {
             Some(lack) => NoInstance::Lack(lack),
             None => NoInstance::Init(refused(e.kind(), e.to_string())),
@@ -114,27 +115,32 @@ impl Instance {
             limit: provided::limit(version.runtime, ground.settings.payload_limit),
             owes: false,
         };
+        let (loaded, heard);
         match engine {
             Engine::Each(program) => {
                 instance.program = Some(program);
                 return Ok(instance);
             }
-            Engine::Kept(conversation, kind) => {
-                instance.conversation = Some(*conversation);
-                instance.birth.kind = kind;
+            Engine::Kept(made) => {
+                (instance.conversation, instance.birth.kind) = (Some(made.conversation), made.kind);
+                (loaded, heard) = (made.loaded, made.heard);
             }
         }
-        let limit = timeout.max(INIT_LIMIT);
-        let reply = match instance.exchange(limit).await {
-            Ok(Answer::Ready(loaded)) => {
+        let heard = match heard {
+            Some(heard) => heard,
+            None => instance.exchange(limit).await,
+        };
+        let reply = match heard {
+            Ok(Answer::Ready(own)) => {
                 let took = begun.elapsed();
                 // where the process does not say, all but its making counts as loading
-                let init = loaded.unwrap_or(took.saturating_sub(instance.birth.start));
+                let init = own.map_or(took.saturating_sub(instance.birth.start), |own| loaded + own);
                 instance.birth = Birth { kind: instance.birth.kind, start: took.saturating_sub(init), init };
                 instance.owes = version.runtime == RuntimeKind::Node;
                 return Ok(instance);
             }
             Ok(Answer::Ended { ending, output, fault }) => instance.answered(ending, output, fault),
+            Ok(Answer::Forks(_)) => instance.without_answer(Silence::Unusable(BadFrame::Garbage), limit).await,
             Err(silence) => instance.without_answer(silence, limit).await,
         };
         let fault = reply.fault.unwrap_or_else(|| fault_of(&reply.output));
@@ -185,7 +191,9 @@ impl Instance {
         };
         let reply = match heard {
             Ok(Answer::Ended { ending, output, fault }) => self.answered(ending, output, fault),
-            Ok(Answer::Ready(_)) => self.without_answer(Silence::Unusable(BadFrame::Garbage), timeout).await,
+            Ok(Answer::Ready(_) | Answer::Forks(_)) => {
+                self.without_answer(Silence::Unusable(BadFrame::Garbage), timeout).await
+            }
             Err(Silence::NotTaken) => return Err(NotRun::NotTaken),
             Err(silence) => self.without_answer(silence, timeout).await,
         };

@@ -7,8 +7,8 @@
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
-    fs,
-    os::unix::ffi::OsStrExt,
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
     path::{Path, PathBuf},
     sync::Mutex,
     thread,
@@ -30,14 +30,18 @@ pub(crate) const MARK: &str = "FNBUS_INSTANCE";
 /// Looks for leftovers before they are given up: each look kills all that it finds.
 const LOOKS: usize = 100;
 const AGAIN: Duration = Duration::from_millis(5);
+/// The field of `/proc/<id>/stat` with the address of the environment.
+const ENVIRONMENT: usize = 50;
 
-static MARKS: Mutex<Marks> = Mutex::new(Marks { live: BTreeSet::new(), runs: BTreeSet::new() });
+static MARKS: Mutex<Marks> = Mutex::new(Marks { live: BTreeSet::new(), runs: BTreeSet::new(), kept: BTreeSet::new() });
 
 struct Marks {
     /// Instances that have not ended.
     live: BTreeSet<PathBuf>,
     /// The folders they are in: a mark elsewhere is another node's.
     runs: BTreeSet<PathBuf>,
+    /// Adopted processes that a pool has: it reaps them.
+    kept: BTreeSet<i32>,
 }
 
 /// The private folder of an instance, which is the mark of its processes. When it is dropped nothing may carry the mark
@@ -70,6 +74,16 @@ impl Drop for Home {
     }
 }
 
+/// Leaves an adopted process to who has it.
+pub(crate) fn keep(process: Pid) {
+    lock(&MARKS).kept.insert(process.as_raw_nonzero().get());
+}
+
+/// It was reaped.
+pub(crate) fn release(process: Pid) {
+    lock(&MARKS).kept.remove(&process.as_raw_nonzero().get());
+}
+
 /// Tends to what was adopted whenever a child ends, for ever. Whoever is left by one that was just killed is adopted
 /// before that is told.
 pub(crate) async fn watch() {
@@ -99,6 +113,9 @@ fn tend() {
     // one at a time: until we reap them, ids in the list are nobody else's
     let marks = lock(&MARKS);
     for process in child::adopted().unwrap_or_default() {
+        if marks.kept.contains(&process.as_raw_nonzero().get()) {
+            continue;
+        }
         if !matches!(waitpid(Some(process), WaitOptions::NOHANG), Ok(None)) {
             continue;
         }
@@ -110,7 +127,7 @@ fn tend() {
 }
 
 /// Whether orphans below us become our children. In a test they do not.
-fn adopts() -> bool {
+pub(crate) fn adopts() -> bool {
     child_subreaper().is_ok_and(|adopts| adopts.is_some())
 }
 
@@ -156,4 +173,24 @@ fn mark(process: Pid) -> Option<PathBuf> {
         .split(|&byte| byte == 0)
         .find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="))?;
     Some(PathBuf::from(OsStr::from_bytes(value)))
+}
+
+/// Writes another mark over the one that a forked process has from its maker: what it forks in turn is known by it. Fails
+/// when the process has another mark, as it is another process then.
+pub(crate) fn remark(process: Pid, from: &Path, to: &Path) -> io::Result<()> {
+    let id = process.as_raw_nonzero();
+    let environment = fs::read(format!("/proc/{id}/environ"))?;
+    let (from, to) = (from.as_os_str().as_bytes(), to.as_os_str().as_bytes());
+    let old = [MARK.as_bytes(), b"=", from, b"\0"].concat();
+    let at = environment.windows(old.len()).position(|variable| variable == old);
+    let (Some(at), true) = (at, from.len() == to.len()) else {
+        return Err(io::Error::other("the forked process is not the one that was asked for"));
+    };
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // the fields behind the name, which may hold anything, begin with the third
+    let field = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(ENVIRONMENT - 3));
+    let start: u64 =
+        field.and_then(|field| field.parse().ok()).filter(|&start| start > 0).ok_or(io::ErrorKind::InvalidData)?;
+    let memory = fs::OpenOptions::new().write(true).open(format!("/proc/{id}/mem"))?;
+    memory.write_all_at(to, start + (at + MARK.len() + 1) as u64)
 }

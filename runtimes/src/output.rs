@@ -46,6 +46,11 @@ impl Output {
         self.lines.request = Some(request);
     }
 
+    /// Takes over what was printed before this process was there, and told to who listens.
+    pub(crate) fn follow(&mut self, earlier: &str) {
+        earlier.lines().for_each(|line| self.lines.keep(line.to_owned()));
+    }
+
     /// Waits until something is printed and takes it; waits for ever when both streams are closed. May be dropped
     /// at any time.
     pub(crate) async fn fill(&mut self) {
@@ -145,6 +150,10 @@ impl Lines {
         if self.logs.receiver_count() > 0 {
             self.send(stream, text.clone());
         }
+        self.keep(text);
+    }
+
+    fn keep(&mut self, text: String) {
         self.kept_bytes += text.len() + 1;
         self.kept.push_back(text);
         while self.kept_bytes > TAIL {

@@ -239,6 +239,7 @@ impl Pool {
     pub(crate) fn install(self: &Arc<Self>, version: Arc<Version>, instance: Instance) {
         let old = {
             let mut state = lock(&self.state);
+            self.ground.zygotes.retire(&self.name, Some(&version.id));
             state.version = Some(version);
             state.backoff.worked();
             std::mem::take(&mut state.idle)
@@ -354,6 +355,7 @@ impl Pool {
         let (idle, waiters) = {
             let mut state = lock(&self.state);
             state.closed = true;
+            self.ground.zygotes.retire(&self.name, None);
             (std::mem::take(&mut state.idle), std::mem::take(&mut state.waiters))
         };
         drop(idle);

@@ -31,10 +31,13 @@ use rustix::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    net::unix::pipe,
+    net::{UnixStream, unix::pipe},
 };
 
-use crate::{lock, orphans::Home};
+use crate::{
+    lock,
+    orphans::{self, Home},
+};
 
 /// What to start.
 pub(crate) struct Launch {
@@ -59,6 +62,19 @@ pub(crate) enum Wires {
     Stdin,
     /// 3, to be asked, and 4, to answer; nothing is on stdin.
     Frames,
+    /// These, and 5, a socket on which it is told to fork.
+    Zygote,
+}
+
+impl Wires {
+    /// The first descriptor that is not the process's own.
+    fn foreign(self) -> u32 {
+        match self {
+            Self::Outputs | Self::Stdin => 3,
+            Self::Frames => 5,
+            Self::Zygote => 6,
+        }
+    }
 }
 
 /// A started process and our ends of its pipes.
@@ -67,6 +83,8 @@ pub(crate) struct Started {
     pub(crate) stdin: Option<pipe::Sender>,
     /// Its fds 3 and 4.
     pub(crate) frames: Option<(pipe::Sender, pipe::Receiver)>,
+    /// Its fd 5.
+    pub(crate) control: Option<UnixStream>,
     pub(crate) stdout: pipe::Receiver,
     pub(crate) stderr: pipe::Receiver,
 }
@@ -92,6 +110,8 @@ pub(crate) struct Group {
     pidfd: AsyncFd<OwnedFd>,
     /// Set when the leader was reaped: from then on its id may be somebody else's.
     exit: Mutex<Option<Exit>>,
+    /// Another process made it, and left it to us.
+    adopted: bool,
 }
 
 /// Starts a process.
@@ -108,7 +128,7 @@ pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
         .stdout(fd1.into_blocking_fd()?)
         .stderr(fd2.into_blocking_fd()?)
         .process_group(0);
-    let (mut stdin, mut frames) = (None, None);
+    let (mut stdin, mut frames, mut control) = (None, None, None);
     match launch.wires {
         Wires::Outputs => {}
         Wires::Stdin => {
@@ -116,21 +136,37 @@ pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
             command.stdin(fd0.into_blocking_fd()?);
             stdin = Some(ours);
         }
-        Wires::Frames => {
+        Wires::Frames | Wires::Zygote => {
             let ((asks, fd3), (fd4, replies)) = (pipe::pipe()?, pipe::pipe()?);
-            let mappings = vec![
+            let mut mappings = vec![
                 FdMapping { parent_fd: fd3.into_blocking_fd()?, child_fd: 3 },
                 FdMapping { parent_fd: fd4.into_blocking_fd()?, child_fd: 4 },
             ];
+            if launch.wires == Wires::Zygote {
+                let (ours, theirs) = UnixStream::pair()?;
+                let theirs = theirs.into_std()?;
+                theirs.set_nonblocking(false)?;
+                mappings.push(FdMapping { parent_fd: theirs.into(), child_fd: 5 });
+                control = Some(ours);
+            }
             command.fd_mappings(mappings).map_err(io::Error::other)?;
             frames = Some((asks, replies));
         }
     }
-    confine(&mut command, launch.memory, if launch.wires == Wires::Frames { 5 } else { 3 });
+    confine(&mut command, launch.memory, launch.wires.foreign());
 
     let home = Home::new(launch.home);
     let process = child::make(move || make(&mut command, home)).await?;
-    Ok(Started { process, stdin, frames, stdout, stderr })
+    Ok(Started { process, stdin, frames, control, stdout, stderr })
+}
+
+/// Takes charge of a process that `maker` forked and has left to us, and that waits for our word. It gets a mark of its
+/// own, which is how it is known to be that process, whatever its id was meanwhile.
+pub(crate) fn adopt(leader: Pid, maker: &Process, home: Home) -> io::Result<Process> {
+    let pidfd = pidfd_open(leader, PidfdFlags::empty())?;
+    orphans::remark(leader, maker.home(), home.path())?;
+    orphans::keep(leader);
+    Ok(Process { group: Arc::new(Group::new(leader, pidfd, true)?), home })
 }
 
 /// Where the whole machine is out of memory, the kernel is to take functions before their node.
@@ -165,12 +201,9 @@ fn confine(command: &mut Command, memory: u64, foreign: u32) {
 fn make(command: &mut Command, home: Home) -> io::Result<Process> {
     let child = command.spawn()?;
     let leader = Pid::from_child(&child);
-    let pidfd = pidfd_open(leader, PidfdFlags::empty()).map_err(io::Error::from).and_then(|pidfd| {
-        // SAFETY: the descriptor is owned by the `AsyncFd` from here on, so it stays open and the same.
-        unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }.map_err(io::Error::from)
-    });
-    match pidfd {
-        Ok(pidfd) => Ok(Process { group: Arc::new(Group { leader, pidfd, exit: Mutex::new(None) }), home }),
+    let pidfd = pidfd_open(leader, PidfdFlags::empty()).map_err(io::Error::from);
+    match pidfd.and_then(|pidfd| Group::new(leader, pidfd, false)) {
+        Ok(group) => Ok(Process { group: Arc::new(group), home }),
         Err(e) => {
             let _ = kill_process_group(leader, Signal::KILL);
             Err(e)
@@ -215,6 +248,12 @@ impl Drop for Process {
 }
 
 impl Group {
+    fn new(leader: Pid, pidfd: OwnedFd, adopted: bool) -> io::Result<Self> {
+        // SAFETY: the descriptor is owned by the `AsyncFd` from here on, so it stays open and the same.
+        let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
+        Ok(Self { leader, pidfd, exit: Mutex::new(None), adopted })
+    }
+
     /// The leader's process id.
     fn id(&self) -> u32 {
         self.leader.as_raw_nonzero().get() as u32
@@ -261,6 +300,9 @@ impl Group {
         if exit.is_none() && self.is_gone() {
             let _ = kill_process_group(self.leader, Signal::KILL);
             *exit = Some(wait(self.leader));
+            if self.adopted {
+                orphans::release(self.leader);
+            }
         }
         *exit
     }

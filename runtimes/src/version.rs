@@ -37,6 +37,8 @@ pub(crate) struct Version {
     pub(crate) env: BTreeMap<String, EnvValue>,
     /// MiB.
     pub(crate) memory: u32,
+    /// Whether its instances may be forked.
+    pub(crate) zygote: bool,
 }
 
 /// Why no version could be made.
@@ -67,7 +69,7 @@ pub(crate) fn is_left_out(name: &std::ffi::OsStr) -> bool {
 
 /// Whether instances of both configurations are started alike.
 pub(crate) fn starts_alike(a: &FunctionConfig, b: &FunctionConfig) -> bool {
-    let parts = |c: &FunctionConfig| (c.runtime, c.isolation, c.memory, c.code.clone(), c.handler.clone());
+    let parts = |c: &FunctionConfig| (c.runtime, c.isolation, c.memory, c.code.clone(), c.handler.clone(), c.zygote);
     parts(a) == parts(b) && a.env == b.env
 }
 
@@ -114,6 +116,7 @@ impl Store {
             handler: config.handler.clone(),
             env: config.env.clone(),
             memory: config.memory,
+            zygote: config.zygote,
         })
     }
 
@@ -209,7 +212,7 @@ fn hash(files: &[CodeFile]) -> Result<String, SnapshotError> {
 }
 
 fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
-    let FunctionConfig { runtime, handler, env, memory, isolation, .. } = config;
+    let FunctionConfig { runtime, handler, env, memory, isolation, zygote, .. } = config;
     let isolation = match isolation {
         Isolation::Process => "process",
     };
@@ -219,6 +222,9 @@ fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
         hash.update(text);
     };
     [code, runtime.as_str(), handler, &memory.to_string(), isolation].into_iter().for_each(&mut part);
+    if !zygote {
+        part("no zygote");
+    }
     for (name, value) in env {
         let (kind, value) = match value {
             EnvValue::Plain(text) => ("plain", text.as_str().into()),
@@ -260,6 +266,7 @@ mod tests {
             retry: bus::retry::RetryPolicy::default(),
             chain: bus::catalog::Chain::default(),
             isolation: Isolation::Process,
+            zygote: true,
         }
     }
 

@@ -57,6 +57,12 @@ pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
             Key::new("on_failure", targets(), "Targets that get the invocation record of what was given up."),
             Key::new("isolation", Shape::word::<Isolation>(), "What keeps the function away from the machine.")
                 .default(default.isolation.word()),
+            Key::new(
+                "zygote",
+                Shape::Bool,
+                "Instances of a python function are forked from a process that has loaded its code; false: each loads it.",
+            )
+            .default(default.zygote),
         ],
         later: &[],
     }

@@ -42,6 +42,7 @@ impl FunctionConfig {
                 on_failure: reader.list("on_failure"),
             },
             isolation: reader.get_or("isolation", default.isolation),
+            zygote: reader.get_or("zygote", default.zygote),
             ..default
         };
         // a stopped function may keep its `warm` for when it runs again
@@ -52,6 +53,10 @@ impl FunctionConfig {
         if config.runtime == RuntimeKind::Command && config.warm > 0 {
             let wrong = Wrong::of_key("has no effect on a command, which is started for each invocation");
             reader.refuse("warm", &wrong.advice("take it out").label("nothing to keep"));
+        }
+        if config.runtime != RuntimeKind::Python && reader.has("zygote") {
+            let wrong = Wrong::of_key("has an effect on python functions alone");
+            reader.refuse("zygote", &wrong.advice("take it out").label("nothing to fork"));
         }
         reader.finish();
         runtime.map(|_| config)

@@ -1,4 +1,5 @@
-"""Runs one Python function for fnbus: requests come in on fd 3, answers go out on fd 4, one at a time.
+"""Runs one Python function for fnbus: requests come in on fd 3, answers go out on fd 4, one at a time. Or loads it and
+forks instances of it, as fd 5 asks (a zygote).
 
 The frames are described in frame.rs. Only the standard library, no threads, few system calls: a warm call is one
 read, the handler, one write. What an error needs (traceback, asyncio) is imported when it happens, so that a cold
@@ -14,12 +15,13 @@ from _struct import Struct
 
 REQUESTS = 3
 ANSWERS = 4
+CONTROL = 5
 # payload length, milliseconds left, event id length, trace length, form; then 36 bytes of request id
 HEAD = Struct("<IIIIB")
 HEAD_SIZE = HEAD.size + 36
 ANSWER = Struct("<IB")
 JSON, TEXT, BYTES, UNKNOWN = b"JTBU"
-READY, INIT_ERROR, OK, ERROR, BAD_OUTPUT, OUT_OF_MEMORY, TOO_LARGE = b"RIOEBML"
+READY, FORKS, INIT_ERROR, OK, ERROR, BAD_OUTPUT, OUT_OF_MEMORY, TOO_LARGE = b"RZIOEBML"
 
 
 async def _coroutine():
@@ -58,7 +60,7 @@ class Context:
 
 
 def main():
-    code, source, handler, limit, *site = sys.argv[1:]
+    code, source, handler, limit, kind, *site = sys.argv[1:]
     for fd in (REQUESTS, ANSWERS):
         os.set_inheritable(fd, False)
     # lines leave at once: what a function printed before it was stopped is not lost
@@ -67,6 +69,8 @@ def main():
     begun = time.perf_counter_ns()
     try:
         function = load(code, source, handler, site)
+        if kind == "zygote" and is_forkable():
+            begun = fork_instances(begun)
     except InitError as error:
         refuse(error.body)
     except Exception as error:
@@ -82,8 +86,12 @@ def main():
     flush()
     # what was imported stays: later collections need not look at it
     gc.freeze()
-    answer(READY, (time.perf_counter_ns() - begun).to_bytes(8, "little"))
+    loaded(READY, begun)
     serve(function, int(limit))
+
+
+def loaded(kind, begun):
+    answer(kind, (time.perf_counter_ns() - begun).to_bytes(8, "little"))
 
 
 def serve(function, limit):
@@ -232,6 +240,138 @@ def within(code, path):
     return path[len(code) + 1 :] if path and path.startswith(code + "/") else path
 
 
+# -- the zygote -------------------------------------------------------------------------------------------------
+
+
+def is_forkable():
+    """Whether nothing was started while the code was loaded that a fork would not have, or would have to share."""
+    there = "/proc/self/task"
+    if len(os.listdir(there)) > 1:
+        reason = "a thread"
+    elif children(there):
+        reason = "a process"
+    else:
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                target = os.readlink("/proc/self/fd/" + fd)
+            except OSError:
+                continue
+            if int(fd) > CONTROL and target != "/dev/urandom":
+                reason = "open: %s" % target
+                break
+        else:
+            return True
+    print("fnbus: each instance loads the code itself, as loading it left %s" % reason, file=sys.stderr)
+    return False
+
+
+def children(tasks):
+    try:
+        with open("%s/%d/children" % (tasks, os.getpid())) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def fork_instances(begun):
+    """Forks until the end of the control socket; comes back in each instance, with the time it began at."""
+    import errno
+    from _socket import CMSG_SPACE, socket
+
+    hooks("get_before_snapshot", "Runtime.BeforeSnapshotError")
+    flush()
+    gc.collect()
+    gc.freeze()
+    four = Struct("4i")
+    control, (pids, pid) = socket(fileno=CONTROL), os.pipe()
+    number = Struct("i")
+    loaded(FORKS, begun)
+    while True:
+        asked, sent, _, _ = control.recvmsg(1, CMSG_SPACE(four.size))
+        if not asked:
+            os._exit(0)
+        begun = time.perf_counter_ns()
+        fds = four.unpack(sent[0][2]) if sent else ()
+        try:
+            if not fds:
+                raise OSError(errno.EMFILE, "no descriptors")
+            child = os.fork()
+            if child == 0:
+                if forked(number, pid):
+                    break
+                os._exit(0)
+            os.waitpid(child, 0)
+            said = os.read(pids, number.size)
+        except OSError as error:
+            said = number.pack(-error.errno)
+        for fd in fds:
+            os.close(fd)
+        control.sendall(said)
+    for fd, place in zip(fds, (REQUESTS, ANSWERS, 1, 2)):
+        os.dup2(fd, place, place in (1, 2))
+        os.close(fd)
+    control.close()
+    os.close(pids)
+    os.close(pid)
+    become()
+    return begun
+
+
+def forked(number, pid):
+    """In the first fork: makes the second, which stays when the first is gone. True in the second."""
+    try:
+        child = os.fork()
+        if child == 0:
+            return True
+        os.setpgid(child, child)
+        os.write(pid, number.pack(child))
+    except OSError as error:
+        os.write(pid, number.pack(-error.errno))
+    return False
+
+
+def become():
+    """Makes a fork an instance of its own: its environment, and no chance that it shares with others."""
+    global MARK
+    head = rest(os.read(REQUESTS, 4), 4)
+    told = json.loads(bytes(rest(os.read(REQUESTS, 65536), int.from_bytes(head, "little"))))
+    os.environ.update(told["env"])
+    die_with_node()
+    MARK = mark()
+    modules = sys.modules
+    if "tempfile" in modules:
+        modules["tempfile"].tempdir = None
+    if "numpy.random" in modules:
+        modules["numpy.random"].seed()
+    hooks("get_after_restore", "Runtime.AfterRestoreError")
+
+
+def die_with_node():
+    """Where there is a way to ask for it: without one, who adopts this process ends it."""
+    try:
+        from _ctypes import call_function, dlopen, dlsym
+
+        pr_set_pdeathsig, sigkill = 1, 9
+        call_function(dlsym(dlopen(None, 0), "prctl"), (pr_set_pdeathsig, sigkill))
+    except Exception:
+        pass
+
+
+def hooks(which, kind):
+    """Those that the function registered by snapshot_restore_py, the package AWS has for it."""
+    package = sys.modules.get("snapshot_restore_py")
+    if package is None:
+        return
+    registered = list(getattr(package, which)())
+    if which == "get_before_snapshot":
+        registered.reverse()
+    for function, args, kwargs in registered:
+        try:
+            function(*args, **kwargs)
+        except Exception as error:
+            raise InitError(kind, "%s: %s" % (type(error).__name__, error), stack_of(error)) from None
+
+
 # -- values -----------------------------------------------------------------------------------------------------
 
 decode = json.JSONDecoder().decode
@@ -254,7 +394,11 @@ def event_of(form, data):
 
 
 # json cannot be told to write a number's own digits: they travel as marked strings and lose their quotes at the end
-MARK = "fnbus-number-" + os.urandom(8).hex()
+def mark():
+    return "fnbus-number-" + os.urandom(8).hex()
+
+
+MARK = mark()
 marked = False
 
 

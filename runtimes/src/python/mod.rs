@@ -1,5 +1,8 @@
 //! Python functions: which interpreter runs them and how it is started. The shim speaks [`crate::frame`].
 
+mod zygote;
+mod zygotes;
+
 use std::{
     ffi::OsString,
     io,
@@ -10,6 +13,8 @@ use std::{
 use serde::Deserialize;
 
 use crate::{ground, version::Version};
+
+pub(crate) use zygotes::Zygotes;
 
 const SHIM: &str = include_str!("fnbus_runtime.py");
 
@@ -87,12 +92,13 @@ impl Interpreter {
 
     /// Isolated (`-I`: no user folders, no `PYTHON…`), without `site` (`-S`: a third of the start), and as an
     /// imported module, so that its compiled form is kept.
-    pub(crate) fn arguments(&self, version: &Version, payload_limit: usize) -> Vec<OsString> {
+    pub(crate) fn arguments(&self, version: &Version, payload_limit: usize, zygote: bool) -> Vec<OsString> {
         let boot =
             format!("import sys; sys.path.insert(0, {:?}); import fnbus_runtime as r; r.main()", self.shim.display());
         let mut arguments: Vec<OsString> = ["-I", "-S", "-c", &boot].map(OsString::from).into();
         arguments.extend([version.code.clone().into(), version.source.clone().into()]);
         arguments.extend([OsString::from(&version.handler), payload_limit.to_string().into()]);
+        arguments.push(if zygote { "zygote" } else { "instance" }.into());
         arguments.extend(self.site.iter().cloned().map(OsString::from));
         arguments
     }

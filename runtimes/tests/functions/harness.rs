@@ -41,6 +41,12 @@ impl Node {
         Self { functions: Functions::new(settings), temp, configs: BTreeMap::new() }
     }
 
+    /// One that adopts what is left by its functions, as a real node does: its Python functions are forked.
+    pub(crate) fn adopting() -> Self {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        Self::new()
+    }
+
     /// Adds a function `f`.
     pub(crate) fn function(self, code: &str) -> Self {
         self.function_with(code, |_| {})
@@ -84,6 +90,7 @@ impl Node {
             retry: RetryPolicy::default(),
             chain: bus::catalog::Chain::default(),
             isolation: Isolation::Process,
+            zygote: true,
         };
         change(&mut config);
         self.configs.insert(name(), config);

@@ -12,3 +12,4 @@ mod outcomes;
 mod pool;
 mod provided;
 mod rate;
+mod zygote;
