@@ -129,7 +129,7 @@ impl Node {
     }
 
     /// The instances of functions: what is below it and neither fnbus nor NATS.
-    fn below(&self) -> Result<Vec<u32>> {
+    pub(crate) fn below(&self) -> Result<Vec<u32>> {
         let is_ours = |id: &u32| ["fnbus", "nats-server"].iter().any(|name| cost::name(*id).starts_with(name));
         Ok(cost::tree(self.id())?.into_iter().filter(|id| !is_ours(id)).collect())
     }
@@ -195,13 +195,28 @@ impl Node {
         .into())
     }
 
+    /// What `fnbus functions --json` says.
+    fn functions(&self) -> Result<String> {
+        let mut command = Command::new(fnbus()?);
+        command.args(["functions", "--json"]).current_dir(self.project.path()).env_remove("FNBUS_CONFIG");
+        Ok(String::from_utf8(command.stdin(Stdio::null()).output()?.stdout)?)
+    }
+
+    /// How many instances are kept for the next call.
+    pub(crate) fn warm_instances(&self) -> Result<u64> {
+        let functions = self.functions()?;
+        let warm = |line| -> Result<u64> {
+            let function: serde_json::Value = serde_json::from_str(line)?;
+            Ok(function["warm"].as_u64().unwrap_or_default())
+        };
+        functions.lines().map(warm).sum()
+    }
+
     /// Waits until every function has a version that works, and gives how long after `begun` that was.
     pub(crate) async fn deployed(&self, functions: usize, begun: Instant) -> Result<Duration> {
         let asked = Instant::now();
         loop {
-            let mut command = Command::new(fnbus()?);
-            command.args(["functions", "--json"]).current_dir(self.project.path()).env_remove("FNBUS_CONFIG");
-            let said = String::from_utf8(command.stdin(Stdio::null()).output()?.stdout)?;
+            let said = self.functions()?;
             let ready = said.lines().filter(|line| line.contains(r#""state":"ready""#)).count();
             if ready == functions {
                 return Ok(begun.elapsed());

@@ -61,11 +61,13 @@ impl Pool {
             // whoever is busy now can be too old only then
             None => (!state.groups.is_empty()).then(|| now + keep),
         };
+        // what instances are forked from may outlive them for a while
+        let zygote = if state.groups.is_empty() { self.ground.zygotes.expire(&self.name, now) } else { None };
         let retry = state.backoff.until(now).filter(|_| slots.starts_for_warmth());
         let room = state.lack.until(now);
         drop(state);
         drop(ended);
-        expiry.into_iter().chain(retry).chain(room).min()
+        expiry.into_iter().chain(retry).chain(room).chain(zygote).min()
     }
 
     /// Ready when an instance has ended since the last look.

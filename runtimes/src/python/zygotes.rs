@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bus::{Name, outcome::Start};
@@ -24,6 +24,8 @@ use crate::{
 
 /// Of all functions together; beyond it the one that was used longest ago goes.
 const MOST: usize = 32;
+/// How long one stays when no instance of its function is left.
+const KEEP: Duration = Duration::from_hours(1);
 
 #[derive(Default)]
 pub(crate) struct Zygotes {
@@ -36,6 +38,7 @@ struct Place {
     function: Name,
     version: Arc<str>,
     state: AsyncMutex<State>,
+    used: Mutex<Instant>,
 }
 
 #[derive(Default)]
@@ -116,6 +119,14 @@ impl Zygotes {
         lock(&self.places).retain(|place| place.function != *function || but == Some(&*place.version));
     }
 
+    /// Ends those of a function that nobody has used for long; when to look again.
+    pub(crate) fn expire(&self, function: &Name, now: Instant) -> Option<Instant> {
+        let mut places = lock(&self.places);
+        let end = |place: &Arc<Place>| *lock(&place.used) + KEEP;
+        places.retain(|place| place.function != *function || end(place) > now);
+        places.iter().filter(|place| place.function == *function).map(end).min()
+    }
+
     /// Ends all of them.
     pub(crate) fn end(&self) {
         lock(&self.places).clear();
@@ -126,10 +137,14 @@ impl Zygotes {
         let at = places.iter().position(|place| place.function == *function && place.version == *version);
         let place = match at {
             Some(at) => places.remove(at),
-            None => {
-                Arc::new(Place { function: function.clone(), version: version.clone(), state: AsyncMutex::default() })
-            }
+            None => Arc::new(Place {
+                function: function.clone(),
+                version: version.clone(),
+                state: AsyncMutex::default(),
+                used: Mutex::new(Instant::now()),
+            }),
         };
+        *lock(&place.used) = Instant::now();
         places.push(place.clone());
         if places.len() > MOST {
             places.remove(0);

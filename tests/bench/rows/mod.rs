@@ -13,8 +13,12 @@ mod p06;
 // Working a backlog off: Python, native.
 mod p07;
 mod p07n;
-// Calls that find nothing there.
+// Calls that find no instance: in general, with something else there, with nothing there.
+mod cold;
 mod p08;
+mod p09;
+// Memory of one more instance.
+mod p10;
 // A pipeline.
 mod p11;
 // Doing nothing.
@@ -48,6 +52,8 @@ pub(crate) const ALL: &[Spec] = &[
     p07::SPEC,
     p07n::SPEC,
     p08::SPEC,
+    p09::SPEC,
+    p10::SPEC,
     p11::SPEC,
     p15::SPEC,
     p16::SPEC,

@@ -1,35 +1,34 @@
-//! P8: calls that find no instance. The whole request is measured, over HTTP and NATS, and nothing is subtracted: a
-//! function that is called again only when its instance has expired and its process is gone.
+//! P8: calls that find no instance.
 //!
-//! Native: nothing is there. Node.js: of two processes that wait for any function one is taken and loads the code.
-//! Python from a zygote and wasm are not there yet, so they have no figures.
+//! Native: nothing is there. Python: the process that has loaded the code is there, and forks. Node.js: of two processes
+//! that wait for any function one is taken and loads the code. Wasm is not there yet, so it has no figures.
 
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     path::Path,
-    process::{Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use tokio::time::sleep;
 
-use super::{Spec, small};
+use super::{
+    Spec,
+    cold::{Cold, Colds},
+    small,
+};
 use crate::{
     Result,
     bench::Bench,
     child::Running,
     code::Code,
-    cost::{Cost, Meter},
-    histogram::Histogram,
-    load::{Connection, Load},
-    node::{Node, Project},
     row::{Figure, Noise, Row, Target},
 };
 
 pub(super) const SPEC: Spec = Spec {
     id: "P8",
-    work: "cold start, request to response: native; Node.js with a prestarted process",
+    work: "cold start, request to response: Python from its zygote; native; Node.js with a prestarted process",
     measure: |bench| Box::pin(measure(bench)),
 };
 
@@ -42,33 +41,43 @@ const [file, event] = line.toString('utf8', 0, readSync(0, line)).split('\\n')
 require(file).handler(JSON.parse(event)).then((answer) => writeSync(1, JSON.stringify(answer) + '\\n'))
 ";
 
+/// Forks for each line, and the fork answers it.
+const BARE: &str = "\
+import json, os, sys
+def answer(line):
+    order = json.loads(line)
+    return json.dumps({'item': order['item'], 'total': order['quantity'] * 3, 'note': order['note']})
+for line in sys.stdin.buffer:
+    child = os.fork()
+    if child == 0:
+        os.write(1, answer(line).encode() + b'\\n')
+        os._exit(0)
+    os.waitpid(child, 0)
+";
+
 /// Until a process of the floor that is ready waits.
 const SETTLED: Duration = Duration::from_millis(20);
 
-/// Cold calls of one kind, and their floor.
-#[derive(Default)]
-struct Colds {
-    value: Histogram,
-    floor: Histogram,
-    /// Of the node's whole tree, the processes that have ended included, and what it did between the calls.
-    cpu_ms: f64,
-}
-
 async fn measure(bench: &Bench) -> Result<Row> {
     let (natives, nodes) = (bench.pick(200, 20), bench.pick(100, 10));
-    let bar = bench.progress(SPEC.id, natives + nodes);
+    let bar = bench.progress(SPEC.id, 2 * natives + nodes);
     let mut noise = Noise::default();
+
+    bar.set_message("Python");
+    let mut fork = Fork::start()?;
+    let python = Cold::start(bench, small::PYTHON).await?;
+    let python = python.measure(natives, &bar, &mut noise, async || fork.answer(), async |_| Ok(())).await?;
 
     bar.set_message("native");
     let program = bench.native()?;
     let native = Cold::start(bench, Code::Native).await?;
-    let native = native.measure(natives, &bar, &mut noise, async || spawned(&program)).await?;
+    let native = native.measure(natives, &bar, &mut noise, async || spawned(&program), async |_| Ok(())).await?;
 
     bar.set_message("Node.js");
     let folder = bench.folder("spare")?;
     small::NODE.write(bench, folder.path())?;
     let node = Cold::start(bench, small::NODE).await?;
-    let node = node.measure(nodes, &bar, &mut noise, async || loaded(folder.path()).await).await?;
+    let node = node.measure(nodes, &bar, &mut noise, async || loaded(folder.path()).await, async |_| Ok(())).await?;
     bar.finish();
 
     let p50 = |what, colds: &Colds, target| Figure {
@@ -92,6 +101,8 @@ async fn measure(bench: &Bench) -> Result<Row> {
         id: SPEC.id,
         work: SPEC.work,
         figures: vec![
+            p50("Python p50", &python, 5.0),
+            p99("Python p99, to its p50", &python),
             p50("native p50", &native, 4.0),
             p99("native p99, to its p50", &native),
             p50("Node.js p50", &node, 3.0),
@@ -101,87 +112,18 @@ async fn measure(bench: &Bench) -> Result<Row> {
         floor_cpu_ms_per_unit: None,
         noise,
         note: format!(
-            "{natives} and {nodes} requests, each cold by the log, nothing subtracted: {:.1}x and {:.1}x the floors, a \
-             spawn of a static binary that answers, and a line to a waiting Node.js that loads the handler and answers; \
-             p99 of the floors {:.1} and {:.1} ms; CPU is of native; Python from a zygote and wasm: not there yet, no \
-             figures",
+            "{natives}, {natives} and {nodes} requests, each cold by the log, nothing subtracted: {:.1}x, {:.1}x and \
+             {:.1}x the floors, a fork of a bare Python that answers, a spawn of a static binary that answers, and a line \
+             to a waiting Node.js that loads the handler and answers; p99 of the floors {:.1}, {:.1} and {:.1} ms; CPU is \
+             of native; wasm: not there yet, no figure",
+            times(&python),
             times(&native),
             times(&node),
+            python.floor.quantile(0.99),
             native.floor.quantile(0.99),
             node.floor.quantile(0.99)
         ),
     })
-}
-
-/// A function whose instances expire at once.
-struct Cold {
-    node: Node,
-    load: Load,
-    /// Processes that stay: those that know no function yet.
-    spares: usize,
-    /// As the log writes it: 1 where the runtime was up, 2 where nothing was.
-    kind: i64,
-}
-
-impl Cold {
-    async fn start(bench: &Bench, code: Code<'_>) -> Result<Self> {
-        let config = format!(
-            "[functions.small]\nruntime = \"{}\"\nconcurrency = 1\nkeep_alive = \"1ms\"\n\n\
-             [triggers.small]\nhttp = \"POST /call\"\nlog = \"full\"\nto = \"small\"\n",
-            code.runtime()
-        );
-        let (node, _) = Project::new(bench, &[("small", code)], &config)?.start().await?;
-        let load = small::load(&node, code, 1);
-        let (spares, kind) = if matches!(code, Code::Node(_)) { (small::SPARES, 1) } else { (0, 2) };
-        node.deployed(1, Instant::now()).await?;
-        Ok(Self { node, load, spares, kind })
-    }
-
-    /// Calls and floors in turns.
-    async fn measure(
-        self,
-        calls: usize,
-        bar: &indicatif::ProgressBar,
-        noise: &mut Noise,
-        floor: impl AsyncFn() -> Result<Duration>,
-    ) -> Result<Colds> {
-        let mut colds = Colds::default();
-        let mut connection = Connection::open(self.load.address).await?;
-        let whole = Meter::start(&[self.node.id()])?;
-        for _ in 0..calls {
-            colds.floor.record(floor().await?);
-            self.node.rests(self.spares).await?;
-            let begun = Instant::now();
-            let (status, body) = connection.exchange(&self.load.request).await?;
-            colds.value.record(begun.elapsed());
-            self.load.expected.check(status, body)?;
-            bar.inc(1);
-        }
-        let cost: Cost = whole.stop()?;
-        colds.cpu_ms = cost.cpu_ms;
-        noise.worse(&cost);
-        self.check(calls).await?;
-        Ok(colds)
-    }
-
-    /// Every call was a cold one.
-    async fn check(&self, calls: usize) -> Result<()> {
-        let log = self.node.log()?;
-        let mut counted = (0, 0);
-        // the last is written a moment later
-        for _ in 0..40 {
-            counted = log.query_row(
-                "SELECT count(*), count(*) FILTER (WHERE cold = ?1) FROM attempt WHERE outcome = 'ok'",
-                [self.kind],
-                |row| Ok((row.get::<_, usize>(0)?, row.get::<_, usize>(1)?)),
-            )?;
-            if counted == (calls, calls) {
-                return Ok(());
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        Err(format!("of {calls} calls {} are in the log and {} were cold", counted.0, counted.1).into())
-    }
 }
 
 /// From the start of a program to its answer.
@@ -217,4 +159,33 @@ async fn loaded(folder: &Path) -> Result<Duration> {
     stdout.read_line(&mut answer)?;
     let took = begun.elapsed();
     if answer.contains("\"total\":9") { Ok(took) } else { Err(format!("Node.js answered {answer:?}").into()) }
+}
+
+/// A bare Python that forks.
+struct Fork {
+    running: Running,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Fork {
+    fn start() -> Result<Self> {
+        let mut command = Command::new("python3");
+        command.args(["-S", "-E", "-I", "-c", BARE]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut running = Running::start(&mut command)?;
+        let answers = BufReader::new(running.child().stdout.take().ok_or("a process without stdout")?);
+        let mut fork = Self { running, answers };
+        fork.answer()?;
+        Ok(fork)
+    }
+
+    /// From a line to its answer.
+    fn answer(&mut self) -> Result<Duration> {
+        let (mut line, mut answer) = (small::request().to_vec(), String::new());
+        line.push(b'\n');
+        let begun = Instant::now();
+        self.running.child().stdin.as_mut().ok_or("a process without stdin")?.write_all(&line)?;
+        self.answers.read_line(&mut answer)?;
+        let took = begun.elapsed();
+        if answer.contains("\"total\": 9") { Ok(took) } else { Err(format!("Python answered {answer:?}").into()) }
+    }
 }

@@ -57,10 +57,10 @@ async fn measure(bench: &Bench) -> Result<Row> {
     bar.set_message("until the instances have expired");
     let begun = Instant::now();
     sleep(Duration::from_secs(2)).await;
-    while node.instances()? > 0 && begun.elapsed() < PATIENCE {
+    while node.warm_instances()? > 0 && begun.elapsed() < PATIENCE {
         sleep(Duration::from_millis(100)).await;
     }
-    let instances = node.instances()?;
+    let instances = node.warm_instances()?;
     bar.set_message("at rest");
     let alone = Meter::start(&[node.id()])?;
     let before = node.own_ms()?;
@@ -88,7 +88,8 @@ async fn measure(bench: &Bench) -> Result<Row> {
         floor_cpu_ms_per_unit: None,
         noise,
         note: format!(
-            "RSS {rss:.0} MiB; with its nats-server {:.2} % of a core; {} cores",
+            "RSS {rss:.0} MiB; {} processes wait to become an instance; with its nats-server {:.2} % of a core; {} cores",
+            node.instances()?,
             share(cost.cpu_ms),
             available_parallelism()?
         ),

@@ -41,13 +41,19 @@ pub(super) async fn node(bench: &Bench, code: Code<'_>, connections: usize) -> R
     );
     let (node, _) = Project::new(bench, &[("small", code)], &config)?.start().await?;
     let load = load(&node, code, connections);
-    let spares = if matches!(code, Code::Node(_)) { SPARES } else { 0 };
-    node.warm(&load, warm + spares).await?;
+    node.warm(&load, warm + stays(code)).await?;
     Ok((node, load))
 }
 
-/// Processes of Node.js that wait for whatever needs one.
-pub(super) const SPARES: usize = 2;
+/// Processes that stay though no instance is there: of Node.js two that wait for whatever needs one, of Python the one
+/// that has loaded the function.
+pub(super) fn stays(code: Code<'_>) -> usize {
+    match code {
+        Code::Node(_) => 2,
+        Code::Python(_) => 1,
+        Code::Native => 0,
+    }
+}
 
 /// What is sent to `POST /call` of a node, and what such a function answers.
 pub(super) fn load(node: &Node, code: Code<'_>, connections: usize) -> Load {
