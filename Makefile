@@ -31,6 +31,7 @@ run: build
 test:
 	$(CARGO) build --workspace --all-targets --locked
 	@server=$$(sh tools/nats-server.sh $(TOOLS)) && export NATS_SERVER="$$server" && \
+	clients=$$(sh tools/clients.sh $(TOOLS)) && export FNBUS_CLIENTS="$$clients" && \
 	if [ -n "$(NEXTEST)" ]; then $(CARGO) nextest run --workspace --locked --no-fail-fast; \
 	else $(CARGO) test --workspace --locked --no-fail-fast; fi
 

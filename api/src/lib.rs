@@ -12,5 +12,12 @@ mod problem;
 // How it is asked.
 pub mod client;
 
+// `[api]`.
+pub mod config;
+// Lambda's API over TCP, for its clients.
+pub mod lambda;
+
 pub use client::{Client, ClientError};
+pub use config::ApiConfig;
 pub use control::{Control, Views};
+pub use lambda::LambdaApi;

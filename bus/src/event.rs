@@ -116,6 +116,14 @@ pub enum Meta {
     Cron(Box<CronMeta>),
     File(Box<FileMeta>),
     Queue(Box<QueueMeta>),
+    Invoke(Box<InvokeMeta>),
+}
+
+/// What an invocation through the Lambda API says beside its payload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvokeMeta {
+    /// JSON, as the function gets it.
+    pub client_context: String,
 }
 
 /// A message as it was taken from a stream.

@@ -1,8 +1,8 @@
 //! The wire between a worker and the shims: length-prefixed frames on two pipes, one request in flight.
 //!
 //! ```text
-//! request   u32 payload length · u32 milliseconds left · u32 event id length · u32 trace length · u8 form
-//!           36 bytes request id · event id · trace · payload
+//! request   u32 payload length · u32 milliseconds left · u32 event id length · u32 trace length · u32 context length
+//!           u8 form · 36 bytes request id · event id · trace · context · payload
 //! answer    u32 body length · u8 kind · body
 //! ```
 //! Numbers are little-endian. The body of a failure is its error object, that of `Ready` the nanoseconds it took to
@@ -26,22 +26,26 @@ const ANSWER_HEAD: usize = 5;
 const CHUNK: usize = 8 * 1024;
 
 /// Everything of a request but its payload, which is written behind it from where it lies.
-fn request_head(id: Uuid, event: &str, trace: Option<&str>, left: Duration, form: Form, payload: usize) -> Vec<u8> {
-    let trace = trace.unwrap_or_default();
+fn request_head(invocation: &Invocation, left: Duration) -> Vec<u8> {
+    let Invocation { request_id, payload, event_id, trace, client_context } = invocation;
+    let (trace, context) = (trace.as_deref().unwrap_or_default(), client_context.as_deref().unwrap_or_default());
     let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-    let mut head = Vec::with_capacity(53 + event.len() + trace.len());
-    for number in [payload as u32, left, event.len() as u32, trace.len() as u32] {
+    let texts = [event_id.as_str(), trace, context];
+    let [event, traced, told] = texts.map(|text| text.len() as u32);
+    let mut head = Vec::with_capacity(57 + texts.iter().map(|text| text.len()).sum::<usize>());
+    for number in [payload.bytes.len() as u32, left, event, traced, told] {
         head.extend_from_slice(&number.to_le_bytes());
     }
-    head.push(match form {
+    head.push(match payload.form {
         Form::Json => b'J',
         Form::Text => b'T',
         Form::Bytes => b'B',
         Form::Unknown => b'U',
     });
-    head.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
-    head.extend_from_slice(event.as_bytes());
-    head.extend_from_slice(trace.as_bytes());
+    head.extend_from_slice(request_id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+    for text in texts {
+        head.extend_from_slice(text.as_bytes());
+    }
     head
 }
 
@@ -110,11 +114,7 @@ impl Frames {
         if self.answers.is_untaken() {
             return Err(Broken::NotTaken);
         }
-        let payload = &invocation.payload;
-        let trace = invocation.trace.as_deref();
-        let (id, event) = (invocation.request_id, invocation.event_id.as_str());
-        let head = request_head(id, event, trace, left, payload.form, payload.bytes.len());
-        self.send(head, payload.bytes.clone())
+        self.send(request_head(invocation, left), invocation.payload.bytes.clone())
     }
 
     fn send(&mut self, head: Vec<u8>, body: Bytes) -> Result<(), Broken> {
@@ -243,6 +243,7 @@ fn take(buffer: &mut BytesMut, limit: usize) -> Result<Option<(Kind, Bytes)>, Ba
 
 #[cfg(test)]
 mod tests {
+    use bus::payload::Payload;
     use proptest::prelude::*;
 
     use super::*;
@@ -252,21 +253,39 @@ mod tests {
     }
 
     /// The shim's reading of a request, as far as a test needs it.
-    fn parse(frame: &[u8]) -> (u32, u32, char, String, String, String) {
+    fn parse(frame: &[u8]) -> (u32, u32, char, [String; 4]) {
         let number = |i: usize| u32::from_le_bytes(frame[4 * i..4 * i + 4].try_into().unwrap());
-        let event = 53 + number(2) as usize;
+        let event = 57 + number(2) as usize;
         let trace = event + number(3) as usize;
+        let context = trace + number(4) as usize;
         let text = |range: std::ops::Range<usize>| String::from_utf8(frame[range].to_vec()).unwrap();
-        (number(0), number(1), frame[16] as char, text(17..53), text(53..event), text(event..trace))
+        (
+            number(0),
+            number(1),
+            frame[20] as char,
+            [text(21..57), text(57..event), text(event..trace), text(trace..context)],
+        )
     }
 
     proptest! {
         #[test]
-        fn a_request_reads_back(id in any::<u128>(), event in ".{0,40}", trace in ".{0,60}", ms in 0_u64..1 << 33) {
-            let id = Uuid::from_u128(id);
-            let head = request_head(id, &event, Some(&trace), Duration::from_millis(ms), Form::Text, 77);
+        fn a_request_reads_back(
+            id in any::<u128>(),
+            event in ".{0,40}",
+            trace in ".{0,60}",
+            context in ".{0,60}",
+            ms in 0_u64..1 << 33,
+        ) {
+            let invocation = Invocation {
+                request_id: Uuid::from_u128(id),
+                payload: Payload { bytes: vec![0; 77].into(), form: Form::Text },
+                event_id: event.clone(),
+                trace: Some(trace.clone()),
+                client_context: Some(context.clone()),
+            };
+            let head = request_head(&invocation, Duration::from_millis(ms));
             let left = u32::try_from(ms).unwrap_or(u32::MAX);
-            prop_assert_eq!(parse(&head), (77, left, 'T', id.to_string(), event, trace));
+            prop_assert_eq!(parse(&head), (77, left, 'T', [invocation.request_id.to_string(), event, trace, context]));
         }
 
         #[test]

@@ -33,6 +33,8 @@ pub struct Invocation {
     pub event_id: String,
     /// `traceparent`.
     pub trace: Option<String>,
+    /// JSON that the caller sent beside the payload.
+    pub client_context: Option<String>,
 }
 
 /// Why there is no instance.

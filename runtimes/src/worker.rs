@@ -411,5 +411,9 @@ async fn run(lease: Lease, payload: Payload, event: &Event, request_id: Uuid) ->
         Meta::Http(http) => http.header("traceparent").map(str::to_owned),
         _ => None,
     });
-    lease.invoke(Invocation { request_id, payload, event_id: event.id.to_string(), trace }).await
+    let client_context = match &event.meta {
+        Meta::Invoke(invoke) => Some(invoke.client_context.clone()),
+        _ => None,
+    };
+    lease.invoke(Invocation { request_id, payload, event_id: event.id.to_string(), trace, client_context }).await
 }

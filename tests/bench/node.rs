@@ -54,7 +54,10 @@ impl Project {
 
     /// Writes another config; a node that runs sees it.
     pub(crate) fn configure(&self, config: &str) -> Result<()> {
-        Ok(fs::write(self.path().join("fnbus.toml"), format!("[http]\nlisten = \"{}\"\n\n{config}", self.address))?)
+        Ok(fs::write(
+            self.path().join("fnbus.toml"),
+            format!("[api]\nlisten = \"127.0.0.1:0\"\n\n[http]\nlisten = \"{}\"\n\n{config}", self.address),
+        )?)
     }
 
     pub(crate) fn path(&self) -> &Path {

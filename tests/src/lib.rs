@@ -41,7 +41,7 @@ mod proxy;
 pub use disk::Disk;
 pub use eventually::{PATIENCE, eventually};
 pub use following::Following;
-pub use http::Answer;
+pub use http::{Answer, send};
 pub use nats::Nats;
 pub use node::{Node, Output};
 pub use process::{Process, Usage};

@@ -355,6 +355,12 @@ impl Node {
         send(&self.http, request).await
     }
 
+    /// The address of its Lambda API, `127.0.0.1:PORT`.
+    pub async fn api(&self) -> String {
+        let node = self.json(&["node", "--json"]).await.remove(0);
+        node["api"].as_str().expect("the API is served").trim_start_matches("http://").to_owned()
+    }
+
     /// Posts and gives the id of the 202.
     pub async fn accepted(&self, path: &str, body: impl Into<Bytes>) -> String {
         let answer = self.post(path, body).await;

@@ -39,7 +39,7 @@ impl Project {
         Self {
             prints: folder.path().join("up.log"),
             folder,
-            config: "[http]\nlisten = \"127.0.0.1:0\"\n".to_owned(),
+            config: "[api]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n".to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
             up: Vec::new(),

@@ -31,8 +31,19 @@ use crate::{
 impl Owner {
     /// Writes the event and its deliveries, and what its trigger remembers. When this returns they are on disk.
     pub async fn accept(&self, event: Event, marks: Vec<Mark>) -> Result<Accepted, AcceptError> {
-        self.has_room()?;
         let matches = self.catalog().matches(&event);
+        self.take(event, marks, matches).await
+    }
+
+    /// The same for an event that is meant for one function, besides whatever its rules match.
+    pub async fn accept_for(&self, function: Name, format: Format, event: Event) -> Result<Accepted, AcceptError> {
+        let mut matches = vec![Match::own(function.into(), format)];
+        matches.extend(self.catalog().matches(&event));
+        self.take(event, Vec::new(), matches).await
+    }
+
+    async fn take(&self, event: Event, marks: Vec<Mark>, matches: Vec<Match>) -> Result<Accepted, AcceptError> {
+        self.has_room()?;
         let (id, trigger) = (event.id.clone(), event.trigger.clone());
         let count = matches.len();
         let event = Prepared::new(event);

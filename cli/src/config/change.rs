@@ -34,6 +34,7 @@ impl Config {
                 ("[bus] tap", bus.tap.to_string()),
                 ("[bus] require_isolation", bus.require_isolation.to_string()),
                 ("[http] listen", config.http.listen.to_string()),
+                ("[api] listen", config.api.listen.to_string()),
                 ("[webhooks] timeout", duration_text(config.webhooks.timeout)),
                 ("[webhooks] allow_private", config.webhooks.allow_private.to_string()),
             ]

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use api::ApiConfig;
 use bus::{
     config::{BusConfig, Key, LogConfig, Section, Shape},
     sender::Webhooks,
@@ -21,11 +22,12 @@ pub(super) static FILE: LazyLock<Section> = LazyLock::new(|| {
             Key::new("bus", table(BusConfig::section()), BusConfig::section().doc),
             Key::new("log", table(LogConfig::section()), LogConfig::section().doc),
             Key::new("http", table(HttpConfig::section()), HttpConfig::section().doc),
+            Key::new("api", table(ApiConfig::section()), ApiConfig::section().doc),
             Key::new("webhooks", table(Webhooks::section()), Webhooks::section().doc),
             Key::new("functions", Shape::map("NAME", table(FunctionConfig::section())), FunctionConfig::section().doc),
             Key::new("triggers", Shape::map("NAME", table(TriggerConfig::section())), TriggerConfig::section().doc),
             Key::new("pipelines", Shape::map("NAME", table(PipelineConfig::section())), PipelineConfig::section().doc),
         ],
-        later: &["auth", "api", "runtimes", "policies"],
+        later: &["auth", "runtimes", "policies"],
     }
 });

@@ -19,6 +19,7 @@ use std::{
     str::FromStr,
 };
 
+use api::ApiConfig;
 use bus::{
     Name,
     config::{BusConfig, Field, LogConfig, Problem, Problems, Reader, Wrong},
@@ -45,6 +46,7 @@ pub(crate) struct Config {
     pub(crate) bus: BusConfig,
     pub(crate) log: LogConfig,
     pub(crate) http: HttpConfig,
+    pub(crate) api: ApiConfig,
     pub(crate) webhooks: Webhooks,
     /// The folder relative paths begin at.
     pub(crate) base: PathBuf,
@@ -114,6 +116,7 @@ impl Config {
             bus: BusConfig::read(file.table("bus"), base),
             log: LogConfig::read(file.table("log")),
             http: HttpConfig::read(file.table("http")),
+            api: ApiConfig::read(file.table("api")),
             webhooks: Webhooks::read(file.table("webhooks")),
             base: base.to_owned(),
             functions: named(&file, "functions", |name, reader| FunctionConfig::read(name, reader, base)),

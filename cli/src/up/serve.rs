@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use api::{Control, Views};
+use api::{ApiConfig, Control, LambdaApi, Views};
 use bus::{
     Bus, Name,
     call::OpenError,
@@ -48,6 +48,9 @@ pub(crate) enum ServeError {
     #[error("cannot listen on http://{address}: {error}")]
     #[diagnostic(help("stop what listens there, or set another address: [http] listen = \"127.0.0.1:8081\""))]
     Listen { address: SocketAddr, error: io::Error },
+    #[error("cannot serve the Lambda API on http://{address}: {error}")]
+    #[diagnostic(help("stop what listens there, or set another address: [api] listen = \"127.0.0.1:9002\""))]
+    Api { address: SocketAddr, error: io::Error },
     #[error("{error}")]
     Start {
         error: StartError,
@@ -82,6 +85,8 @@ pub(crate) async fn serve(
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
     let http_address = listener.local_addr().unwrap_or(address);
+    let api = listen_for_api(&config.api).await?;
+    let api_address = api.as_ref().and_then(|listener| listener.local_addr().ok());
     let routes = |paused: &BTreeSet<Name>| {
         Table::new(&config.bus.namespace, &config.http, &config.triggers, paused).map_err(|collisions| {
             ServeError::Routes(collisions.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
@@ -110,6 +115,7 @@ pub(crate) async fn serve(
         &config,
         &Facts {
             http: http_address,
+            api: api_address,
             nats: &bus.address().url,
             own_nats: config.bus.nats.is_none(),
             config_file: &global.config,
@@ -118,13 +124,16 @@ pub(crate) async fn serve(
     let running = Running::new(bus.clone());
     let http = HttpServer::new(bus.clone(), table, Limits::default());
     let force = Force::new(bus.clone(), functions.clone(), running.clone(), http.clone(), config, paused);
-    let control = Control::new(bus.clone(), views(&force, logs, http_address));
+    let views = views(&force, logs, http_address, api_address);
+    let lambda = LambdaApi::new(bus.clone(), views.clone());
+    let control = Control::new(bus.clone(), views);
 
     // Each role ends when its own token is cancelled: ending in order is cancelling in order.
     let (accepting, working, asking) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let reload = Reload { global, force };
     let reloading = tokio::spawn(reload.run(accepting.clone()));
     let mut serving = tokio::spawn(http.run(listener, accepting.clone()));
+    let mut calling = tokio::spawn(serve_api(lambda, api, accepting.clone()));
     let mut triggering = tokio::spawn(running.run(accepting.clone()));
     let mut working_task = tokio::spawn(worker.run(calls, options.grace, working.clone()));
     let controlling = tokio::spawn(control.run(socket, asking.clone()));
@@ -138,6 +147,9 @@ pub(crate) async fn serve(
     if tokio::time::timeout(options.grace, &mut serving).await.is_err() {
         tracing::warn!("requests were still open when the grace period ended");
         serving.abort();
+    }
+    if tokio::time::timeout(options.grace, &mut calling).await.is_err() {
+        calling.abort();
     }
     if tokio::time::timeout(options.grace, &mut triggering).await.is_err() {
         tracing::warn!("triggers were still at work when the grace period ended");
@@ -156,6 +168,27 @@ pub(crate) async fn serve(
     unsynced.map_or(Ok(()), |error| Err(ServeError::Unsynced(error)))
 }
 
+/// Where the API is served. An address that nobody chose may be another node's: this one does without.
+async fn listen_for_api(config: &ApiConfig) -> Result<Option<TcpListener>, ServeError> {
+    let address = config.listen;
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if config.chosen => Err(ServeError::Api { address, error }),
+        Err(error) => {
+            tracing::warn!(
+                "the Lambda API is not served, as http://{address} is taken ({error}): choose [api] listen to have it"
+            );
+            Ok(None)
+        }
+    }
+}
+
+async fn serve_api(lambda: LambdaApi, listener: Option<TcpListener>, shutdown: CancellationToken) {
+    if let Some(listener) = listener {
+        lambda.run(listener, shutdown).await;
+    }
+}
+
 fn settings(config: &Config) -> Settings {
     Settings {
         namespace: config.bus.namespace.clone(),
@@ -169,13 +202,19 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn views(force: &Force, logs: broadcast::Sender<bus::presence::LogLine>, http: SocketAddr) -> Views {
+fn views(
+    force: &Force,
+    logs: broadcast::Sender<bus::presence::LogLine>,
+    http: SocketAddr,
+    api: Option<SocketAddr>,
+) -> Views {
     let bus = &force.bus;
     let node = json!({
         "node": bus.owner().node().to_string(),
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
         "http": format!("http://{http}"),
+        "api": api.map(|api| format!("http://{api}")),
         "nats": bus.address().url,
         "data": force.config().bus.data,
     });

@@ -13,6 +13,8 @@ const MOST: usize = 12;
 /// Facts that are only known once it runs.
 pub(super) struct Facts<'a> {
     pub(super) http: SocketAddr,
+    /// None: another program has the address.
+    pub(super) api: Option<SocketAddr>,
     pub(super) nats: &'a str,
     pub(super) own_nats: bool,
     pub(super) config_file: &'a std::path::Path,
@@ -26,6 +28,9 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
     };
     line(format_args!("fnbus {} serves {}", env!("CARGO_PKG_VERSION"), facts.config_file.display()));
     line(format_args!("  http   http://{}", facts.http));
+    if let Some(api) = facts.api {
+        line(format_args!("  lambda http://{api}  (aws --endpoint-url, boto3 endpoint_url)"));
+    }
     let whose = if facts.own_nats { "started for this bus" } else { "joined" };
     line(format_args!("  nats   {} ({whose})", facts.nats));
     line(format_args!("  data   {}", config.bus.data.display()));

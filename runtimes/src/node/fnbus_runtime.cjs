@@ -11,8 +11,8 @@ const { pathToFileURL } = require("node:url");
 
 const REQUESTS = 3;
 const ANSWERS = 4;
-// payload length, milliseconds left, event id length, trace length, form; then 36 bytes of request id
-const HEAD = 17;
+// payload length, milliseconds left, event id length, trace length, context length, form; then 36 bytes of request id
+const HEAD = 21;
 const HEAD_SIZE = HEAD + 36;
 const [JSON_FORM, TEXT, BYTES] = Buffer.from("JTB");
 const [READY, INIT_ERROR, OK, ERROR, BAD_OUTPUT, CRASH, TOO_LARGE] = Buffer.from("RIOEBCL");
@@ -41,7 +41,7 @@ function rehearse(done) {
   const event = Buffer.from('{"n":[1,"a"]}');
   const frame = Buffer.alloc(HEAD_SIZE + event.length);
   frame.writeUInt32LE(event.length, 0);
-  frame[16] = JSON_FORM;
+  frame[20] = JSON_FORM;
   frame.set(event, HEAD_SIZE);
   let times = 3;
   rehearsed = () => {
@@ -231,7 +231,7 @@ class Invocation {
 function next() {
   if (rehearsed) return rehearsed();
   const head = fill(HEAD_SIZE);
-  const total = HEAD_SIZE + head.readUInt32LE(0) + head.readUInt32LE(8) + head.readUInt32LE(12);
+  const total = HEAD_SIZE + head.readUInt32LE(0) + head.readUInt32LE(8) + head.readUInt32LE(12) + head.readUInt32LE(16);
   invoke(fill(total, head));
 }
 
@@ -239,22 +239,24 @@ function invoke(frame) {
   const size = frame.readUInt32LE(0);
   const left = frame.readUInt32LE(4);
   const traceAt = HEAD_SIZE + frame.readUInt32LE(8);
-  const at = traceAt + frame.readUInt32LE(12);
+  const contextAt = traceAt + frame.readUInt32LE(12);
+  const at = contextAt + frame.readUInt32LE(16);
   const requestId = frame.toString("latin1", HEAD, HEAD_SIZE);
   const eventId = frame.toString("utf8", HEAD_SIZE, traceAt);
-  const traceparent = traceAt < at ? frame.toString("utf8", traceAt, at) : undefined;
+  const traceparent = traceAt < contextAt ? frame.toString("utf8", traceAt, contextAt) : undefined;
   if (traceparent !== traced) trace(traceparent);
   const invocation = new Invocation();
   current = invocation;
   let event;
   try {
-    event = eventOf(frame[16], frame.subarray(at, at + size));
+    event = eventOf(frame[20], frame.subarray(at, at + size));
   } catch (error) {
     const body = told("Runtime.UnmarshalError", `Unable to unmarshal input: ${error.message}; send JSON`);
     invocation.answer(ERROR, encode(body));
     return;
   }
   invocation.context = new Context(requestId, eventId, traceparent, left, invocation);
+  if (contextAt < at) invocation.context.clientContext = JSON.parse(frame.toString("utf8", contextAt, at));
   try {
     const result = handler(event, invocation.context, (error, value) => invocation.called(error, value));
     if (typeof result?.then === "function") {

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -128,6 +128,9 @@ fn told(shared: &Shared, turn: &Turn) -> Reply {
             headers.insert(name, value);
         }
     }
+    // as bytes: JSON may be more than ASCII
+    let context = turn.client_context.as_ref().and_then(|json| HeaderValue::from_bytes(json.as_bytes()).ok());
+    headers.extend(context.map(|context| (HeaderName::from_static("lambda-runtime-client-context"), context)));
     reply
 }
 

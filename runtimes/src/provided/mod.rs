@@ -75,6 +75,7 @@ impl Api {
             deadline: deadline.as_millis() as u64,
             trace,
             payload: invocation.payload.clone(),
+            client_context: invocation.client_context.clone(),
         });
         self.shared.offered.notify_waiters();
     }

@@ -24,6 +24,7 @@ pub(super) struct Turn {
     pub(super) deadline: u64,
     pub(super) trace: String,
     pub(super) payload: Payload,
+    pub(super) client_context: Option<String>,
 }
 
 /// Where an instance is.
@@ -154,7 +155,7 @@ mod tests {
 
     fn turn(id: &str) -> Turn {
         let payload = Payload { bytes: Bytes::from_static(b"1"), form: Form::Json };
-        Turn { id: id.into(), deadline: 7, trace: String::new(), payload }
+        Turn { id: id.into(), deadline: 7, trace: String::new(), payload, client_context: None }
     }
 
     fn running(id: &str) -> Talk {

@@ -16,8 +16,8 @@ from _struct import Struct
 REQUESTS = 3
 ANSWERS = 4
 CONTROL = 5
-# payload length, milliseconds left, event id length, trace length, form; then 36 bytes of request id
-HEAD = Struct("<IIIIB")
+# payload length, milliseconds left, event id length, trace length, context length, form; then 36 bytes of request id
+HEAD = Struct("<IIIIIB")
 HEAD_SIZE = HEAD.size + 36
 ANSWER = Struct("<IB")
 JSON, TEXT, BYTES, UNKNOWN = b"JTBU"
@@ -36,6 +36,22 @@ _sample.close()
 class Identity:
     cognito_identity_id = None
     cognito_identity_pool_id = None
+
+
+class Fields:
+    """A JSON object by the names that are known of it."""
+
+    def __init__(self, names, values):
+        for name in names:
+            setattr(self, name, values.get(name))
+
+
+def client_context(told):
+    context = Fields(("custom", "env", "client"), told)
+    if context.client is not None:
+        names = ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name")
+        context.client = Fields(names, context.client)
+    return context
 
 
 class Context:
@@ -102,13 +118,15 @@ def serve(function, limit):
         frame = read(REQUESTS, 65536)
         if len(frame) < HEAD_SIZE:
             frame = rest(frame, HEAD_SIZE)
-        size, left, event_len, trace_len, form = unpack(frame)
-        at = HEAD_SIZE + event_len + trace_len
+        size, left, event_len, trace_len, context_len, form = unpack(frame)
+        traced_to = HEAD_SIZE + event_len + trace_len
+        at = traced_to + context_len
         if len(frame) < at + size:
             frame = rest(frame, at + size)
         request_id = str(frame[HEAD.size : HEAD_SIZE], "ascii")
         event_id = str(frame[HEAD_SIZE : HEAD_SIZE + event_len], "utf-8")
-        trace = str(frame[at - trace_len : at], "utf-8") if trace_len else None
+        trace = str(frame[traced_to - trace_len : traced_to], "utf-8") if trace_len else None
+        told = json.loads(str(frame[traced_to:at], "utf-8")) if context_len else None
         if trace != traced:
             traced = trace
             export(trace)
@@ -119,6 +137,8 @@ def serve(function, limit):
         else:
             frame = None
             context = Context(request_id, event_id, trace, monotonic() + left / 1000)
+            if told is not None:
+                context.client_context = client_context(told)
             kind, body = run(function, event, context, limit)
             event = context = None
         if getpid() != pid:

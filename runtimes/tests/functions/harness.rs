@@ -155,6 +155,7 @@ pub(crate) fn invocation(form: Form, payload: &[u8]) -> Invocation {
         payload: Payload { bytes: payload.to_vec().into(), form },
         event_id: "event-1".into(),
         trace: None,
+        client_context: None,
     }
 }
 

@@ -1,0 +1,232 @@
+//! `Invoke`: a function's answer, or its error, is a 200; what was not run is an error of its own.
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, Query, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bus::{
+    Event, Name, Outcome, Sink,
+    event::{InvokeMeta, Meta},
+    outcome::{Ending, error_object},
+    payload::Format,
+    sink::{Call, LogMode},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{
+    LambdaApi, MAX_EVENT, MAX_PAYLOAD,
+    error::LambdaError,
+    name::{LATEST, Named, arn},
+};
+
+/// Most bytes of a client context before it is encoded.
+const MAX_CONTEXT: usize = 3583;
+/// Most bytes of the log that go into a header.
+const TAIL: usize = 4096;
+
+/// The query of every operation on a function.
+#[derive(Debug, Deserialize)]
+pub(super) struct Qualifier {
+    #[serde(rename = "Qualifier")]
+    pub(super) qualifier: Option<String>,
+}
+
+/// How a function is to be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    RequestResponse,
+    Event,
+    DryRun,
+}
+
+/// What the headers of an invocation ask for.
+struct Asked {
+    kind: Kind,
+    tail: bool,
+    client_context: Option<String>,
+}
+
+pub(super) async fn invoke(
+    State(api): State<LambdaApi>,
+    Path(name): Path<String>,
+    Query(query): Query<Qualifier>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, LambdaError> {
+    let (function, version) = api.named(&Named::read(&name, query.qualifier.as_deref())?)?;
+    let asked = Asked::read(&headers)?;
+    let payload = read(body, if asked.kind == Kind::Event { MAX_EVENT } else { MAX_PAYLOAD }).await?;
+    match asked.kind {
+        Kind::DryRun => Ok(StatusCode::NO_CONTENT.into_response()),
+        Kind::Event => api.accept(function, payload).await,
+        Kind::RequestResponse => api.call(function, version, payload, asked).await,
+    }
+}
+
+/// The operation before `Invoke`, which only knew events.
+pub(super) async fn invoke_async(
+    State(api): State<LambdaApi>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<Response, LambdaError> {
+    let (function, _) = api.named(&Named::read(&name, None)?)?;
+    api.accept(function, read(body, MAX_EVENT).await?).await
+}
+
+pub(super) async fn streaming(State(api): State<LambdaApi>, Path(name): Path<String>) -> LambdaError {
+    match Named::read(&name, None).and_then(|named| api.named(&named)) {
+        Ok(_) => LambdaError::NoStreams,
+        Err(error) => error,
+    }
+}
+
+impl Asked {
+    fn read(headers: &HeaderMap) -> Result<Self, LambdaError> {
+        let of = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+        let wrong = |name: &str, words: &str| LambdaError::Parameter(format!("{name} must be one of {words}"));
+        let kind = match of("x-amz-invocation-type") {
+            None | Some(b"RequestResponse") => Kind::RequestResponse,
+            Some(b"Event") => Kind::Event,
+            Some(b"DryRun") => Kind::DryRun,
+            Some(_) => return Err(wrong("X-Amz-Invocation-Type", "RequestResponse, Event, DryRun")),
+        };
+        let tail = match of("x-amz-log-type") {
+            None | Some(b"None") => false,
+            Some(b"Tail") => true,
+            Some(_) => return Err(wrong("X-Amz-Log-Type", "None, Tail")),
+        };
+        let client_context = of("x-amz-client-context").map(client_context).transpose()?;
+        Ok(Self { kind, tail, client_context })
+    }
+}
+
+/// The JSON that a header carries; an object.
+fn client_context(header: &[u8]) -> Result<String, LambdaError> {
+    let content = |text| LambdaError::Content(text);
+    let json =
+        BASE64_STANDARD.decode(header).map_err(|_| content("Client context must be valid Base64-encoded JSON"))?;
+    if json.len() > MAX_CONTEXT {
+        return Err(content("Client context must be no more than 3583 bytes of JSON"));
+    }
+    let json: &RawValue =
+        serde_json::from_slice(&json).map_err(|_| content("Client context must be valid Base64-encoded JSON"))?;
+    if !json.get().starts_with('{') {
+        return Err(content("Client context must be a JSON object"));
+    }
+    // a header of the Runtime API has one line; line breaks within strings are escaped
+    Ok(json.get().replace(['\r', '\n'], " "))
+}
+
+/// The payload: JSON, passed on byte for byte. None is an empty object, as on AWS.
+async fn read(body: Body, most: usize) -> Result<Bytes, LambdaError> {
+    let read = Limited::new(body, most).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() { LambdaError::TooLarge { most } } else { LambdaError::CutOff }
+    })?;
+    let payload = read.to_bytes();
+    if payload.is_empty() {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    serde_json::from_slice::<IgnoredAny>(&payload).map_err(LambdaError::NotJson)?;
+    std::str::from_utf8(&payload)
+        .map_err(|_| LambdaError::Content("Could not parse request body into json: it is not UTF-8"))?;
+    Ok(payload)
+}
+
+impl LambdaApi {
+    /// The function that is meant, and the name of its version that ran.
+    pub(super) fn named(&self, named: &Named) -> Result<(Name, String), LambdaError> {
+        let catalog = self.bus.owner().catalog();
+        let known = |name: &Name| catalog.functions.contains_key(name);
+        let function = named.function().filter(known).ok_or_else(|| self.unknown(&named.function))?;
+        match named.qualifier.as_deref() {
+            None | Some(LATEST) => Ok((function, LATEST.to_owned())),
+            Some(other) => Err(LambdaError::NoVersion { arn: format!("{}:{other}", arn(function.as_str())) }),
+        }
+    }
+
+    pub(super) fn unknown(&self, name: &str) -> LambdaError {
+        let mut known: Vec<String> = self.bus.owner().catalog().functions.keys().map(Name::to_string).collect();
+        known.sort();
+        let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
+        LambdaError::NoFunction { arn: arn(name), known }
+    }
+
+    fn event(&self, payload: Bytes) -> Event {
+        let mut event = Event::new(format!("/{}/invoke", self.bus.subjects().namespace()), "function.invoke", payload);
+        event.datacontenttype = Some("application/json".into());
+        event
+    }
+
+    async fn accept(&self, function: Name, payload: Bytes) -> Result<Response, LambdaError> {
+        let accepted = self.bus.owner().accept_for(function, Format::Body, self.event(payload)).await?;
+        let mut response = StatusCode::ACCEPTED.into_response();
+        set(&mut response, "x-amzn-requestid", accepted.id.to_string());
+        Ok(response)
+    }
+
+    async fn call(
+        &self,
+        function: Name,
+        version: String,
+        payload: Bytes,
+        asked: Asked,
+    ) -> Result<Response, LambdaError> {
+        let mut event = self.event(payload);
+        if let Some(client_context) = asked.client_context {
+            event.meta = Meta::Invoke(Box::new(InvokeMeta { client_context }));
+        }
+        let call = Call { function, format: Format::Body, timeout: None, log: LogMode::Full };
+        let outcome = self.bus.call(event, call).await?.outcome;
+        let request_id = outcome.request_id.unwrap_or_else(Uuid::now_v7);
+        let tail = asked.tail.then(|| tail(&outcome, request_id, &version));
+        let failed = outcome.fault.is_some();
+        let mut response = Response::new(Body::from(answer(outcome, request_id)));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        set(&mut response, "x-amzn-requestid", request_id.to_string());
+        set(&mut response, "x-amz-executed-version", version);
+        if failed {
+            set(&mut response, "x-amz-function-error", "Unhandled".to_owned());
+        }
+        if let Some(tail) = tail {
+            set(&mut response, "x-amz-log-result", BASE64_STANDARD.encode(tail));
+        }
+        Ok(response)
+    }
+}
+
+/// What a function answered. What ended it otherwise is told in the words of AWS.
+fn answer(outcome: Outcome, request_id: Uuid) -> Bytes {
+    match outcome.fault {
+        Some(mut fault) if matches!(outcome.ending, Ending::Timeout | Ending::Crash | Ending::Oom | Ending::Lost) => {
+            fault.message = format!("RequestId: {request_id} Error: {}", fault.message);
+            error_object(&fault)
+        }
+        _ => outcome.output,
+    }
+}
+
+/// The end of what an invocation printed, between the lines that AWS puts around it.
+fn tail(outcome: &Outcome, id: Uuid, version: &str) -> Vec<u8> {
+    let ms = outcome.times.run.as_secs_f64() * 1e3;
+    let log = &outcome.log;
+    let end = if log.is_empty() || log.ends_with('\n') { "" } else { "\n" };
+    let text = format!(
+        "START RequestId: {id} Version: {version}\n{log}{end}END RequestId: {id}\n\
+         REPORT RequestId: {id}\tDuration: {ms:.2} ms\tBilled Duration: {:.0} ms\n",
+        ms.ceil()
+    );
+    text.as_bytes()[text.len().saturating_sub(TAIL)..].to_vec()
+}
+
+fn set(response: &mut Response, name: &'static str, value: String) {
+    // ids, names and Base64 are all fit for a header
+    if let Ok(value) = HeaderValue::try_from(value) {
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+}
