@@ -9,13 +9,11 @@ use bus::config::{Key, Reader, Section, Shape, Wrong};
 pub struct ApiConfig {
     /// Default `127.0.0.1:9001`.
     pub listen: SocketAddr,
-    /// Whether the file says so: a default that is taken is no error.
-    pub chosen: bool,
 }
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9001)), chosen: false }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9001)) }
     }
 }
 
@@ -36,7 +34,7 @@ impl ApiConfig {
     /// Reads the section.
     pub fn read(reader: Reader<'_>) -> Self {
         let default = Self::default();
-        let config = Self { listen: reader.get_or("listen", default.listen), chosen: reader.has("listen") };
+        let config = Self { listen: reader.get_or("listen", default.listen) };
         if !config.listen.ip().is_loopback() {
             let wrong = Wrong::of_key("is an address that others reach, and the API does not ask who calls");
             reader.refuse("listen", &wrong.advice("use 127.0.0.1 or [::1]").label("not of this machine alone"));

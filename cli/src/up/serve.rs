@@ -168,12 +168,12 @@ pub(crate) async fn serve(
     unsynced.map_or(Ok(()), |error| Err(ServeError::Unsynced(error)))
 }
 
-/// Where the API is served. An address that nobody chose may be another node's: this one does without.
+/// Where the API is served. The default address may be another node's: this one does without.
 async fn listen_for_api(config: &ApiConfig) -> Result<Option<TcpListener>, ServeError> {
     let address = config.listen;
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(Some(listener)),
-        Err(error) if config.chosen => Err(ServeError::Api { address, error }),
+        Err(error) if *config != ApiConfig::default() => Err(ServeError::Api { address, error }),
         Err(error) => {
             tracing::warn!(
                 "the Lambda API is not served, as http://{address} is taken ({error}): choose [api] listen to have it"
