@@ -9,7 +9,7 @@ mod runs;
 // What triggers do, and steering them.
 mod triggers;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -22,7 +22,11 @@ use axum::{
 use bus::{
     Bus, Event, Name, Sink,
     cloudevent::json,
-    log::{detail, query, replay},
+    log::{
+        detail,
+        query::{self, Selection},
+        replay,
+    },
     outcome::{Fault, Start, Times},
     payload::Format,
     presence::{FunctionStatus, LogLine, Steer, SteerError, Steered, TriggerStatus},
@@ -165,8 +169,7 @@ fn asked<T: DeserializeOwned + Default>(query: Option<&str>) -> Result<T, Proble
 async fn node(State(control): State<Control>) -> Result<Json<serde_json::Value>, Problem> {
     let mut node = (control.views.node)();
     let totals = control.bus.log().read(query::totals).await?;
-    node["deliveries"] =
-        totals.into_iter().map(|(status, n)| (status.as_str().to_owned(), serde_json::Value::from(n))).collect();
+    node["deliveries"] = totals.into_iter().map(|(status, n)| (status, serde_json::Value::from(n))).collect();
     node["log_bytes"] = control.bus.log().size().into();
     if let Some(trouble) = control.bus.log().trouble() {
         node["log_trouble"] = trouble.to_string().into();
@@ -301,6 +304,7 @@ async fn plan(
     Json(request): Json<replay::Request>,
 ) -> Result<Json<replay::Plan>, Problem> {
     check(&control, &request)?;
+    known_target(&control, &request.selection).await?;
     control.bus.log().calls().flush().await;
     Ok(Json(control.bus.log().read(move |c| replay::plan(c, &request)).await?))
 }
@@ -323,6 +327,22 @@ fn check(control: &Control, request: &replay::Request) -> Result<(), Problem> {
         }
         _ => Ok(()),
     }
+}
+
+/// What nothing is bound to and nothing was ever delivered to is most likely misspelt.
+async fn known_target(control: &Control, selection: &Selection) -> Result<(), Problem> {
+    let Some(target) = &selection.function else { return Ok(()) };
+    let mut known: BTreeSet<String> = {
+        let catalog = control.bus.owner().catalog();
+        catalog.functions.keys().chain(catalog.pipelines.keys()).map(Name::to_string).collect()
+    };
+    if !known.contains(target) {
+        known.extend(control.bus.log().read(query::targets).await?);
+    }
+    if known.contains(target) {
+        return Ok(());
+    }
+    Err(Problem::unknown_target(target, &known.into_iter().collect::<Vec<_>>()))
 }
 
 async fn logs(State(control): State<Control>, RawQuery(query): RawQuery) -> Result<Response, Problem> {

@@ -7,6 +7,7 @@ use axum::{
 };
 use bus::{
     cloudevent::InvalidEvent,
+    config::closest,
     log::{LogError, query::QueryError},
     nats::publish::NotPublished,
     presence::SteerError,
@@ -44,6 +45,15 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "nats", error)
     }
 
+    pub(crate) fn unknown_target(name: &str, known: &[String]) -> Self {
+        let advice = match closest(name, known.iter().map(String::as_str)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None if known.is_empty() => "none is configured".to_owned(),
+            None => format!("known: {}", known.join(", ")),
+        };
+        Self::new(StatusCode::NOT_FOUND, "unknown_target", format!("there is no target `{name}`; {advice}"))
+    }
+
     pub(crate) fn unknown_function(name: &str, known: &[String]) -> Self {
         let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
         Self::new(StatusCode::NOT_FOUND, "unknown_function", format!("there is no function `{name}`; known: {known}"))
@@ -64,6 +74,7 @@ impl From<QueryError> for Problem {
                 Self::new(StatusCode::NOT_FOUND, "unknown_id", error)
             }
             QueryError::NoLetter { .. } => Self::new(StatusCode::NOT_FOUND, "no_letter", error),
+            QueryError::Settled { .. } => Self::new(StatusCode::CONFLICT, "settled", error),
             QueryError::SeveralLetters { .. } => Self::new(StatusCode::CONFLICT, "several_letters", error),
             QueryError::Unchanged { .. } => Self::new(StatusCode::CONFLICT, "unchanged", error),
             QueryError::NotJson { .. } => Self::new(StatusCode::BAD_REQUEST, "not_json", error),

@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Node(command::node::Node),
     /// Copy the event log while it is used, or look through one for damage
     Backup(command::backup::Backup),
+    /// Put a backup in the place of the event log of a node that does not run
+    Restore(command::restore::Restore),
     /// The NATS of the bus: its address, publish, listen
     #[command(subcommand)]
     Nats(command::nats::Nats),

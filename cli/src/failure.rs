@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, process::ExitCode};
 
-use bus::log::backup::BackupError;
+use bus::{log::backup::BackupError, node::StartError};
 use miette::Diagnostic;
 
 use crate::{config::ConfigError, node::NodeError, terminal, up::ServeError};
@@ -69,16 +69,25 @@ pub(crate) enum Failure {
     Output(#[from] io::Error),
 }
 
+const DAMAGED: &str = "keep the file: accepted events are in it. `fnbus restore BACKUP` puts an older backup in the place of a log; \
+                       docs/operating.md says how to get out what still reads";
+
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
         let help = match &error {
-            BackupError::Missing { .. } => "name the node: --config FILE or --data DIR",
+            BackupError::Missing { path } if path.ends_with("log.db") => "name the node: --config FILE or --data DIR",
+            BackupError::Missing { .. } => "name a file that `fnbus backup` made",
+            BackupError::NotALog { path, .. } if path.ends_with("log.db") => DAMAGED,
+            BackupError::NotALog { .. } => "nothing was done; name a file that `fnbus backup` made",
+            BackupError::Newer { .. } => "nothing was done; run the fnbus that made the backup, or a newer one",
+            BackupError::NoFolder { .. } => "nothing was written; make it first (mkdir -p), or name another",
+            BackupError::Folder(StartError::InUse { .. }) => {
+                "nothing was done; stop that node first, or name another --data DIR"
+            }
+            BackupError::Folder(_) => "nothing was done; may you write there?",
             BackupError::Exists { .. } => "nothing was written; name another file, or say --force to replace it",
             BackupError::Itself { .. } => "nothing was written; name another file",
-            BackupError::Damaged { .. } => {
-                "keep the file: accepted events are in it. docs/operating.md says how an older backup takes its place, and \
-                 how to get out what still reads"
-            }
+            BackupError::Damaged { .. } => DAMAGED,
             BackupError::Write { .. } => "is there space, and may you write there? what was begun is removed",
             _ => "only the user that runs fnbus may read its data folder",
         };

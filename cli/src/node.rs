@@ -24,6 +24,7 @@ impl From<ClientError> for NodeError {
             }
             ClientError::Refused { code, .. } => match code.as_str() {
                 "unknown_id" => Some("`fnbus events` lists the ids; old events go by [log] keep".to_owned()),
+                "settled" => Some("`fnbus show ID` has all that became of it".to_owned()),
                 "unknown_function" => Some("`fnbus functions` lists them".to_owned()),
                 "stopped" => Some("raise the function's `concurrency` to let it run".to_owned()),
                 "log_full" => Some("free space on the disk of the data folder; it goes on by itself".to_owned()),

@@ -13,7 +13,7 @@ pub(crate) fn talk(text: impl fmt::Display) {
     let _ = writeln!(stderr(), "{text}");
 }
 
-/// A diagnostic as it is shown on stderr: in colour on a terminal unless `NO_COLOR` is set, in plain ASCII elsewhere.
+/// A diagnostic as it is shown on stderr: in colour on a terminal unless `NO_COLOR` is set, in plain ASCII and unwrapped elsewhere.
 pub(crate) fn shown(diagnostic: &dyn Diagnostic) -> String {
     let plain = !stderr().is_terminal();
     let colour = AutoStream::choice(&stderr()) != ColorChoice::Never;
@@ -24,9 +24,9 @@ pub(crate) fn shown(diagnostic: &dyn Diagnostic) -> String {
     format!("{}", Shown { handler: &handler, diagnostic })
 }
 
-/// As files and pipes get it.
+/// As files and pipes get it: an id that is broken over two lines cannot be found or copied.
 pub(crate) fn shown_plain(diagnostic: &dyn Diagnostic) -> String {
-    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::none()).with_width(100).with_links(false);
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::none()).with_wrap_lines(false).with_links(false);
     format!("{}", Shown { handler: &handler, diagnostic })
 }
 

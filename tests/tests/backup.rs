@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fnbus_tests::{Node, Project};
+use fnbus_tests::{Node, Output, Project};
 use futures_util::future::join_all;
 use rusqlite::Connection;
 use serde_json::Value;
@@ -39,13 +39,11 @@ fn events(log: &Path) -> BTreeSet<String> {
     ids.query_map([], |row| row.get::<_, uuid::Uuid>(0)).unwrap().map(|id| id.unwrap().to_string()).collect()
 }
 
-/// Puts a backup in the place of a log, as docs/operating.md says.
-fn restore(backup: &Path, data: &Path) {
-    fs::create_dir_all(data).unwrap();
-    for name in ["log.db", "log.db-wal", "log.db-shm"] {
-        let _ = fs::remove_file(data.join(name));
-    }
-    fs::copy(backup, data.join("log.db")).unwrap();
+/// Puts a backup in the place of the log of a project that does not run; what was said.
+fn restore(project: &Project, backup: &Path) -> Output {
+    let output: Output = project.command(&["restore", backup.to_str().unwrap(), "--json"]).output().unwrap().into();
+    assert_eq!(output.code(), 0, "{}", output.all());
+    output
 }
 
 #[tokio::test]
@@ -64,7 +62,9 @@ async fn a_backup_under_load_is_whole_and_a_node_goes_on_from_it() {
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("partial")), "{left:?}");
     // a new place, the same config
     let restored = waiting();
-    restore(&copy, &restored.path().join(".fnbus"));
+    fs::write(restored.path().join("fnbus.toml"), restored.toml()).unwrap();
+    let said = restore(&restored, &copy).lines().remove(0);
+    assert_eq!((&said["events"], &said["kept"]), (&copied.len().into(), &Value::Null));
     let restored = restored.start().await;
     restored.write("go", "");
     restored.deliveries_are("done", copied.len() as u64).await;
@@ -106,7 +106,46 @@ async fn a_backup_of_nothing_or_to_nowhere_says_so() {
     let node = project.start().await;
     let nowhere = node.fnbus(&["backup", "no/such/folder/copy.db"]).await;
     assert_eq!(nowhere.code(), 1);
-    assert!(nowhere.stderr.contains("cannot be written"), "{}", nowhere.stderr);
+    assert!(nowhere.stderr.contains("there is no folder no/such/folder"), "{}", nowhere.stderr);
+    assert!(nowhere.stderr.contains("mkdir -p"), "{}", nowhere.stderr);
+}
+
+#[tokio::test]
+async fn a_restore_of_what_is_no_good_backup_or_onto_a_node_that_runs_changes_nothing_and_says_what_to_do() {
+    let mut node = waiting().start().await;
+    let ids = post(&node, 2).await;
+    assert_eq!(node.fnbus(&["backup", "copy.db"]).await.code(), 0);
+    let runs = node.fnbus(&["restore", "copy.db"]).await;
+    assert!(runs.code() == 1 && runs.stderr.contains("stop that node first"), "{}", runs.all());
+    node.kill();
+    node.write("torn.db", "no database at all");
+    let newer = node.path().join("newer.db");
+    fs::copy(node.path().join("copy.db"), &newer).unwrap();
+    Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    for (file, says) in [
+        ("nothing.db", "there is no event log at nothing.db"),
+        ("torn.db", "torn.db is no event log"),
+        ("newer.db", "written by a newer fnbus"),
+        (".fnbus/log.db", "is the event log itself"),
+    ] {
+        let refused = node.fnbus(&["restore", file]).await;
+        assert!(refused.code() == 1 && refused.stderr.contains(says), "{file}: {}", refused.all());
+    }
+    let left = fs::read_dir(node.data()).unwrap().flatten().map(|file| file.file_name().into_string().unwrap());
+    let left: Vec<_> = left.filter(|name| name.starts_with("log")).collect();
+    assert!(left.iter().all(|name| ["log.db", "log.db-wal", "log.db-shm"].contains(&name.as_str())), "{left:?}");
+    node.restart().await;
+    assert_eq!(events(&node.data().join("log.db")), ids);
+    let later = post(&node, 3).await;
+    node.kill();
+    assert!(node.data().join("log.db-wal").exists());
+    let said = node.fnbus(&["restore", "copy.db"]).await;
+    assert!(said.stdout.contains("2 events, 2 deliveries unended, from copy.db"), "{}", said.all());
+    assert!(!node.data().join("log.db-wal").exists());
+    let kept = said.stderr.lines().find_map(|line| line.strip_prefix("the log that was there is kept as "));
+    assert!(events(Path::new(kept.unwrap())).is_superset(&later), "with what was in its write-ahead log");
+    node.restart().await;
+    assert_eq!(events(&node.data().join("log.db")), ids);
 }
 
 #[tokio::test]
@@ -126,7 +165,11 @@ async fn a_look_through_a_log_names_the_events_whose_bodies_were_changed() {
     node.write("torn.db", "no database at all");
     let torn = node.fnbus(&["backup", "--check", "torn.db"]).await;
     assert_eq!(torn.code(), 1);
-    assert!(torn.stderr.contains("torn.db is damaged"), "{}", torn.stderr);
+    assert!(torn.stderr.contains("torn.db is no event log"), "{}", torn.stderr);
+    assert!(torn.stderr.contains("name a file that `fnbus backup` made"), "{}", torn.stderr);
+    Connection::open(node.path().join("other.db")).unwrap().execute_batch("CREATE TABLE t (n)").unwrap();
+    let other = node.fnbus(&["backup", "--check", "other.db"]).await;
+    assert!(other.code() == 1 && other.stderr.contains("other.db is no event log"), "{}", other.stderr);
 }
 
 #[tokio::test]

@@ -93,6 +93,33 @@ async fn a_dead_letter_blocks_its_key_over_a_kill_until_it_is_redriven_and_goes_
 }
 
 #[tokio::test]
+async fn a_letter_that_was_redriven_is_told_so_and_a_target_that_there_is_not_is_named_with_its_neighbour() {
+    let node = project(JOBS).start().await;
+    let id = letter(&node, r#"{"n":1,"fail":"once"}"#).await;
+    let line = node.fnbus(&["dead", "list"]).await.stdout;
+    assert!(line.contains("  2 error  ") && !line.contains("x2"), "{line}");
+    std::fs::remove_file(node.path().join("broken")).unwrap();
+    assert_eq!(node.fnbus(&["dead", "redrive", &id]).await.code(), 0);
+    node.event_is(&id, "done").await;
+    for what in ["redrive", "drop"] {
+        let again = node.fnbus(&["dead", what, &id]).await;
+        let says = format!("`{id}` has no dead letter any more: it was delivered again at ");
+        assert!(again.code() == 1 && again.stderr.contains(&says), "one line, whole ids: {}", again.all());
+        assert!(again.stderr.contains("`fnbus show ID`"), "{}", again.all());
+        let unknown = node.fnbus(&["dead", what, "--all", "--target", "ff", "--dry-run"]).await;
+        assert!(unknown.stderr.contains("there is no target `ff`; did you mean `f`?"), "{}", unknown.all());
+    }
+    let unknown = node.fnbus(&["dead", "list", "--target", "somewhere"]).await;
+    assert!(
+        unknown.code() == 1 && unknown.stderr.contains("there is no target `somewhere`; known: f"),
+        "{}",
+        unknown.all()
+    );
+    assert_eq!(list(&node, &["--target", "f"]).await.len(), 0);
+    assert_eq!(node.json(&["node", "--json"]).await[0]["deliveries"], json!({ "done": 1, "settled": 1 }));
+}
+
+#[tokio::test]
 async fn a_dropped_letter_leaves_the_list_and_lets_its_key_go_and_the_log_has_it_still() {
     let node = project(BLOCKS).start().await;
     let ids = accept(&node, "a", 0..2, 0).await;
@@ -111,12 +138,16 @@ async fn a_dropped_letter_leaves_the_list_and_lets_its_key_go_and_the_log_has_it
     assert_eq!((&shown["status"], &shown["deliveries"][0]["settled"]["by"]), (&json!("dead"), &json!("drop")));
     assert!(node.fnbus(&["dead", "show", &ids[0]]).await.stdout.contains("dropped at "));
     // it is gone for good, and nothing else is a dead letter
-    for id in &ids {
+    for (id, says) in
+        [(&ids[0], "has no dead letter any more: it was dropped at "), (&ids[1], "no dead letter matches")]
+    {
         for what in ["drop", "redrive"] {
             let nothing = node.fnbus(&["dead", what, id]).await;
-            assert!(nothing.code() == 1 && nothing.stderr.contains("no dead letter matches"), "{}", nothing.all());
+            assert!(nothing.code() == 1 && nothing.stderr.contains(says), "{}", nothing.all());
         }
     }
+    let counts = node.json(&["node", "--json"]).await[0]["deliveries"].clone();
+    assert_eq!(counts, json!({ "done": 1, "settled": 1 }));
     assert_eq!(node.show(&ids[1]).await["status"], "done");
 }
 
@@ -239,7 +270,7 @@ async fn the_list_tells_every_attempt_the_last_lines_printed_and_when_a_letter_g
     let at = |key: &str| letter[key].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
     assert_eq!(at("expires") - at("died"), chrono::Duration::days(3));
     let table = node.fnbus(&["dead", "list"]).await;
-    for part in ["EXPIRES", "2 error x2", "ValueError: no good", "attempts exhausted"] {
+    for part in ["EXPIRES", "  2 error  ", "ValueError: no good", "attempts exhausted"] {
         assert!(table.stdout.contains(part), "{part}: {}", table.all());
     }
     let text = node.fnbus(&["dead", "show", &id]).await.stdout;

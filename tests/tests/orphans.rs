@@ -58,6 +58,9 @@ async fn a_node_that_is_killed_leaves_no_process_of_fifty() {
     assert!(killed.elapsed() < SOON, "it took {:?}", killed.elapsed());
     assert_eq!(left(&all), [] as [i32; 0], "of the killed node these are left");
     assert_eq!(status.signal(), Some(9), "its warden ends as it did: {status}");
+    let said = node.said();
+    assert!(said.contains(") was ended by SIGKILL; what it left running is ended now"), "{said}");
+    assert!(said.contains("`fnbus up` goes on with it"), "{said}");
 }
 
 #[tokio::test]

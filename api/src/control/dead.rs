@@ -13,7 +13,7 @@ use bus::log::{
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
-use super::{Control, asked, lines};
+use super::{Control, asked, known_target, lines};
 use crate::problem::Problem;
 
 /// `fnbus dead list`.
@@ -37,6 +37,7 @@ pub struct EditRequest {
 
 pub(super) async fn list(State(control): State<Control>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let DeadQuery { selection, limit } = asked(query.as_deref())?;
+    known_target(&control, &selection).await?;
     let keep = control.bus.keep();
     let read = move |c: &_| dead::letters(c, &selection, limit.unwrap_or(1000), keep);
     Ok(lines(stream::iter(control.bus.log().read(read).await?)))
@@ -48,6 +49,7 @@ pub(super) async fn totals(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Dropped>, Problem> {
     let DeadQuery { selection, .. } = asked(query.as_deref())?;
+    known_target(&control, &selection).await?;
     Ok(Json(control.bus.log().read(move |c| dead::plan_drop(c, &selection)).await?))
 }
 

@@ -18,7 +18,8 @@ use rusqlite::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{event, length, open_reader};
+use super::{event, length, open_reader, wal};
+use crate::node::StartError;
 
 /// Pages copied between two looks at how far it is.
 const STEP: i32 = 512;
@@ -29,6 +30,14 @@ const STEP: i32 = 512;
 pub enum BackupError {
     #[error("there is no event log at {}", path.display())]
     Missing { path: PathBuf },
+    #[error("{} is no event log, or its beginning is damaged ({found})", path.display())]
+    NotALog { path: PathBuf, found: String },
+    #[error("{} was written by a newer fnbus (schema {found}, this one knows {known})", path.display())]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("there is no folder {}", path.display())]
+    NoFolder { path: PathBuf },
+    #[error(transparent)]
+    Folder(#[from] StartError),
     #[error("{} exists already", path.display())]
     Exists { path: PathBuf },
     #[error("{} is the event log itself", path.display())]
@@ -75,24 +84,36 @@ pub fn backup(data: &Path, to: &Path, replace: bool, mut tell: impl FnMut(Progre
     if is_taken() {
         return Err(BackupError::Exists { path: to.to_owned() });
     }
-    let unwritten =
-        |reason: &dyn std::fmt::Display| BackupError::Write { path: to.to_owned(), reason: reason.to_string() };
-    let partial = Partial::new(to).map_err(|error| unwritten(&error))?;
-    copy(&log, &partial.path, &mut tell).map_err(|error| match error {
-        Copy::Read(error) => unread(&log, error),
-        Copy::Write(error) => unwritten(&error),
-    })?;
-    let mut checked = check(&partial.path, tell).map_err(|error| match error {
-        // what is wrong with an exact copy is wrong with the log
-        BackupError::Damaged { found, .. } => BackupError::Damaged { path: log, found },
-        error => error,
-    })?;
+    let folder = folder_of(to);
+    if !folder.is_dir() {
+        return Err(BackupError::NoFolder { path: folder.to_owned() });
+    }
+    let (partial, checked) = good_copy(&log, to, &mut tell)?;
     if is_taken() {
         return Err(BackupError::Exists { path: to.to_owned() });
     }
-    partial.keep(to).map_err(|error| unwritten(&error))?;
-    to.clone_into(&mut checked.file);
-    Ok(checked)
+    partial.keep(to).map_err(|error| unwritten(to, &error))?;
+    Ok(Checked { file: to.to_owned(), ..checked })
+}
+
+/// A copy beside `to` that was read from end to end, to be kept under that name.
+pub(super) fn good_copy(
+    log: &Path,
+    to: &Path,
+    tell: &mut impl FnMut(Progress),
+) -> Result<(Partial, Checked), BackupError> {
+    let partial = Partial::new(to).map_err(|error| unwritten(to, &error))?;
+    copy(log, &partial.path, tell).map_err(|error| match error {
+        Copy::Read(error) => unread(log, error),
+        Copy::Write(error) => unwritten(to, &error),
+    })?;
+    let checked = check(&partial.path, tell).map_err(|error| match error {
+        // what is wrong with an exact copy is wrong with the log
+        BackupError::Damaged { found, .. } => BackupError::Damaged { path: log.to_owned(), found },
+        BackupError::NotALog { found, .. } => BackupError::NotALog { path: log.to_owned(), found },
+        error => error,
+    })?;
+    Ok((partial, checked))
 }
 
 /// Reads a log from end to end, live or not: its structure, and every body against its hash.
@@ -104,11 +125,12 @@ pub fn check(log: &Path, mut tell: impl FnMut(Progress)) -> Result<Checked, Back
     if found != "ok" {
         return Err(BackupError::Damaged { path: log, found });
     }
-    let id = connection.query_row("SELECT id FROM identity", [], |row| row.get(0)).map_err(unread)?;
+    let id = connection.query_row("SELECT id FROM identity", [], |row| row.get(0));
+    let id = id.map_err(|error| BackupError::NotALog { path: log.clone(), found: error.to_string() })?;
     let unended = "SELECT count(*) FROM delivery WHERE status < 10";
     let unended = connection.query_row(unended, [], |row| row.get(0)).map_err(unread)?;
     let (events, damaged) = check_bodies(&connection, &mut tell).map_err(unread)?;
-    Ok(Checked { bytes: length(&log), file: log, log: id, events, unended, damaged })
+    Ok(Checked { bytes: length(&log) + wal(&log), file: log, log: id, events, unended, damaged })
 }
 
 fn check_bodies(connection: &Connection, tell: &mut impl FnMut(Progress)) -> rusqlite::Result<(u64, Vec<String>)> {
@@ -136,7 +158,7 @@ enum Copy {
 /// Copies what was committed when this began.
 fn copy(log: &Path, to: &Path, tell: &mut impl FnMut(Progress)) -> Result<(), Copy> {
     let source = open_reader(log).map_err(Copy::Read)?;
-    source.execute_batch("BEGIN; SELECT one FROM identity").map_err(Copy::Read)?;
+    source.execute_batch("BEGIN; SELECT * FROM sqlite_schema").map_err(Copy::Read)?;
     let size: u64 = source.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(Copy::Read)?;
     let mut copy = Connection::open(to).map_err(Copy::Write)?;
     // it is a copy or nothing: there is nothing to go back to
@@ -160,21 +182,31 @@ fn copy(log: &Path, to: &Path, tell: &mut impl FnMut(Progress)) -> Result<(), Co
     copy.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).map_err(Copy::Write)
 }
 
-fn existing(log: &Path) -> Result<PathBuf, BackupError> {
+pub(super) fn existing(log: &Path) -> Result<PathBuf, BackupError> {
     if log.is_file() { Ok(log.to_owned()) } else { Err(BackupError::Missing { path: log.to_owned() }) }
 }
 
-fn unread(log: &Path, error: rusqlite::Error) -> BackupError {
+pub(super) fn unread(log: &Path, error: rusqlite::Error) -> BackupError {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    if matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)) {
-        BackupError::Damaged { path: log.to_owned(), found: error.to_string() }
-    } else {
-        BackupError::Read { path: log.to_owned(), error }
+    let path = log.to_owned();
+    match error.sqlite_error_code() {
+        Some(NotADatabase) => BackupError::NotALog { path, found: error.to_string() },
+        Some(DatabaseCorrupt) => BackupError::Damaged { path, found: error.to_string() },
+        _ => BackupError::Read { path, error },
     }
 }
 
+pub(super) fn unwritten(to: &Path, reason: &dyn std::fmt::Display) -> BackupError {
+    BackupError::Write { path: to.to_owned(), reason: reason.to_string() }
+}
+
+/// The folder of a file.
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// A copy that is not done, and goes unless it is kept.
-struct Partial {
+pub(super) struct Partial {
     path: PathBuf,
 }
 
@@ -189,11 +221,10 @@ impl Partial {
     }
 
     /// When this returns it is on disk, under its name.
-    fn keep(self, to: &Path) -> io::Result<()> {
+    pub(super) fn keep(self, to: &Path) -> io::Result<()> {
         File::open(&self.path)?.sync_all()?;
         fs::rename(&self.path, to)?;
-        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
+        File::open(folder_of(to))?.sync_all()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chrono::{DateTime, Duration, Utc};
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     delivery::{self, Origin, Placed, Rules},
     event::{self, Logged, Prepared, time},
     line,
-    query::{IS_LATEST, QueryError, Selection},
+    query::{self, IS_LATEST, QueryError, Selection},
     retention::Keep,
     run,
 };
@@ -212,7 +212,37 @@ fn chosen(connection: &Connection, selection: &Selection) -> Result<Vec<Chosen>,
         is_dead_letter()
     ))?;
     let read = |row: &rusqlite::Row<'_>| Ok(Chosen { seq: row.get(0)?, target: row.get(1)?, reason: row.get(2)? });
-    Ok(statement.query_map(params_from_iter(values), read)?.collect::<rusqlite::Result<_>>()?)
+    let chosen: Vec<Chosen> = statement.query_map(params_from_iter(values), read)?.collect::<rusqlite::Result<_>>()?;
+    if chosen.is_empty() {
+        look_for_settled(connection, selection)?;
+    }
+    Ok(chosen)
+}
+
+/// Fails when an event that is named had a letter, with what became of that.
+pub(super) fn look_for_settled(connection: &Connection, selection: &Selection) -> Result<(), QueryError> {
+    // the last time that it was given up, and when it was delivered again after that
+    let mut last = connection.prepare_cached(
+        "SELECT d.settled, d.corrected IS NOT NULL, \
+         (SELECT min(r.created) FROM delivery later JOIN replay r ON r.seq = later.replay WHERE later.event = d.event \
+          AND later.target = d.target AND later.trigger IS d.trigger AND later.generation > d.generation) \
+         FROM delivery d WHERE d.event = ?1 AND d.status IN (11, 12) AND d.publication > 0 AND d.run IS NULL \
+         AND (?2 IS NULL OR d.target = ?2) ORDER BY d.generation DESC LIMIT 1",
+    )?;
+    for id in &selection.ids {
+        let row = query::one(connection, id)?;
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let found: Option<(Option<i64>, bool, Option<i64>)> =
+            last.query_row(params![row, selection.function], read).optional()?;
+        let (how, at) = match found {
+            Some((Some(at), true, _)) => ("edited", at),
+            Some((Some(at), false, _)) => ("dropped", at),
+            Some((None, _, Some(at))) => ("delivered again", at),
+            _ => continue,
+        };
+        return Err(QueryError::Settled { id: id.clone(), how, time: time(at) });
+    }
+    Ok(())
 }
 
 fn settle(tx: &Tx<'_>, delivery: i64, corrected: Option<i64>) -> rusqlite::Result<()> {

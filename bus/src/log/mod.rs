@@ -9,12 +9,13 @@
 //! * [`event`], [`delivery`], [`attempt`]: rows, and every change of a delivery's status; [`mod@line`]: which goes first of a key;
 //!   [`backlog`]: what waits, for whoever carries it; [`unrun`]: what ends without having run;
 //! * [`calls`]: synchronous calls, written behind the caller's back in bulk;
-//! * [`backup`]: a copy of it, and whether it is what was written;
+//! * [`backup`]: a copy of it, and whether it is what was written; [`restore`]: such a copy in its place;
 //! * [`query`], [`detail`], [`runs`]: what people ask; [`replay`]: fixed selections delivered again; [`dead`]: what was given
 //!   up, and how it is settled; [`retention`]: what may go.
 
 pub(crate) mod attempt;
 pub mod backup;
+pub mod restore;
 mod bound;
 pub mod calls;
 mod checkpoint;

@@ -1,7 +1,7 @@
 //! What people ask of the log, in the shapes they are answered: these types are the JSON of `--json` and of the
 //! control API.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value};
@@ -54,6 +54,8 @@ pub enum QueryError {
     Ambiguous { id: String, count: usize },
     #[error("`{id}` has no dead letter; `fnbus show {id}` says how it stands")]
     NoLetter { id: String },
+    #[error("`{id}` has no dead letter any more: it was {how} at {}", .time.format("%Y-%m-%d %H:%M:%S UTC"))]
+    Settled { id: String, how: &'static str, time: DateTime<Utc> },
     #[error("`{id}` has {} dead letters: name one with --target {}", .targets.len(), .targets.join(" or --target "))]
     SeveralLetters { id: String, targets: Vec<String> },
     #[error("the body is what it was, and nothing was done; `fnbus dead redrive {id}` delivers it again as it is")]
@@ -221,11 +223,31 @@ pub(super) fn overall(deliveries: &[(Status, bool)]) -> Status {
 pub(crate) const IS_LATEST: &str = "NOT EXISTS (SELECT 1 FROM delivery later WHERE later.event = d.event \
      AND later.target = d.target AND later.trigger IS d.trigger AND later.generation > d.generation)";
 
-/// How many deliveries stand where.
-pub fn totals(connection: &Connection) -> Result<Vec<(Status, u64)>, QueryError> {
-    let mut statement = connection.prepare_cached("SELECT status, count(*) FROM delivery GROUP BY status")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+/// How many deliveries stand where, by the words of their statuses. What was given up and dropped, edited or delivered
+/// again since is `settled`.
+pub fn totals(connection: &Connection) -> Result<BTreeMap<String, u64>, QueryError> {
+    let count = |sql: &str| -> rusqlite::Result<Vec<(Status, u64)>> {
+        connection.prepare_cached(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    let all = count("SELECT status, count(*) FROM delivery GROUP BY status")?;
+    let mut totals: BTreeMap<String, u64> = all.into_iter().map(|(s, n)| (s.as_str().to_owned(), n)).collect();
+    let settled = count(&format!(
+        "SELECT d.status, count(*) FROM delivery d WHERE d.status IN (11, 12) \
+         AND (d.settled IS NOT NULL OR d.turn IS NULL AND NOT ({IS_LATEST})) GROUP BY d.status"
+    ))?;
+    for (status, n) in settled {
+        totals.entry(status.as_str().to_owned()).and_modify(|all| *all -= n);
+        *totals.entry("settled".to_owned()).or_default() += n;
+    }
+    totals.retain(|_, n| *n > 0);
+    Ok(totals)
+}
+
+/// Every target that anything was delivered to.
+pub fn targets(connection: &Connection) -> Result<Vec<String>, QueryError> {
+    let mut statement = connection.prepare_cached("SELECT DISTINCT target FROM delivery ORDER BY target")?;
+    let targets = statement.query_map([], |row| row.get(0))?;
+    Ok(targets.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The row of the newest event.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Tx,
-    dead::is_dead_letter,
+    dead::{self, is_dead_letter},
     delivery::{self, Origin, Place, Placed},
     query::{IS_LATEST, QueryError, Selection},
 };
@@ -102,6 +102,9 @@ pub fn plan(connection: &Connection, request: &Request) -> Result<Plan, QueryErr
     })?;
     let without = format!("SELECT count(*) {source} AND e.data IS NULL");
     plan.without_body = connection.query_row(&without, params_from_iter(values.iter()), |row| row.get(0))?;
+    if request.dead && plan.deliveries + plan.without_body == 0 {
+        dead::look_for_settled(connection, &request.selection)?;
+    }
     if let Some(to) = &request.to {
         plan.targets.insert(to.to_string(), plan.deliveries);
     } else {

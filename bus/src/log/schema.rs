@@ -40,11 +40,10 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), SchemaError> {
     )?;
     super::keep_plans(connection)?;
     connection.set_prepared_statement_cache_capacity(64);
-    let known = MIGRATIONS.len() as i64;
-    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if found > known {
+    if let Some((found, known)) = newer(connection)? {
         return Err(SchemaError::Newer { found, known });
     }
+    let (found, known) = (version(connection)?, MIGRATIONS.len() as i64);
     if found > 0 && found < known {
         tracing::info!("the event log is brought from schema {found} to {known}; a large one takes a while");
     }
@@ -53,6 +52,16 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), SchemaError> {
         failpoint::reach(Failpoint::SchemaMigrated);
     }
     Ok(())
+}
+
+/// The schema of a log and the newest that is known, when the log's is newer.
+pub(super) fn newer(connection: &Connection) -> rusqlite::Result<Option<(i64, i64)>> {
+    let (found, known) = (version(connection)?, MIGRATIONS.len() as i64);
+    Ok((found > known).then_some((found, known)))
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
 /// The log's own id, made at its first opening.

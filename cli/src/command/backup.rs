@@ -10,6 +10,7 @@ use anstream::stdout;
 use bus::log::backup::{Checked, Progress, backup, check};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
+use super::replay::count;
 use crate::{args::Global, failure::Failure, show, terminal};
 
 #[derive(Debug, clap::Args)]
@@ -43,25 +44,34 @@ impl Backup {
         if self.json {
             show::json(&checked)?;
         } else {
-            let Checked { file, bytes, events, unended, .. } = &checked;
-            let (bytes, events) = (HumanBytes(*bytes), HumanCount(*events));
-            writeln!(stdout(), "{}: {bytes}, {events} events, {unended} deliveries unended", file.display())?;
+            writeln!(stdout(), "{}: {}", checked.file.display(), summary(&checked))?;
         }
-        for id in &checked.damaged {
-            terminal::talk(format!("the body of event {id} is not what was accepted; it is not delivered any more"));
-        }
+        say_damaged(&checked);
         Ok(if checked.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// What is in a log, on one line.
+pub(super) fn summary(checked: &Checked) -> String {
+    let Checked { bytes, events, unended, .. } = checked;
+    let events = format!("{} {}", HumanCount(*events), if *events == 1 { "event" } else { "events" });
+    format!("{}, {events}, {} unended", HumanBytes(*bytes), count(*unended, "delivery", "deliveries"))
+}
+
+pub(super) fn say_damaged(checked: &Checked) {
+    for id in &checked.damaged {
+        terminal::talk(format_args!("the body of event {id} is not what was accepted; it is not delivered any more"));
     }
 }
 
 /// How far it is, for a terminal.
 #[derive(Default)]
-struct Bar {
+pub(super) struct Bar {
     bar: Option<(bool, ProgressBar)>,
 }
 
 impl Bar {
-    fn tell(&mut self, progress: Progress) {
+    pub(super) fn tell(&mut self, progress: Progress) {
         if !stderr().is_terminal() {
             return;
         }
@@ -84,7 +94,7 @@ impl Bar {
         }
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         if let Some((_, bar)) = self.bar.take() {
             bar.finish_and_clear();
         }

@@ -158,20 +158,16 @@ fn row(letter: &DeadLetter) -> Vec<String> {
         letter.event.clone(),
         letter.target.clone(),
         reason,
-        format!("{} {}", letter.attempts, in_a_row(&tries)).trim_end().to_owned(),
+        if tries.is_empty() { letter.attempts.to_string() } else { in_a_row(&tries) },
         letter.expires.map_or("never".to_owned(), show::day),
         show::short(&error, 80),
         show::short(last_line, 60),
     ]
 }
 
-/// `error error timeout` as `error x2, timeout`.
+/// `error error timeout` as `2 error, 1 timeout`.
 fn in_a_row(words: &[&str]) -> String {
-    let runs = words.chunk_by(|a, b| a == b).map(|run| match run {
-        [one] => (*one).to_owned(),
-        [one, ..] => format!("{one} x{}", run.len()),
-        [] => String::new(),
-    });
+    let runs = words.chunk_by(|a, b| a == b).filter_map(|run| Some(format!("{} {}", run.len(), run.first()?)));
     runs.collect::<Vec<_>>().join(", ")
 }
 
@@ -182,7 +178,8 @@ async fn sum_up(client: &Client, question: &DeadQuery, shown: usize) -> Result<(
         return Ok(());
     }
     let newest = if all.letters > shown as u64 { format!(", the newest {shown} shown") } else { String::new() };
-    terminal::talk(format_args!("{} dead letters{newest}: {}", all.letters, parts(&all.reasons)));
+    let letters = count(all.letters, "dead letter", "dead letters");
+    terminal::talk(format_args!("{letters}{newest}: {}", parts(&all.reasons)));
     Ok(())
 }
 
@@ -251,7 +248,7 @@ mod tests {
 
     #[test]
     fn attempts_that_ended_alike_are_counted() {
-        assert_eq!(in_a_row(&["error", "error", "timeout", "error"]), "error x2, timeout, error");
+        assert_eq!(in_a_row(&["error", "error", "timeout", "error"]), "2 error, 1 timeout, 1 error");
         assert_eq!(in_a_row(&[]), "");
     }
 }

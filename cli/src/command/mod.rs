@@ -19,6 +19,7 @@ pub(crate) mod pipelines;
 pub(crate) mod runs;
 pub(crate) mod node;
 pub(crate) mod backup;
+pub(crate) mod restore;
 pub(crate) mod nats;
 pub(crate) mod completions;
 // Data given on the command line.
@@ -52,6 +53,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Nats(command) => command.run(&args.global),
         Command::Node(command) => command.run(&args.global),
         Command::Backup(command) => command.run(&args.global),
+        Command::Restore(command) => command.run(&args.global),
         Command::Completions(command) => command.run(),
     }
 }

@@ -263,8 +263,8 @@ fn explained(error: StartError) -> ServeError {
         StartError::InUse { .. } => "end that fnbus first, or use another data folder: --data DIR",
         StartError::Log(bus::log::OpenError::Newer { .. }) => "run the newer fnbus, or use another data folder",
         StartError::Log(bus::log::OpenError::Damaged { .. }) | StartError::Recover(LogError::Damaged { .. }) => {
-            "move it away with its -wal and -shm (keep them: accepted events are in it) and put a backup in its place, as \
-             docs/operating.md says"
+            "put a backup in its place, as docs/operating.md says: `fnbus restore BACKUP` keeps what is there (accepted \
+             events are in it)"
         }
         StartError::Log(_) => {
             "nothing was changed; move it away to begin a new log (keep it: accepted events are in it), or use \

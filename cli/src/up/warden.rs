@@ -18,6 +18,8 @@ use rustix::{
 };
 use tokio::sync::watch;
 
+use crate::terminal;
+
 /// What does not die at once (a broken disk) is not waited for longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -102,6 +104,20 @@ fn ward(node: Pid, line: &OwnedFd, mask: &Mask, foreign: &[Pid]) -> ! {
             }
         }
     };
+    if let Some(signal) = status.terminating_signal() {
+        let name = match signal {
+            libc::SIGKILL => "SIGKILL",
+            libc::SIGABRT => "SIGABRT",
+            libc::SIGSEGV => "SIGSEGV",
+            libc::SIGBUS => "SIGBUS",
+            _ => "a signal",
+        };
+        terminal::talk(format_args!(
+            "fnbus: the node (process {}) was ended by {name}; what it left running is ended now. Nothing that was accepted \
+             is lost: `fnbus up` goes on with it",
+            node.as_raw_nonzero()
+        ));
+    }
     child::end_all(foreign, PATIENCE);
     end_as(status, mask)
 }

@@ -10,6 +10,9 @@ use crate::{config::Config, show::local as shown};
 /// Lines of one kind; more would push the addresses off the screen.
 const MOST: usize = 12;
 
+/// What is sent to see it come out again somewhere.
+const BODY: &str = r#"{"hello":"world"}"#;
+
 /// Facts that are only known once it runs.
 pub(super) struct Facts<'a> {
     pub(super) http: SocketAddr,
@@ -65,7 +68,7 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
             }
             TriggerKind::Event(event) => {
                 if let Some(kind) = event.attributes.get("type").and_then(|kinds| kinds.first()) {
-                    tries.push(format!("fnbus emit {kind} -d '{{}}'   # {name} -> {}", to.join(", ")));
+                    tries.push(format!("fnbus emit {kind} -d '{BODY}'   # {name} -> {}", to.join(", ")));
                 }
             }
         }
@@ -92,11 +95,12 @@ fn curl(http: SocketAddr, route: &triggers::http::route::RoutePath) -> String {
     let path: String =
         route.path.split('/').map(|segment| segment.trim_matches(['{', '}', '+'])).collect::<Vec<_>>().join("/");
     let path = if route.path.starts_with('/') { path } else { "/".to_owned() };
+    let json = || format!(" -d '{BODY}' -H 'content-type: application/json'");
     let (verb, body) = match method {
-        "GET" => (String::new(), ""),
-        "POST" => (String::new(), " -d '{}' -H 'content-type: application/json'"),
-        "PUT" | "PATCH" => (format!("-X {method} "), " -d '{}' -H 'content-type: application/json'"),
-        other => (format!("-X {other} "), ""),
+        "GET" => (String::new(), String::new()),
+        "POST" => (String::new(), json()),
+        "PUT" | "PATCH" => (format!("-X {method} "), json()),
+        other => (format!("-X {other} "), String::new()),
     };
     format!("curl {verb}http://{http}{path}{body}")
 }
