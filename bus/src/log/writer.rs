@@ -9,12 +9,17 @@
 //! so, all of it is rolled back and run again, each change in a savepoint. Changes are therefore `Fn`: they may run
 //! twice, and only the last time counts.
 
+#[cfg(test)]
+mod turns;
+
 use std::thread;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Failure, LogError, bound::Gauge, checkpoint::Checkpoints, health::Health};
+#[cfg(test)]
+pub(crate) use turns::Turns;
 
 /// Changes waiting at most; beyond, callers wait to be let in.
 const QUEUE: usize = 4096;
@@ -231,59 +236,6 @@ fn turn(
         change.answer(outcome.clone());
     }
     closing
-}
-
-/// A writer whose thread is the caller.
-#[cfg(test)]
-pub(crate) struct Turns {
-    commands: mpsc::Sender<Command>,
-    queue: mpsc::Receiver<Command>,
-    committed: watch::Sender<u64>,
-    health: Health,
-}
-
-#[cfg(test)]
-impl Turns {
-    pub(super) fn new(health: Health) -> (Writer, Self) {
-        let (commands, queue) = mpsc::channel(QUEUE);
-        let (committed, commits) = watch::channel(0);
-        (Writer { commands: commands.clone(), commits }, Self { commands, queue, committed, health })
-    }
-
-    /// How many changes wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.queue.len()
-    }
-
-    /// Commits a group of at most so many.
-    pub(crate) fn take(&mut self, connection: &Connection, most: usize) {
-        if let Ok(first) = self.queue.try_recv() {
-            turn(connection, first, &mut self.queue, most, &self.committed, &self.health);
-        }
-    }
-
-    /// The disk fails the group of what waits. It is undone, as SQLite does when it finds no space, or `kept`: nobody is
-    /// told that it is on disk, and it is.
-    pub(crate) fn spoil(&mut self, error: LogError, kept: bool) {
-        let _ = self.commands.try_send(Command::Change(Box::new(Spoilt { error, kept })));
-    }
-}
-
-/// What SQLite does in a change when the disk fails.
-#[cfg(test)]
-struct Spoilt {
-    error: LogError,
-    kept: bool,
-}
-
-#[cfg(test)]
-impl Change for Spoilt {
-    fn apply(&mut self, tx: &Tx<'_>) -> Result<(), Option<LogError>> {
-        step(tx, if self.kept { "COMMIT" } else { "ROLLBACK" })?;
-        Err(Some(self.error.clone()))
-    }
-
-    fn answer(self: Box<Self>, _committed: Result<(), LogError>) {}
 }
 
 /// The changes of one transaction.

@@ -1,6 +1,6 @@
 //! A node, its broker, its workers and whoever sends to it, and the steps they take.
 
-mod faults;
+mod outside;
 mod said;
 
 use std::{
@@ -19,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     broker::Broker,
-    check::{Check, Journal, Submitted},
+    check::{Check, Journal},
     project, surroundings,
     worker::{self, Executions, Manner},
 };
 use crate::{
-    Event, EventId, Name, ambient,
+    Name, ambient,
     catalog::Catalog,
     log::{Log, LogError, Turns},
     owner::Owner,
@@ -268,44 +268,6 @@ impl World {
         }
         let (broker, executions) = (self.broker.clone(), self.executions.clone());
         ambient::spawn(worker::work(owner, broker, executions, handed, batching.is_some(), manner));
-    }
-
-    /// Somebody sends an event: a new one, or one that was sent before, or another under the same id.
-    fn submit(&mut self) {
-        let Some(owner) = self.owner() else { return };
-        let mut journal = self.journal.lock().unwrap();
-        let known = journal.submitted.len();
-        let again = known > 0 && self.chance.u8(..4) == 0;
-        let event = if again {
-            let mut event = journal.submitted[self.chance.usize(..known)].event.clone();
-            if self.chance.bool() && matches!(event.id, EventId::Foreign(_)) {
-                event.data = format!("{{\"key\":\"a\",\"n\":{known}}}").into();
-            }
-            // an id of ours is made for each event anew
-            matches!(event.id, EventId::Foreign(_)).then_some(event)
-        } else {
-            None
-        };
-        let event = event.unwrap_or_else(|| {
-            self.events -= 1;
-            let key = ["a", "b"][self.chance.usize(..2)];
-            let mut event = Event::new("/sim", "sent", format!("{{\"key\":\"{key}\",\"n\":{known}}}"));
-            if self.chance.bool() {
-                event.id = EventId::foreign(&format!("id-{known}"));
-            }
-            event.trigger = Some(project::name(project::TRIGGERS[self.chance.usize(..2)]));
-            event
-        });
-        self.trace.note("an event is sent:", known as u64);
-        if self.trace.aloud {
-            println!("      {} by {:?}", event.id, event.trigger);
-        }
-        journal.submitted.push(Submitted { event: event.clone(), answer: None });
-        let journal = self.journal.clone();
-        ambient::spawn(async move {
-            let answer = owner.accept(event, Vec::new()).await;
-            journal.lock().unwrap().submitted[known].answer = Some(answer);
-        });
     }
 
     /// No more faults: everything that was accepted comes to its end.

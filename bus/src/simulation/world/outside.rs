@@ -1,15 +1,53 @@
-//! What goes wrong, and what people do meanwhile.
+//! What comes from outside: events, what goes wrong, and people who do something about it.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Check, World, project};
+use super::{super::check::Submitted, Check, World, project};
 use crate::{
-    ambient,
+    Event, EventId, ambient,
     catalog::Catalog,
     log::{LogError, dead::Edit, query::Selection, replay::Request},
 };
 
 impl World {
+    /// Somebody sends an event: a new one, or one that was sent before, or another under the same id.
+    pub(super) fn submit(&mut self) {
+        let Some(owner) = self.owner() else { return };
+        let mut journal = self.journal.lock().unwrap();
+        let known = journal.submitted.len();
+        let again = known > 0 && self.chance.u8(..4) == 0;
+        let event = if again {
+            let mut event = journal.submitted[self.chance.usize(..known)].event.clone();
+            if self.chance.bool() && matches!(event.id, EventId::Foreign(_)) {
+                event.data = format!("{{\"key\":\"a\",\"n\":{known}}}").into();
+            }
+            // an id of ours is made for each event anew
+            matches!(event.id, EventId::Foreign(_)).then_some(event)
+        } else {
+            None
+        };
+        let event = event.unwrap_or_else(|| {
+            self.events -= 1;
+            let key = ["a", "b"][self.chance.usize(..2)];
+            let mut event = Event::new("/sim", "sent", format!("{{\"key\":\"{key}\",\"n\":{known}}}"));
+            if self.chance.bool() {
+                event.id = EventId::foreign(&format!("id-{known}"));
+            }
+            event.trigger = Some(project::name(project::TRIGGERS[self.chance.usize(..2)]));
+            event
+        });
+        self.trace.note("an event is sent:", known as u64);
+        if self.trace.aloud {
+            println!("      {} by {:?}", event.id, event.trigger);
+        }
+        journal.submitted.push(Submitted { event: event.clone(), answer: None });
+        let journal = self.journal.clone();
+        ambient::spawn(async move {
+            let answer = owner.accept(event, Vec::new()).await;
+            journal.lock().unwrap().submitted[known].answer = Some(answer);
+        });
+    }
+
     pub(super) fn fault(&mut self) {
         let kind = self.chance.u8(..17);
         self.trace.note("fault", kind.into());
