@@ -147,6 +147,8 @@ impl World {
         self.node = None;
         self.broker.node_ended(&mut self.chance);
         self.check.ended_stay(&self.connection.lock().unwrap());
+        // no node begins in the millisecond in which another ended: in it the id of an attempt may come again
+        self.wind(Duration::from_millis(1));
     }
 
     fn owner(&self) -> Option<Owner> {
