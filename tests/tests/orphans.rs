@@ -83,6 +83,11 @@ async fn what_is_left_when_both_are_killed_at_once_ends_with_the_next_start() {
     let itself = node.process();
     // it cannot see that its warden ends
     kill_process(itself, Signal::STOP).unwrap();
+    eventually("it has stopped", || async {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", itself.as_raw_nonzero())).unwrap();
+        stat.contains(") T ").then_some(())
+    })
+    .await;
     node.kill_warden();
     kill_process(itself, Signal::KILL).unwrap();
     all_end(&[Process::of_id(itself.as_raw_nonzero().get())]).await;

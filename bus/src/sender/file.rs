@@ -12,8 +12,9 @@ use std::{
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::time::sleep;
 
-use super::{Refused, Sent};
+use super::{AGAIN, Refused, Sent};
 use crate::{cloudevent::timestamp, log::backlog::Due, pipeline::as_json};
 
 /// How much of a file's end is looked at to find where its last whole line ends.
@@ -55,16 +56,31 @@ impl Files {
         text.push('\n');
         let lock = self.locks.lock().unwrap_or_else(PoisonError::into_inner).entry(path.clone()).or_default().clone();
         let shown = path.display().to_string();
-        let written = tokio::task::spawn_blocking(move || {
-            let _alone = lock.lock().unwrap_or_else(PoisonError::into_inner);
-            write(&path, &text)
-        });
-        match written.await {
+        let text: Arc<str> = text.into();
+        let written = loop {
+            let (lock, path, text) = (lock.clone(), path.clone(), text.clone());
+            let written = tokio::task::spawn_blocking(move || {
+                let _alone = lock.lock().unwrap_or_else(PoisonError::into_inner);
+                write(&path, &text)
+            });
+            match written.await {
+                // that is no fault of the target, and costs no attempt
+                Ok(Err(error)) if is_for_want_of_descriptors(&error) => sleep(AGAIN).await,
+                written => break written,
+            }
+        };
+        match written {
             Ok(Ok(())) => Ok(Bytes::new()),
             Ok(Err(error)) => Err(Refused::new("File.Write", format!("{shown} cannot be written: {error}"))),
             Err(error) => Err(Refused::new("File.Write", error.to_string())),
         }
     }
+}
+
+/// Whether this process, or the machine, has no descriptor left.
+fn is_for_want_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|lack| error.raw_os_error() == Some(lack.raw_os_error()))
 }
 
 fn write(path: &Path, line: &str) -> io::Result<()> {
