@@ -20,6 +20,10 @@ pub mod lease;
 mod pool;
 // When to hand out, start, wait or refuse: pure.
 mod slots;
+// How long idle instances are kept: pure.
+pub mod policy;
+// Policies put to the test.
+pub mod trial;
 
 // What all instances of a node share.
 mod ground;
