@@ -72,6 +72,9 @@ pub(crate) enum Command {
     /// The NATS of the bus: its address, publish, listen
     #[command(subcommand)]
     Nats(command::nats::Nats),
+    /// Figures that need no running node
+    #[command(subcommand)]
+    Bench(command::bench::Bench),
     /// Completions for a shell
     Completions(command::completions::Completions),
 }

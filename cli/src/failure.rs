@@ -56,6 +56,17 @@ pub(crate) enum Failure {
     #[error("{failure}")]
     #[diagnostic(help("what you wrote is in {}", kept.display()))]
     EditRefused { failure: Box<Failure>, kept: PathBuf },
+    #[error("a trace of {apps} apps over {days} days is too long: at most {most} days of all apps together")]
+    #[diagnostic(help("ask for fewer: --apps, --days"))]
+    TraceTooLong { apps: u64, days: u64, most: u64 },
+    #[error("no app of the trace is called within it")]
+    #[diagnostic(help("ask for more: --apps, --days, or another --seed"))]
+    TraceEmpty,
+    #[error("no function has been called by the event log of {}", data.display())]
+    #[diagnostic(help(
+        "call some, name another node (--config FILE or --data DIR), or leave out --log for a trace that is made"
+    ))]
+    NothingLogged { data: PathBuf },
     #[error("fnbus cannot become two processes, one above the other: {0}")]
     #[diagnostic(help("is there memory, and does `ulimit -u` allow more processes?"))]
     Split(io::Error),

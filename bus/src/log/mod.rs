@@ -10,8 +10,8 @@
 //!   [`backlog`]: what waits, for whoever carries it; [`unrun`]: what ends without having run;
 //! * [`calls`]: synchronous calls, written behind the caller's back in bulk;
 //! * [`backup`]: a copy of it, and whether it is what was written; [`restore`]: such a copy in its place;
-//! * [`query`], [`detail`], [`runs`]: what people ask; [`replay`]: fixed selections delivered again; [`dead`]: what was given
-//!   up, and how it is settled; [`retention`]: what may go.
+//! * [`query`], [`detail`], [`runs`]: what people ask; [`usage`]: how functions were called;
+//!   [`replay`]: fixed selections delivered again; [`dead`]: what was given up, and how it is settled; [`retention`]: what may go.
 
 pub(crate) mod attempt;
 pub mod backup;
@@ -39,6 +39,7 @@ mod schema;
 mod settle;
 mod status;
 pub(crate) mod unrun;
+pub mod usage;
 mod writer;
 #[cfg(test)]
 mod tests;

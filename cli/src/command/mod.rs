@@ -21,6 +21,7 @@ pub(crate) mod node;
 pub(crate) mod backup;
 pub(crate) mod restore;
 pub(crate) mod nats;
+pub(crate) mod bench;
 pub(crate) mod completions;
 // Data given on the command line.
 mod input;
@@ -54,6 +55,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Node(command) => command.run(&args.global),
         Command::Backup(command) => command.run(&args.global),
         Command::Restore(command) => command.run(&args.global),
+        Command::Bench(command) => command.run(&args.global),
         Command::Completions(command) => command.run(),
     }
 }

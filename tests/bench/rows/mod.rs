@@ -21,6 +21,8 @@ mod p09;
 mod p10;
 // A pipeline.
 mod p11;
+// Keeping instances.
+mod p14;
 // Doing nothing.
 mod p15;
 // Starting.
@@ -55,6 +57,7 @@ pub(crate) const ALL: &[Spec] = &[
     p09::SPEC,
     p10::SPEC,
     p11::SPEC,
+    p14::SPEC,
     p15::SPEC,
     p16::SPEC,
     c1::SPEC,
