@@ -33,7 +33,7 @@ use crate::{
         retention::{self, Keep},
     },
     nats::{
-        Address, ConnectError, Nats, OwnServer, ServerError, inbox,
+        Address, ConnectError, Nats, OwnServer, ServerError, echo, inbox,
         publish::{NotPublished, Stored},
         stream::{self, StreamError},
     },
@@ -216,6 +216,7 @@ impl Bus {
         tasks.spawn(Relay::new(bus.owner().clone(), carrier).run(relay.clone()));
         tasks.spawn(await_nats(bus.clone(), relay.clone()));
         tasks.spawn(answer_presence(bus.clone(), relay.clone()));
+        tasks.spawn(echo::watch(bus.nats().clone(), relay.clone()));
         let keep = bus.clone();
         tasks.spawn(retention::run(bus.log().clone(), move || keep.keep(), relay.clone()));
         let tasks = Tasks { running: tasks, relay, server, bus: bus.clone() };

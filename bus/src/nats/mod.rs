@@ -1,5 +1,6 @@
 //! The way to NATS: a server of our own under supervision, or somebody's; one connection; one work-queue stream.
 
+pub(crate) mod echo;
 pub mod inbox;
 mod leftover;
 pub mod publish;
@@ -24,7 +25,7 @@ pub use server::{OwnServer, ServerError};
 pub const OLDEST: (i64, i64, i64) = (2, 10, 23);
 
 /// A connection that says nothing is asked so often; the third time without an answer it is lost. So that is noticed
-/// within 15 s, in which acknowledgements and leases still hold.
+/// within 15 s, in which acknowledgements and leases still hold. One that only takes nothing is [`echo`]'s.
 const PING: Duration = Duration::from_secs(5);
 
 /// One connection per process: shared connections beat one per caller.
