@@ -6,7 +6,11 @@ mod reading;
 
 use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
 
-use bus::{catalog::Chain, config::Word, retry::RetryPolicy};
+use bus::{
+    catalog::Chain,
+    config::{FromValue, Shape, Value, Word, Wrong, duration_text},
+    retry::RetryPolicy,
+};
 
 pub use code::CodeError;
 
@@ -29,7 +33,7 @@ pub struct FunctionConfig {
     /// Instances kept ready at all times; default 0.
     pub warm: u32,
     /// How long an instance beyond `warm` stays after its last invocation; default 10 min.
-    pub keep_alive: Duration,
+    pub keep_alive: KeepAlive,
     pub retry: RetryPolicy,
     /// What follows from its outcomes.
     pub chain: Chain,
@@ -50,12 +54,51 @@ impl FunctionConfig {
             memory: 256,
             concurrency: thread::available_parallelism().map_or(2, |cores| 2 * cores.get() as u32),
             warm: 0,
-            keep_alive: Duration::from_mins(10),
+            keep_alive: Duration::from_mins(10).into(),
             retry: RetryPolicy::default(),
             chain: Chain::default(),
             isolation: Isolation::default(),
             zygote: true,
         }
+    }
+}
+
+/// How long an idle instance stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAlive {
+    For(Duration),
+    /// As long as it pays, by how the function was called; and one is started before a call that is expected.
+    Auto,
+}
+
+impl KeepAlive {
+    pub(crate) const AUTO: &str = "auto";
+
+    /// As it is written in the config.
+    pub fn text(self) -> String {
+        match self {
+            Self::For(time) => duration_text(time),
+            Self::Auto => Self::AUTO.to_owned(),
+        }
+    }
+}
+
+impl FromValue for KeepAlive {
+    fn from_value(value: &Value<'_>, _: &Shape) -> Result<Self, Wrong> {
+        match value.as_str() {
+            Some(Self::AUTO) => Ok(Self::Auto),
+            // a word that was meant to be the other one
+            Some(word) if word.starts_with(char::is_alphabetic) => {
+                Err(Wrong::of_key(format!("cannot be `{word}`")).advice("write \"auto\", or a time such as \"30s\""))
+            }
+            _ => Duration::from_value(value, &Shape::Duration).map(Self::For),
+        }
+    }
+}
+
+impl From<Duration> for KeepAlive {
+    fn from(time: Duration) -> Self {
+        Self::For(time)
     }
 }
 

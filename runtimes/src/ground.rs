@@ -17,6 +17,7 @@ use crate::{
     lock,
     node::{NoNode, NodeJs, Spares},
     orphans::{self, MARK},
+    policy::cost_window::Prices,
     process::Group,
     python::{Interpreter, NoPython, Zygotes},
     version::{Store, Version, hex},
@@ -41,6 +42,8 @@ pub struct Settings {
     pub python: Option<PathBuf>,
     /// The Node.js to use; none: `FNBUS_NODE`, else `node` on the path.
     pub node_js: Option<PathBuf>,
+    /// What memory is worth against waiting, where `keep_alive` is `auto`.
+    pub prices: Prices,
     /// Processes of Node.js kept ready for functions of one memory size, as it is slow to start; 0: none.
     pub spares: usize,
     /// Every line of every function goes here.
@@ -59,6 +62,7 @@ impl Settings {
             watch: true,
             python: None,
             node_js: None,
+            prices: Prices::default(),
             spares: 2,
             logs: broadcast::channel(1024).0,
         }

@@ -64,7 +64,7 @@ mod deploy;
 // Edits of code.
 mod watch;
 
-pub use config::{EnvValue, FunctionConfig, Isolation, RuntimeKind};
+pub use config::{EnvValue, FunctionConfig, Isolation, KeepAlive, RuntimeKind};
 pub use functions::Functions;
 pub use ground::{Settings, missing_interpreter};
 pub use lease::{Invocation, Lease, LeaseError};

@@ -9,6 +9,7 @@
 
 mod counts;
 mod keeper;
+mod stay;
 
 use std::{
     collections::VecDeque,
@@ -25,7 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use crate::{
-    config::{FunctionConfig, RuntimeKind},
+    config::{FunctionConfig, KeepAlive, RuntimeKind},
     deploy::Orders,
     fault::Lack,
     ground::Ground,
@@ -54,6 +55,7 @@ struct Pooled {
     /// What new instances are started from; none until the first version works.
     version: Option<Arc<Version>>,
     limits: Limits,
+    stay: stay::Stay,
     /// Oldest first; the last one is handed out first, so that the others get old.
     idle: Vec<Idle>,
     busy: usize,
@@ -84,15 +86,18 @@ struct Waiter {
 struct Limits {
     concurrency: u32,
     warm: u32,
-    keep_alive: Duration,
+    keep_alive: KeepAlive,
     timeout: Duration,
 }
 
 impl Limits {
     fn of(config: &FunctionConfig) -> Self {
         let &FunctionConfig { concurrency, keep_alive, timeout, .. } = config;
-        // where each invocation has a process of its own there is nothing to keep
-        let warm = if config.runtime == RuntimeKind::Command { 0 } else { config.warm };
+        // where each invocation has a process of its own there is nothing to keep, and nothing to start ahead
+        let (warm, keep_alive) = match config.runtime {
+            RuntimeKind::Command => (0, KeepAlive::For(Duration::ZERO)),
+            _ => (config.warm, keep_alive),
+        };
         Self { concurrency, warm, keep_alive, timeout }
     }
 }
@@ -109,6 +114,11 @@ impl Pooled {
         }
     }
 
+    /// After something ended: when nothing runs any more, how long what is idle stays. Whether the keeper is to look.
+    fn rest(&mut self, now: Instant) -> bool {
+        self.busy == 0 && self.waiters.is_empty() && self.stay.rested(now) && self.slots().expendable() > 0
+    }
+
     /// Whether an instance may go on serving.
     fn serves(&self, instance: &Instance) -> bool {
         let current = self.version.as_ref().is_some_and(|v| Arc::ptr_eq(v, &instance.version));
@@ -119,6 +129,7 @@ impl Pooled {
 impl Pool {
     pub(crate) fn new(name: Name, ground: Arc<Ground>, orders: Arc<Orders>, config: &FunctionConfig) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
+        let (limits, prices) = (Limits::of(config), ground.settings.prices);
         Arc::new_cyclic(|pool| Self {
             _keeper: AbortOnDropHandle::new(tokio::spawn(keeper::keep(pool.clone(), wake.clone()))),
             name,
@@ -127,7 +138,8 @@ impl Pool {
             counts: counts::Counts::default(),
             state: Mutex::new(Pooled {
                 version: None,
-                limits: Limits::of(config),
+                stay: stay::Stay::new(limits.keep_alive, prices),
+                limits,
                 idle: Vec::new(),
                 busy: 0,
                 starting: 0,
@@ -167,6 +179,7 @@ impl Pool {
             if state.closed {
                 return Err(LeaseError::Unknown(self.name.clone()));
             }
+            state.stay.called(asked);
             loop {
                 match state.slots().admit() {
                     Admission::Refuse => return Err(LeaseError::Stopped),
@@ -269,6 +282,7 @@ impl Pool {
         }
         if from != From::Busy {
             state.lack.worked();
+            state.stay.started(instance.birth.start + instance.birth.init);
         }
         if from == From::Busy {
             state.backoff.worked();
@@ -279,13 +293,18 @@ impl Pool {
         loop {
             if !state.serves(&instance) {
                 self.start_wanted(&mut state);
+                state.rest(Instant::now());
                 drop(state);
                 return drop(instance);
             }
             let Some(waiter) = state.waiters.pop_front() else {
                 if instance.keeps() {
                     instance.pay();
-                    state.idle.push(Idle { instance, since: Instant::now() });
+                    let since = Instant::now();
+                    state.idle.push(Idle { instance, since });
+                    if from == From::Busy && state.rest(since) {
+                        self.wake.notify_one();
+                    }
                 }
                 return;
             };
@@ -321,7 +340,8 @@ impl Pool {
         let mut state = lock(&self.state);
         state.busy -= 1;
         self.start_wanted(&mut state);
-        let lost = kept && !state.closed && state.slots().starts_for_loss();
+        state.rest(Instant::now());
+        let lost = kept && !state.closed && state.slots().starts_first();
         let now = Instant::now();
         if lost
             && state.backoff.until(now).is_none()
@@ -337,6 +357,8 @@ impl Pool {
         let (ended, stopped) = {
             let mut state = lock(&self.state);
             state.limits = Limits::of(config);
+            let keep = state.limits.keep_alive;
+            state.stay.keep(keep);
             let surplus = state.slots().surplus();
             let ended: Vec<Idle> = state.idle.drain(..surplus).collect();
             let stopped = if config.concurrency == 0 { std::mem::take(&mut state.waiters) } else { VecDeque::new() };

@@ -50,9 +50,9 @@ impl Slots {
         self.total() < self.warm.min(self.concurrency)
     }
 
-    /// Whether one more must be started in place of one that its invocation ended: it was the last, and the next caller
-    /// is not to wait for a start.
-    pub(crate) fn starts_for_loss(&self) -> bool {
+    /// Whether one may be started that nobody waits for, in place of one that its invocation ended or ahead of a call: there
+    /// is none, and the next caller is not to wait for a start.
+    pub(crate) fn starts_first(&self) -> bool {
         self.total() == 0 && self.concurrency > 0
     }
 
@@ -142,7 +142,7 @@ mod tests {
     #[case::the_only_one_there_may_be(Slots { concurrency: 1, ..EMPTY }, true)]
     #[case::stopped(Slots { concurrency: 0, ..EMPTY }, false)]
     fn an_instance_that_was_lost_is_replaced_when_it_was(#[case] slots: Slots, #[case] expect: bool) {
-        assert_eq!(slots.starts_for_loss(), expect);
+        assert_eq!(slots.starts_first(), expect);
     }
 
     #[test]

@@ -262,7 +262,7 @@ mod tests {
             memory: 256,
             concurrency: 1,
             warm: 0,
-            keep_alive: Duration::from_secs(1),
+            keep_alive: Duration::from_secs(1).into(),
             retry: bus::retry::RetryPolicy::default(),
             chain: bus::catalog::Chain::default(),
             isolation: Isolation::Process,

@@ -93,6 +93,18 @@ fn the_example_of_the_design_is_accepted() {
 }
 
 #[test]
+fn how_long_an_instance_stays_is_a_time_or_follows_from_its_calls() {
+    let folder = project();
+    let text = |keep: &str| format!("[functions.price]\nruntime = \"python\"\nkeep_alive = {keep}\n");
+    let read = |keep| Config::parse(&text(keep), folder.path()).unwrap().functions["price"].keep_alive;
+    assert_eq!(read("\"auto\""), runtimes::KeepAlive::Auto);
+    assert_eq!(read("\"90s\""), runtimes::KeepAlive::For(std::time::Duration::from_secs(90)));
+    let said = said(&text("\"automatic\""));
+    assert_eq!(said[0].0, "`keep_alive` cannot be `automatic`");
+    assert_eq!(said[0].1, "write \"auto\", or a time such as \"30s\"");
+}
+
+#[test]
 fn broken_toml() {
     assert_snapshot!(report("[bus\nnamespace = shop\n\n[http]\nlisten = \"127.0.0.1:8080\n"));
 }

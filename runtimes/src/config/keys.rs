@@ -7,7 +7,7 @@ use bus::{
     retry::RetryPolicy,
 };
 
-use super::{FunctionConfig, Isolation, RuntimeKind};
+use super::{FunctionConfig, Isolation, KeepAlive, RuntimeKind};
 
 pub(super) static SECRET: LazyLock<Section> = LazyLock::new(|| Section {
     doc: "A value that is not written in this file.",
@@ -47,8 +47,12 @@ pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
             .machine_default(i64::from(default.concurrency)),
             Key::new("warm", Shape::Integer(0..=10_000), "Instances that are kept ready at all times.")
                 .default(i64::from(default.warm)),
-            Key::new("keep_alive", Shape::Duration, "How long an idle instance beyond `warm` stays.")
-                .default(duration_text(default.keep_alive)),
+            Key::new(
+                "keep_alive",
+                Shape::Either(vec![Shape::Word(vec![KeepAlive::AUTO]), Shape::Duration]),
+                "How long an idle instance beyond `warm` stays; `auto`: as long as it pays, by how the function is called.",
+            )
+            .default(default.keep_alive.text()),
             Key::new("retry", Shape::Table(RetryPolicy::section()), RetryPolicy::section().doc),
             Key::new("then", targets(), "Targets that get the output of every success, synchronous or not."),
             Key::new("each", Shape::Bool, "`then` gets one event for each element of an array, not one for all.")

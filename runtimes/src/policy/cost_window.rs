@@ -7,7 +7,7 @@
 
 use std::sync::LazyLock;
 
-use super::{KeepAlive, Window};
+use super::{Policy, Window};
 
 /// Bins grow by this, from one second to two days.
 const RATIO: f64 = 1.25;
@@ -127,7 +127,7 @@ impl CostWindow {
     }
 }
 
-impl KeepAlive for CostWindow {
+impl Policy for CostWindow {
     fn called_after(&mut self, gap: f64) {
         self.weight *= GROWTH;
         if self.weight > 1e6 {

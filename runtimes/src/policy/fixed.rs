@@ -1,13 +1,13 @@
 //! Always as long, whatever the function is like: what most platforms do.
 
-use super::{KeepAlive, Window};
+use super::{Policy, Window};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Fixed {
     pub seconds: f64,
 }
 
-impl KeepAlive for Fixed {
+impl Policy for Fixed {
     fn called_after(&mut self, _: f64) {}
 
     fn window(&mut self) -> Window {

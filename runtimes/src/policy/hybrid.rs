@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::{KeepAlive, Window};
+use super::{Policy, Window};
 
 /// Seconds.
 const BIN: f64 = 60.0;
@@ -67,7 +67,7 @@ impl Hybrid {
     }
 }
 
-impl KeepAlive for Hybrid {
+impl Policy for Hybrid {
     fn called_after(&mut self, gap: f64) {
         if gap >= REACH {
             self.beyond += 1;

@@ -44,7 +44,7 @@ impl Window {
 }
 
 /// Decides for one function, by what its own calls were like.
-pub trait KeepAlive {
+pub trait Policy {
     /// It was called again after a gap of so many seconds, counted from the end of its last invocation; 0 when that had
     /// not ended.
     fn called_after(&mut self, gap: f64);

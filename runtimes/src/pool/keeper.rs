@@ -1,5 +1,5 @@
-//! The keeper of a pool: expiry, warmth and the ends of idle instances. It sleeps until one of them is due, so a pool
-//! at rest costs nothing, and a call never wakes it.
+//! The keeper of a pool: expiry, warmth, starts ahead of calls and the ends of idle instances. It sleeps until one of them is
+//! due, so a pool at rest costs nothing; a call wakes it only where what it leaves idle is due sooner than before.
 
 use std::{
     future::poll_fn,
@@ -11,7 +11,7 @@ use std::{
 use tokio::{sync::Notify, time};
 use tracing::warn;
 
-use super::Pool;
+use super::{Pool, Pooled};
 use crate::lock;
 
 /// Runs until the pool is gone, which it does not keep alive.
@@ -48,26 +48,44 @@ impl Pool {
             state.backoff.failed(now);
         }
         ended.extend(died);
-        let keep = state.limits.keep_alive;
-        let old = state.idle.iter().take_while(|i| i.since + keep <= now).count();
+        if state.stay.is_auto()
+            && let Some(peak) = state.idle.last().and_then(|i| i.instance.group()?.peak_memory())
+        {
+            state.stay.measured(peak);
+        }
+        let old = state.idle.iter().take_while(|i| state.stay.ends(i.since) <= now).count();
         let expendable = old.min(state.slots().expendable());
         ended.extend(state.idle.drain(..expendable));
         self.start_wanted(&mut state);
+        self.start_ahead(&mut state, now);
 
         let slots = state.slots();
         let expiry = match state.idle.first() {
             Some(_) if slots.expendable() == 0 => None,
-            Some(oldest) => Some(oldest.since + keep),
+            Some(oldest) => Some(state.stay.ends(oldest.since)),
             // whoever is busy now can be too old only then
-            None => (!state.groups.is_empty()).then(|| now + keep),
+            None => (!state.groups.is_empty()).then(|| state.stay.ends(now)),
         };
         // what instances are forked from may outlive them for a while
         let zygote = if state.groups.is_empty() { self.ground.zygotes.expire(&self.name, now) } else { None };
         let retry = state.backoff.until(now).filter(|_| slots.starts_for_warmth());
         let room = state.lack.until(now);
+        let ahead = state.stay.starts();
         drop(state);
         drop(ended);
-        expiry.into_iter().chain(retry).chain(room).chain(zygote).min()
+        expiry.into_iter().chain(retry).chain(room).chain(zygote).chain(ahead).min()
+    }
+
+    /// Starts one before anybody calls, when that is due and there is none.
+    fn start_ahead(self: &Arc<Self>, state: &mut Pooled, now: Instant) {
+        let may = !state.closed && state.backoff.until(now).is_none() && state.lack.until(now).is_none();
+        if state.stay.takes_start(now)
+            && may
+            && state.slots().starts_first()
+            && let Some(version) = state.version.clone()
+        {
+            self.start_one(state, version);
+        }
     }
 
     /// Ready when an instance has ended since the last look.

@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{App, Trace};
 use crate::policy::{
-    KeepAlive,
+    Policy,
     cost_window::{Cost, CostWindow, Prices},
     fixed::Fixed,
     greedy_dual::GreedyDual,
@@ -92,7 +92,7 @@ pub fn replay(trace: &Trace, contender: Contender, mut tell: impl FnMut(u64)) ->
 }
 
 /// Each app with a policy of its own.
-fn apart<P: KeepAlive>(trace: &Trace, new: impl Fn(&App) -> P, mut tell: impl FnMut(u64)) -> Tally {
+fn apart<P: Policy>(trace: &Trace, new: impl Fn(&App) -> P, mut tell: impl FnMut(u64)) -> Tally {
     let mut tally = Tally::default();
     for (n, app) in trace.apps.iter().enumerate() {
         alone(app, trace.seconds, new(app), &mut tally);
@@ -102,7 +102,7 @@ fn apart<P: KeepAlive>(trace: &Trace, new: impl Fn(&App) -> P, mut tell: impl Fn
 }
 
 /// An app whose instance depends on nobody else's.
-fn alone(app: &App, seconds: f64, mut policy: impl KeepAlive, tally: &mut Tally) {
+fn alone(app: &App, seconds: f64, mut policy: impl Policy, tally: &mut Tally) {
     let (mut cold, mut prewarmed, mut idle) = (0, 0, 0.0);
     let mut last: Option<f64> = None;
     for call in &app.calls {

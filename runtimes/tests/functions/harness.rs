@@ -86,7 +86,7 @@ impl Node {
             memory: 256,
             concurrency: 4,
             warm: 0,
-            keep_alive: Duration::from_mins(10),
+            keep_alive: Duration::from_mins(10).into(),
             retry: RetryPolicy::default(),
             chain: bus::catalog::Chain::default(),
             isolation: Isolation::Process,

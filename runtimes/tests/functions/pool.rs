@@ -8,7 +8,7 @@ use bus::{
     payload::Form,
 };
 use rstest::rstest;
-use runtimes::LeaseError;
+use runtimes::{KeepAlive, LeaseError, policy::cost_window::Prices};
 
 const PID: &str = "import os\ndef handler(event, context):\n    return os.getpid()\n";
 
@@ -82,7 +82,7 @@ async fn unknown_and_stopped_functions_are_told_apart() {
 
 #[tokio::test]
 async fn idle_instances_end_after_their_time_down_to_zero() {
-    let node = Node::new().function_with(PID, |f| f.keep_alive = Duration::from_millis(50));
+    let node = Node::new().function_with(PID, |f| f.keep_alive = Duration::from_millis(50).into());
     let pid = text(&node.invoke("1").await).to_owned();
     node.until(|s| s.warm == 0).await;
     until(|| (!is_running(&pid)).then_some(())).await;
@@ -90,8 +90,40 @@ async fn idle_instances_end_after_their_time_down_to_zero() {
 }
 
 #[tokio::test]
+async fn by_its_calls_an_instance_ends_in_a_pause_and_another_is_there_before_the_next_call() {
+    let code = "import os, time\ntime.sleep(0.3)\ndef handler(event, context):\n    return os.getpid()\n";
+    // memory is so dear, and a start so slow, that a pause of two seconds is worth both
+    let dear = Prices { memory: 0.4, gap: 0.5 };
+    let node = Node::with(|settings| settings.prices = dear).function_with(code, |f| f.keep_alive = KeepAlive::Auto);
+    let first = node.invoke("1").await;
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    let second = node.invoke("1").await;
+    assert_eq!((second.start, &second.output), (Start::Warm, &first.output), "nothing was known of it");
+    node.until(|s| s.warm == 0).await;
+    until(|| (!is_running(text(&first))).then_some(())).await;
+    node.until(|s| s.warm == 1).await;
+    let third = node.invoke("1").await;
+    assert_eq!((third.ending, third.start), (Ending::Ok, Start::Warm), "it was started before");
+    assert_ne!(third.output, first.output);
+}
+
+#[tokio::test]
+async fn by_its_calls_the_last_one_of_a_function_that_is_kept_warm_stays() {
+    let code = "import os, time\ntime.sleep(0.3)\ndef handler(event, context):\n    return os.getpid()\n";
+    let dear = Prices { memory: 0.4, gap: 0.5 };
+    let node = Node::with(|settings| settings.prices = dear);
+    let node = node.function_with(code, |f| (f.keep_alive, f.warm) = (KeepAlive::Auto, 1));
+    let first = node.invoke("1").await;
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    assert_eq!(node.invoke("1").await.output, first.output);
+    // the pause would be worth an end
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((node.status().warm, is_running(text(&first))), (1, true), "it is always there");
+}
+
+#[tokio::test]
 async fn warm_instances_are_there_before_anybody_calls_and_are_replaced_when_they_die() {
-    let node = Node::new().function_with(PID, |f| (f.warm, f.keep_alive) = (2, Duration::ZERO));
+    let node = Node::new().function_with(PID, |f| (f.warm, f.keep_alive) = (2, Duration::ZERO.into()));
     node.until(|s| s.warm == 2).await;
     let first = node.invoke("1").await;
     assert_eq!(first.start, Start::Warm);
@@ -126,7 +158,7 @@ fn starts(node: &Node) -> usize {
 #[case::a_crash("\"crash\"")]
 #[tokio::test]
 async fn the_last_instance_is_replaced_before_anybody_asks_when_its_invocation_ends_it(#[case] event: &str) {
-    let node = obeys(|f| f.keep_alive = Duration::from_millis(500));
+    let node = obeys(|f| f.keep_alive = Duration::from_millis(500).into());
     node.invoke("1").await;
     assert_ne!(node.invoke(event).await.ending, Ending::Ok);
     node.until(|s| s.warm == 1).await;
