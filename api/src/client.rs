@@ -7,13 +7,13 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, body::Incoming, client::conn::http1};
+use hyper::{Method, Request, body::Incoming, client::conn::http1, header::AUTHORIZATION};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
-use crate::{problem::Problem, socket};
+use crate::{key, problem::Problem, socket};
 
 /// A way to ask the node of one data folder.
 #[derive(Debug, Clone)]
@@ -92,6 +92,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", "fnbus")
+            .header(AUTHORIZATION, key::header(&self.data))
             .header("content-type", "application/json")
             .body(Full::new(body))
             .map_err(|error| ClientError::NotUnderstood { reason: error.to_string() })?;

@@ -14,8 +14,9 @@ use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{DefaultBodyLimit, Path, RawQuery, State},
-    http::header::CONTENT_TYPE,
+    extract::{DefaultBodyLimit, Path, RawQuery, Request, State},
+    http::header::{AUTHORIZATION, CONTENT_TYPE},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -35,13 +36,10 @@ use bus::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, future::BoxFuture, stream};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::{
-    net::UnixListener,
-    sync::{broadcast, mpsc},
-};
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::problem::Problem;
+use crate::{key, problem::Problem, socket::Socket};
 
 pub use dead::{DeadQuery, EditRequest};
 pub use nats::{Heard, NatsAddress, Publish, Published, SubscribeQuery};
@@ -123,7 +121,9 @@ impl Control {
     }
 
     /// Answers until shut down; what is being answered is finished, streams are ended.
-    pub async fn run(self, listener: UnixListener, shutdown: CancellationToken) {
+    pub async fn run(self, socket: Socket, shutdown: CancellationToken) {
+        let Socket { listener, key, .. } = socket;
+        let expected: Arc<str> = key::expected(&key).into();
         let streams = self.shutdown.clone();
         let router = Router::new()
             .route("/healthz", get(async || "ok\n"))
@@ -148,6 +148,7 @@ impl Control {
             .route("/v1/replays", post(replay))
             .route("/v1/logs", get(logs))
             .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(middleware::from_fn_with_state(expected, with_key))
             .with_state(self);
         let ended = async move {
             shutdown.cancelled().await;
@@ -156,6 +157,14 @@ impl Control {
         if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(ended).await {
             tracing::error!(%error, "the control socket failed");
         }
+    }
+}
+
+/// Answers who has the key.
+async fn with_key(State(expected): State<Arc<str>>, request: Request, next: Next) -> Response {
+    match request.headers().get(AUTHORIZATION) {
+        Some(given) if given.as_bytes() == expected.as_bytes() => next.run(request).await,
+        _ => Problem::no_key().into_response(),
     }
 }
 

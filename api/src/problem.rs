@@ -36,6 +36,12 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid", message)
     }
 
+    pub(crate) fn no_key() -> Self {
+        let message = "the key of the node's socket is missing or wrong: it is in fnbus.key in the data folder, and functions \
+                       in a sandbox may not read it";
+        Self::new(StatusCode::FORBIDDEN, "no_key", message)
+    }
+
     pub(crate) fn unknown_trigger(name: &str, known: &[String]) -> Self {
         let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
         Self::new(StatusCode::NOT_FOUND, "unknown_trigger", format!("there is no trigger `{name}`; known: {known}"))

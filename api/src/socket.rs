@@ -15,6 +15,8 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use tokio::net::UnixListener;
 
+use crate::key;
+
 /// `sockaddr_un` has 108 bytes, the last of them a NUL.
 const LONGEST: usize = 107;
 
@@ -26,6 +28,8 @@ pub enum SocketError {
     Bind { path: PathBuf, error: io::Error },
     #[error("the runtime folder {path} belongs to somebody else; set XDG_RUNTIME_DIR to a folder of your own")]
     NotOurs { path: PathBuf },
+    #[error("the key of the socket cannot be written to the data folder: {0}")]
+    Key(io::Error),
 }
 
 /// The socket of the node whose data folder this is.
@@ -47,8 +51,15 @@ fn runtime_folder() -> PathBuf {
     }
 }
 
-/// Listens there, for this user alone. The caller holds the data folder's lock, so what is left there is stale.
-pub fn listen(data: &Path) -> Result<(UnixListener, PathBuf), SocketError> {
+/// A node's end of the socket.
+pub struct Socket {
+    pub path: PathBuf,
+    pub(crate) listener: UnixListener,
+    pub(crate) key: String,
+}
+
+/// Listens there, for this user alone and who knows the key. The caller holds the data folder's lock, so what is left there is stale.
+pub fn listen(data: &Path) -> Result<Socket, SocketError> {
     let path = path(data);
     let failed = |error| SocketError::Bind { path: path.clone(), error };
     if let Some(folder) = path.parent().filter(|folder| *folder != data) {
@@ -61,9 +72,10 @@ pub fn listen(data: &Path) -> Result<(UnixListener, PathBuf), SocketError> {
     if path.exists() && UnixStream::connect(&path).is_err() {
         let _ = fs::remove_file(&path);
     }
+    let key = key::make(data).map_err(SocketError::Key)?;
     let listener = UnixListener::bind(&path).map_err(failed)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok((listener, path))
+    Ok(Socket { path, listener, key })
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Up(command::up::Up),
     /// Look for problems in the config file without running anything
     Check(command::check::Check),
+    /// What this machine has for fnbus, and what of `isolation` its kernel enforces
+    Doctor(command::doctor::Doctor),
     /// Show what can be written in the config file
     #[command(subcommand)]
     Config(command::config::ConfigCommand),

@@ -38,6 +38,10 @@ pub struct FunctionConfig {
     /// What follows from its outcomes.
     pub chain: Chain,
     pub isolation: Isolation,
+    /// Whether it may open connections; default true.
+    pub network: bool,
+    /// What it may reach of the machine beside its own files.
+    pub folders: Folders,
     /// Whether instances are forked from a process that has loaded the code, which only Python does; default true.
     pub zygote: bool,
 }
@@ -58,8 +62,32 @@ impl FunctionConfig {
             retry: RetryPolicy::default(),
             chain: Chain::default(),
             isolation: Isolation::default(),
+            network: true,
+            folders: Folders::default(),
             zygote: true,
         }
+    }
+
+    pub fn is_sandboxed(&self) -> bool {
+        self.isolation == Isolation::Sandbox
+    }
+}
+
+/// Folders and files a function in a sandbox may reach.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Folders {
+    pub read: Vec<PathBuf>,
+    /// To read and to write.
+    pub write: Vec<PathBuf>,
+}
+
+impl Folders {
+    pub fn is_empty(&self) -> bool {
+        self.all().next().is_none()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        self.read.iter().chain(&self.write)
     }
 }
 
@@ -151,13 +179,25 @@ impl Word for RuntimeKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Isolation {
     /// Its own process group, scrubbed environment and resource limits: stops accidents, not hostile code.
-    #[default]
     Process,
+    /// That, and the kernel holds it to its own files, processes and system calls.
+    #[default]
+    Sandbox,
+}
+
+impl Isolation {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Sandbox => "sandbox",
+        }
+    }
 }
 
 impl Word for Isolation {
-    const WORDS: &'static [(&'static str, Self)] = &[("process", Self::Process)];
-    const LATER: &'static [&'static str] = &["sandbox", "namespaces"];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[(Self::Sandbox.as_str(), Self::Sandbox), (Self::Process.as_str(), Self::Process)];
+    const LATER: &'static [&'static str] = &["namespaces"];
 }
 
 /// One environment variable of a function.

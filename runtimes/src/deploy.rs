@@ -13,9 +13,11 @@ use std::{
 use arc_swap::ArcSwap;
 use bus::{Name, Outcome, outcome::Ending};
 use tokio::{sync::Notify, task::JoinSet, time};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
+    config::RuntimeKind,
+    engine,
     fault::Lack,
     functions::{Function, Map},
     ground::Ground,
@@ -146,7 +148,15 @@ async fn try_deploy(function: &Function, ground: &Arc<Ground>, watch: Option<Arc
         return Ok(());
     }
     let instance = Instance::start(ground, &function.name, version.clone(), timeout).await?;
-    serve(function, version, instance, begun.elapsed());
+    serve(function, version.clone(), instance, begun.elapsed());
+    if version.runtime == RuntimeKind::Python {
+        let ground = ground.clone();
+        tokio::spawn(async move {
+            if let Err(error) = engine::compile(&ground, &version).await {
+                debug!(%error, "code was not compiled");
+            }
+        });
+    }
     Ok(())
 }
 

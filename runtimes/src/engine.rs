@@ -10,7 +10,7 @@ use bus::{Name, outcome::Start};
 
 use crate::{
     command::{Once, Program},
-    config::RuntimeKind,
+    config::{Isolation, RuntimeKind},
     conversation::{Conversation, Silence},
     dialogue::{Answer, Dialogue},
     entry::{self, NoEntry},
@@ -22,11 +22,16 @@ use crate::{
     output::Output,
     process::{self, Launch, Started, Wires},
     provided::{Api, trace_id},
+    python::Interpreter,
     version::Version,
 };
 
 /// What an interpreter takes before any code of the function is loaded, added to the function's own memory.
 pub(crate) const BASE_MEMORY: u64 = 64 << 20;
+/// Code of fewer files is compiled by each process that loads it.
+const MANY_FILES: usize = 16;
+/// Longest time for all of a version's code.
+const COMPILING: Duration = Duration::from_mins(5);
 /// Error objects may be this long, whatever the limit of outputs is.
 const ERROR_LIMIT: usize = 1 << 20;
 
@@ -116,8 +121,11 @@ pub(crate) async fn launch_python(
     wires: Wires,
 ) -> Result<Started, NoStart> {
     let python = ground.python().await.map_err(NoLaunch::from)?;
-    let home = ground.home()?;
     let zygote = wires == Wires::Zygote;
+    // the private folders of what is forked from it lie beside its own
+    let home = if zygote { ground.inner_home()? } else { ground.home()? };
+    let private = if zygote { home.parent().unwrap_or(&home) } else { &home };
+    let reach = ground.reach(version, private, python.folders())?;
     let mut env = ground.env(function, version, &home, Some(python.execution_env()))?;
     if zygote {
         env.push(("AWS_LAMBDA_INITIALIZATION_TYPE".into(), "snap-start".into()));
@@ -130,18 +138,56 @@ pub(crate) async fn launch_python(
         folder: version.code.clone(),
         home,
         memory: memory(version),
+        reach,
     })
     .await
 }
 
+/// Compiles the code of a Python version, once: instances in a sandbox cannot keep what they compile, and much of it takes
+/// long to load then. The first instance is not kept waiting.
+pub(crate) async fn compile(ground: &Ground, version: &Version) -> Result<(), NoStart> {
+    let python = ground.python().await.map_err(NoLaunch::from)?;
+    let done = version.code.join("__pycache__").join(format!(".compiled-{}", python.version()));
+    if version.isolation == Isolation::Process || version.files < MANY_FILES || done.exists() {
+        return Ok(());
+    }
+    let home = ground.home()?;
+    let mut reach = ground.bare_reach(&home, python.folders());
+    reach.write.push(version.code.clone());
+    let Started { process, .. } = launch(Launch {
+        program: python.path().to_owned(),
+        arguments: Interpreter::compiler(&version.code),
+        wires: Wires::Outputs,
+        env: Ground::bare_env(&home),
+        folder: version.code.clone(),
+        home,
+        memory: memory(version),
+        reach: Some(reach),
+    })
+    .await?;
+    ground.passing(process.group());
+    if tokio::time::timeout(COMPILING, process.group().gone()).await.is_ok() {
+        let marked = done.parent().map(std::fs::create_dir_all).transpose().and_then(|_| std::fs::write(&done, ""));
+        if let Err(error) = marked {
+            tracing::debug!(%error, "compiled code is not marked as that");
+        }
+    }
+    Ok(())
+}
+
 async fn node(ground: &Arc<Ground>, function: &Name, version: &Version) -> Result<Made, NoStart> {
     let node = ground.node().await.map_err(NoLaunch::from)?;
-    let (mut started, start) = if let Some(spare) = ground.spares.take(version) {
-        (spare, Start::Partial)
+    let spare = match ground.spares.take(version) {
+        Some(spare) => spare.of(version).await,
+        None => None,
+    };
+    let (mut started, start, version) = if let Some((spare, version)) = spare {
+        (spare, Start::Partial, &version.clone())
     } else {
         let home = ground.home()?;
         let env = ground.env(function, version, &home, Some(node.execution_env()))?;
-        (launch(node.launch(version.memory, env, home, false)).await?, Start::Cold)
+        let reach = ground.reach(version, &home, node.folders())?;
+        (launch(node.launch(version.memory, env, home, false, reach)).await?, Start::Cold, version)
     };
     let env = ground.env(function, version, started.process.home(), Some(node.execution_env()))?;
     let mut frames = frames(ground, &mut started)?;
@@ -158,6 +204,7 @@ async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result
     let home = ground.home()?;
     let mut env = ground.env(function, version, &home, None)?;
     env.push(("AWS_LAMBDA_RUNTIME_API".into(), api.address().to_string()));
+    let reach = ground.reach(version, &home, [])?;
     let started = launch(Launch {
         program,
         arguments: Vec::new(),
@@ -166,8 +213,12 @@ async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result
         folder: version.code.clone(),
         home,
         memory: memory(version),
+        reach,
     });
-    Ok(Made::new(converse(ground, function, started.await?, Dialogue::Api(api)), Start::Cold))
+    let started = started.await?;
+    let sandboxed = version.isolation == Isolation::Sandbox;
+    api.belongs_to(sandboxed.then(|| started.process.group().clone()));
+    Ok(Made::new(converse(ground, function, started, Dialogue::Api(api)), Start::Cold))
 }
 
 /// Starts a command for one invocation.
@@ -189,6 +240,7 @@ pub(crate) async fn command(
         env.push(("TRACEPARENT".into(), trace.replace('\0', "")));
         env.push(("_X_AMZN_TRACE_ID".into(), trace_id(trace, invocation.request_id).replace('\0', "")));
     }
+    let reach = ground.reach(version, &home, [program.path.clone()])?;
     let started = launch(Launch {
         program: program.path.clone(),
         arguments: program.arguments.clone(),
@@ -197,6 +249,7 @@ pub(crate) async fn command(
         folder: version.code.clone(),
         home,
         memory: memory(version),
+        reach,
     });
     let Started { process, stdin, stdout, stderr, .. } = started.await?;
     ground.passing(process.group());

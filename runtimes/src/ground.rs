@@ -3,7 +3,7 @@
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex, OnceLock, Weak},
 };
 
 use bus::{Name, presence::LogLine};
@@ -13,13 +13,14 @@ use tokio::sync::{OnceCell, broadcast};
 use uuid::Uuid;
 
 use crate::{
-    config::{EnvValue, RuntimeKind},
+    config::{EnvValue, Isolation, RuntimeKind},
     lock,
     node::{NoNode, NodeJs, Spares},
     orphans::{self, MARK},
     policy::cost_window::Prices,
     process::Group,
     python::{Interpreter, NoPython, Zygotes},
+    sandbox::{self, Reach},
     version::{Store, Version, hex},
 };
 
@@ -83,6 +84,8 @@ pub(crate) struct Ground {
     passing: Mutex<Vec<Weak<Group>>>,
     /// Private folders of this run; those of earlier ones are beside it.
     homes: PathBuf,
+    /// What of the machine any function may read.
+    machine: OnceLock<Vec<PathBuf>>,
 }
 
 /// Why an instance could not even be tried.
@@ -96,6 +99,10 @@ pub(crate) enum NoLaunch {
     Secret { name: String, from: String, problem: String, source: Option<io::Error> },
     #[error("no private folder can be made at {path}: {source}", path = path.display())]
     Home { path: PathBuf, source: io::Error },
+    #[error("{path}, one of its `folders`, is not there and cannot be made: {source}; make it, or correct `folders`", path = path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("{path}, one of its `folders`, holds or is in the data folder of fnbus; name a folder beside it", path = .0.display())]
+    DataFolder(PathBuf),
 }
 
 impl Ground {
@@ -103,6 +110,7 @@ impl Ground {
         // a path below the data folder is handed to processes that run in another folder
         settings.data = std::path::absolute(&settings.data).unwrap_or(settings.data);
         let homes = settings.data.join("tmp").join(Uuid::now_v7().simple().to_string());
+        orphans::take(&homes);
         Self {
             store: Store::new(&settings.data),
             settings,
@@ -112,6 +120,7 @@ impl Ground {
             node: OnceCell::new(),
             passing: Mutex::default(),
             homes,
+            machine: OnceLock::new(),
         }
     }
 
@@ -132,9 +141,55 @@ impl Ground {
 
     /// A private folder for a process.
     pub(crate) fn home(&self) -> Result<PathBuf, NoLaunch> {
-        let home = self.homes.join(Uuid::now_v7().simple().to_string());
+        Self::home_in(&self.homes)
+    }
+
+    /// The same in a folder of its own, in which there may be more, and other things for the process.
+    pub(crate) fn inner_home(&self) -> Result<PathBuf, NoLaunch> {
+        Self::home_in(&self.homes.join(Uuid::now_v7().simple().to_string()))
+    }
+
+    /// The same in such a folder.
+    pub(crate) fn home_in(folder: &Path) -> Result<PathBuf, NoLaunch> {
+        let home = folder.join(Uuid::now_v7().simple().to_string());
         fs::create_dir_all(&home).map_err(|source| NoLaunch::Home { path: home.clone(), source })?;
         Ok(home)
+    }
+
+    /// What a process of a version may reach, with `private` and what its `engine` needs; none: it is not in a sandbox.
+    pub(crate) fn reach(
+        &self,
+        version: &Version,
+        private: &Path,
+        engine: impl IntoIterator<Item = PathBuf>,
+    ) -> Result<Option<Reach>, NoLaunch> {
+        if version.isolation == Isolation::Process {
+            return Ok(None);
+        }
+        for path in version.folders.all() {
+            if !path.exists() {
+                fs::create_dir_all(path).map_err(|source| NoLaunch::Folder { path: path.clone(), source })?;
+            }
+            let (data, real) = (self.settings.data.canonicalize(), path.canonicalize());
+            let (data, real) = (data.unwrap_or_default(), real.unwrap_or_default());
+            if real.starts_with(&data) || data.starts_with(&real) {
+                return Err(NoLaunch::DataFolder(path.clone()));
+            }
+        }
+        let mut reach = self.bare_reach(private, engine);
+        reach.read.extend([version.code.clone(), version.source.join(".venv")]);
+        reach.read.extend(version.folders.read.iter().cloned());
+        reach.write.extend(version.folders.write.iter().cloned());
+        reach.network = version.network;
+        Ok(Some(reach))
+    }
+
+    /// The same for a process of which nothing is known yet.
+    pub(crate) fn bare_reach(&self, private: &Path, engine: impl IntoIterator<Item = PathBuf>) -> Reach {
+        let machine = || sandbox::machine(&self.settings.data, self.settings.project.as_deref());
+        let mut read = self.machine.get_or_init(machine).clone();
+        read.extend(engine);
+        Reach { read, write: vec![private.to_owned()], network: true }
     }
 
     /// Found once; looked for again as long as there is none.
@@ -238,14 +293,25 @@ fn asked_for(runtime: RuntimeKind) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from)
 }
 
-/// Why functions of a runtime could not be run on this machine; none when they could. Blocks.
-pub fn missing_interpreter(runtime: RuntimeKind) -> Option<String> {
+/// The interpreter of a runtime, its path and version, or why there is none; none where functions bring their own. Blocks.
+pub fn interpreter(runtime: RuntimeKind) -> Option<Result<(PathBuf, String), String>> {
     let asked = asked_for(runtime);
     match runtime {
-        RuntimeKind::Python => Interpreter::probe(asked.as_deref()).err().map(|error| error.to_string()),
-        RuntimeKind::Node => NodeJs::probe(asked.as_deref()).err().map(|error| error.to_string()),
+        RuntimeKind::Python => {
+            let found = Interpreter::probe(asked.as_deref()).map_err(|error| error.to_string());
+            Some(found.map(|python| (python.path().to_owned(), python.version())))
+        }
+        RuntimeKind::Node => {
+            let found = NodeJs::probe(asked.as_deref()).map_err(|error| error.to_string());
+            Some(found.map(|node| (node.path().to_owned(), node.version().to_owned())))
+        }
         RuntimeKind::Provided | RuntimeKind::Command => None,
     }
+}
+
+/// Why functions of a runtime could not be run on this machine; none when they could. Blocks.
+pub fn missing_interpreter(runtime: RuntimeKind) -> Option<String> {
+    interpreter(runtime)?.err()
 }
 
 /// Writes a shim to `<data>/runtimes/<language>-<hash>/` and gives the folder; by another name first, as others may

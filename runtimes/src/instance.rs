@@ -152,7 +152,7 @@ impl Instance {
     /// Starts a process in place of the one it took. Not before nobody waits for this instance: a start takes a core.
     pub(crate) fn pay(&mut self) {
         if std::mem::take(&mut self.owes) {
-            Spares::refill(&self.ground, self.version.memory);
+            Spares::refill(&self.ground, &self.version);
         }
     }
 

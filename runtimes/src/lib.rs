@@ -37,6 +37,8 @@ mod entry;
 mod conversation;
 // Processes, groups, limits and their ends.
 mod process;
+// What they may reach.
+mod sandbox;
 // What functions leave running.
 mod orphans;
 // What they print.
@@ -64,11 +66,12 @@ mod deploy;
 // Edits of code.
 mod watch;
 
-pub use config::{EnvValue, FunctionConfig, Isolation, KeepAlive, RuntimeKind};
+pub use config::{EnvValue, Folders, FunctionConfig, Isolation, KeepAlive, RuntimeKind};
 pub use functions::Functions;
-pub use ground::{Settings, missing_interpreter};
+pub use ground::{Settings, interpreter, missing_interpreter};
 pub use lease::{Invocation, Lease, LeaseError};
 pub use output::TAIL;
+pub use sandbox::{Enforcement, Part};
 pub use worker::Worker;
 
 /// Locks, whatever happened to others who held it: no state here is left half changed by a panic.

@@ -38,14 +38,14 @@ static MARKS: Mutex<Marks> = Mutex::new(Marks { live: BTreeSet::new(), runs: BTr
 struct Marks {
     /// Instances that have not ended.
     live: BTreeSet<PathBuf>,
-    /// The folders they are in: a mark elsewhere is another node's.
+    /// The folders of this process' nodes, which they are in: a mark elsewhere is another node's.
     runs: BTreeSet<PathBuf>,
     /// Adopted processes that a pool has: it reaps them.
     kept: BTreeSet<i32>,
 }
 
 /// The private folder of an instance, which is the mark of its processes. When it is dropped nothing may carry the mark
-/// any more, and the folder goes.
+/// any more, and the folder goes; so does the one above it, when that is not the folder of all and holds no other.
 #[derive(Debug, Default)]
 pub(crate) struct Home(PathBuf);
 
@@ -53,7 +53,6 @@ impl Home {
     /// To be made before the first process that carries the mark.
     pub(crate) fn new(folder: PathBuf) -> Self {
         let mut marks = lock(&MARKS);
-        marks.runs.extend(folder.parent().map(Path::to_owned));
         marks.live.insert(folder.clone());
         drop(marks);
         Self(folder)
@@ -70,8 +69,19 @@ impl Drop for Home {
             lock(&MARKS).live.remove(&self.0);
             tend();
             let _ = fs::remove_dir_all(&self.0);
+            let marks = lock(&MARKS);
+            let above = self.0.parent().filter(|above| !marks.runs.contains(*above));
+            let above = above.filter(|above| !marks.live.iter().any(|home| home.starts_with(above)));
+            if let Some(above) = above.filter(|above| marks.runs.iter().any(|run| above.starts_with(run))) {
+                let _ = fs::remove_dir_all(above);
+            }
         }
     }
+}
+
+/// Takes charge of the instances whose private folders are in this one.
+pub(crate) fn take(run: &Path) {
+    lock(&MARKS).runs.insert(run.to_owned());
 }
 
 /// Leaves an adopted process to who has it.
@@ -120,7 +130,7 @@ fn tend() {
             continue;
         }
         let Some(mark) = mark(process) else { continue };
-        if !marks.live.contains(&mark) && mark.parent().is_some_and(|run| marks.runs.contains(run)) {
+        if !marks.live.contains(&mark) && marks.runs.iter().any(|run| mark.starts_with(run)) {
             let _ = kill_process(process, Signal::KILL);
         }
     }

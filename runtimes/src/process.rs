@@ -37,6 +37,7 @@ use tokio::{
 use crate::{
     lock,
     orphans::{self, Home},
+    sandbox::{Reach, Walls},
 };
 
 /// What to start.
@@ -51,6 +52,8 @@ pub(crate) struct Launch {
     pub(crate) home: PathBuf,
     /// Bytes of data it may have.
     pub(crate) memory: u64,
+    /// What it may reach; none: whatever the user may.
+    pub(crate) reach: Option<Reach>,
 }
 
 /// Which descriptors a process gets beside stdout and stderr.
@@ -153,7 +156,8 @@ pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
             frames = Some((asks, replies));
         }
     }
-    confine(&mut command, launch.memory, launch.wires.foreign());
+    let walls = launch.reach.map(|reach| reach.walls()).transpose()?;
+    confine(&mut command, launch.memory, launch.wires.foreign(), walls);
 
     let home = Home::new(launch.home);
     let process = child::make(move || make(&mut command, home)).await?;
@@ -173,7 +177,7 @@ pub(crate) fn adopt(leader: Pid, maker: &Process, home: Home) -> io::Result<Proc
 const OOM_SCORE: &[u8] = b"500";
 
 /// What a child does to itself between fork and exec. `foreign` is the first descriptor that is not its own.
-fn confine(command: &mut Command, memory: u64, foreign: u32) {
+fn confine(command: &mut Command, memory: u64, foreign: u32, walls: Option<Walls>) {
     let mut die_with_parent = child::die_with_parent();
     let files = bus::descriptors::found();
     let confine = move || {
@@ -191,7 +195,7 @@ fn confine(command: &mut Command, memory: u64, foreign: u32) {
         // SAFETY: marks descriptors close-on-exec, touches no memory. A failure (old kernels) leaves ours as they
         // were opened, which is close-on-exec too.
         let _ = unsafe { libc::close_range(foreign, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
-        Ok(())
+        walls.as_ref().map_or(Ok(()), Walls::enter)
     };
     // SAFETY: runs in the forked child, where only async-signal-safe calls are allowed: it makes plain system calls
     // on values it owns, takes no lock and allocates nothing.
@@ -255,7 +259,7 @@ impl Group {
     }
 
     /// The leader's process id.
-    fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.leader.as_raw_nonzero().get() as u32
     }
 

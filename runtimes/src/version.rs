@@ -16,7 +16,7 @@ use bus::failpoint::{self, Failpoint};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    config::{EnvValue, FunctionConfig, Isolation, RuntimeKind},
+    config::{EnvValue, Folders, FunctionConfig, Isolation, RuntimeKind},
     lock,
 };
 
@@ -24,7 +24,7 @@ use crate::{
 const MAX_DEPTH: usize = 32;
 
 /// What an instance is started from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Version {
     /// 12 hex digits of the hash over code and configuration.
     pub(crate) id: Arc<str>,
@@ -39,6 +39,11 @@ pub(crate) struct Version {
     pub(crate) memory: u32,
     /// Whether its instances may be forked.
     pub(crate) zygote: bool,
+    pub(crate) isolation: Isolation,
+    pub(crate) network: bool,
+    pub(crate) folders: Folders,
+    /// Files of its code.
+    pub(crate) files: usize,
 }
 
 /// Why no version could be made.
@@ -70,7 +75,7 @@ pub(crate) fn is_left_out(name: &std::ffi::OsStr) -> bool {
 /// Whether instances of both configurations are started alike.
 pub(crate) fn starts_alike(a: &FunctionConfig, b: &FunctionConfig) -> bool {
     let parts = |c: &FunctionConfig| (c.runtime, c.isolation, c.memory, c.code.clone(), c.handler.clone(), c.zygote);
-    parts(a) == parts(b) && a.env == b.env
+    parts(a) == parts(b) && a.env == b.env && a.network == b.network && a.folders == b.folders
 }
 
 impl Store {
@@ -82,16 +87,18 @@ impl Store {
 
     /// Copies the code as it is now and names the version. Blocks.
     pub(crate) fn snapshot(&self, config: &FunctionConfig) -> Result<Version, SnapshotError> {
-        let mut hash = hash(&self.files(&config.code)?)?;
+        let files = self.files(&config.code)?;
+        let (mut hash, mut count) = (hash(&files)?, files.len());
         let known = self.use_folder(&hash);
         if !known {
             let temporary = self.folder.join(format!(".{}", uuid::Uuid::now_v7().simple()));
-            for file in self.files(&config.code)? {
-                copy(&file, &temporary)?;
+            for file in &files {
+                copy(file, &temporary)?;
             }
             // an edit may have come in between: what counts is what was copied
             fs::create_dir_all(&temporary).map_err(|source| failed(&temporary, source))?;
-            hash = self::hash(&self.files(&temporary)?)?;
+            let copied = self.files(&temporary)?;
+            (hash, count) = (self::hash(&copied)?, copied.len());
             if self.use_folder(&hash) {
                 let _ = fs::remove_dir_all(&temporary);
             } else {
@@ -117,6 +124,10 @@ impl Store {
             env: config.env.clone(),
             memory: config.memory,
             zygote: config.zygote,
+            isolation: config.isolation,
+            network: config.network,
+            folders: config.folders.clone(),
+            files: count,
         })
     }
 
@@ -212,18 +223,23 @@ fn hash(files: &[CodeFile]) -> Result<String, SnapshotError> {
 }
 
 fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
-    let FunctionConfig { runtime, handler, env, memory, isolation, zygote, .. } = config;
-    let isolation = match isolation {
-        Isolation::Process => "process",
-    };
+    let FunctionConfig { runtime, handler, env, memory, isolation, network, folders, zygote, .. } = config;
     let mut hash = Sha256::new();
     let mut part = |text: &str| {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     };
-    [code, runtime.as_str(), handler, &memory.to_string(), isolation].into_iter().for_each(&mut part);
-    if !zygote {
-        part("no zygote");
+    [code, runtime.as_str(), handler, &memory.to_string(), isolation.as_str()].into_iter().for_each(&mut part);
+    for (has, word) in [(zygote, "no zygote"), (network, "no network")] {
+        if !has {
+            part(word);
+        }
+    }
+    for (access, paths) in [("read", &folders.read), ("write", &folders.write)] {
+        for path in paths {
+            part(access);
+            part(&path.to_string_lossy());
+        }
     }
     for (name, value) in env {
         let (kind, value) = match value {
@@ -266,6 +282,8 @@ mod tests {
             retry: bus::retry::RetryPolicy::default(),
             chain: bus::catalog::Chain::default(),
             isolation: Isolation::Process,
+            network: true,
+            folders: Folders::default(),
             zygote: true,
         }
     }

@@ -3,7 +3,7 @@
 use crate::{Node, Process};
 
 /// The file of a project that each of them notes its id in; `NOTES` in the environment is its path.
-pub const NOTES: &str = "notes";
+pub const NOTES: &str = "notes/ids";
 
 /// The beginning of a handler's file: ways to start a process that sleeps.
 pub const CODE: &str = "\

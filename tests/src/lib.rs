@@ -45,5 +45,5 @@ pub use http::{Answer, send};
 pub use nats::Nats;
 pub use node::{Node, Output};
 pub use process::{Process, Usage};
-pub use project::Project;
+pub use project::{NOTES, Project};
 pub use proxy::{Proxy, Way};

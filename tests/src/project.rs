@@ -13,6 +13,9 @@ use tempfile::TempDir;
 
 use crate::{disk::Disk, node::Node};
 
+/// The folder of a project that its functions write to, for the test to read.
+pub const NOTES: &str = "notes";
+
 /// A project that is not running. Every part may be left out.
 pub struct Project {
     folder: TempDir,
@@ -62,10 +65,13 @@ impl Project {
         self.function_with(name, code, "")
     }
 
-    /// The same with further keys in its table.
+    /// The same with further keys in its table. Unless they say otherwise it may write to the folder [`NOTES`].
     pub fn function_with(self, name: &str, code: &str, keys: &str) -> Self {
+        let says = keys.contains("folders") || keys.contains("isolation");
+        let notes = if says { String::new() } else { format!("folders = {{ write = '{NOTES}' }}") };
+        fs::create_dir_all(self.path().join(NOTES)).unwrap();
         self.file(&format!("{name}/app.py"), code)
-            .config(&format!("[functions.{name}]\nruntime = \"python\"\n{keys}\n"))
+            .config(&format!("[functions.{name}]\nruntime = \"python\"\n{notes}\n{keys}\n"))
     }
 
     /// A file in the project's folder.

@@ -39,13 +39,13 @@ def handler(event, context):
 
 fn project(code: &str, trigger: &str) -> Project {
     let project = Project::new();
-    let ran = project.path().join("ran").display().to_string();
+    let ran = project.path().join("notes/ran").display().to_string();
     let keys = format!("concurrency = 4\nenv = {{ RAN = '{ran}' }}\nretry = {{ attempts = 2, wait = '20ms' }}");
     project.function_with("f", code, &keys).config(trigger)
 }
 
 fn ran(node: &Node) -> Vec<Value> {
-    node.read("ran").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    node.read("notes/ran").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 async fn publish(node: &Node, subject: &str, bodies: &[&str]) {
@@ -155,7 +155,7 @@ async fn events_of_one_key_are_delivered_one_at_a_time_in_order_through_retries_
     assert_eq!((&done["a"], &done["b"], &done["c"]), (&expected, &expected, &expected));
 
     // What was held when the node was killed goes on in order; the one that ran may run again.
-    node.write("ran", "");
+    node.write("notes/ran", "");
     for n in 0..EACH {
         node.accepted("/t", json!({ "key": "k", "n": n }).to_string()).await;
     }

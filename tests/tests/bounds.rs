@@ -22,7 +22,7 @@ const CODE: &str = "import os, time\n\
 fn gated() -> Project {
     let project = Project::new();
     let path = |name: &str| project.path().join(name).display().to_string();
-    let keys = format!("timeout = '60s'\nenv = {{ GO = '{}', RUNS = '{}' }}", path("go"), path("runs"));
+    let keys = format!("timeout = '60s'\nenv = {{ GO = '{}', RUNS = '{}' }}", path("go"), path("notes/runs"));
     project.function_with("f", CODE, &keys).config(
         "[triggers.call]\nhttp = 'POST /call'\nto = 'f'\n\
          [triggers.jobs]\nhttp = 'POST /jobs'\nmode = 'async'\nto = 'f'\n",
@@ -64,7 +64,7 @@ fn statuses(answers: &[Answer]) -> BTreeMap<u16, usize> {
 
 /// How often the function ran, by its own account.
 fn runs(node: &Node) -> usize {
-    node.read("runs").lines().count()
+    node.read("notes/runs").lines().count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

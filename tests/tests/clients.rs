@@ -79,7 +79,9 @@ async fn both(clients: &std::path::Path, code: &str, handler: &str) -> Node {
     let bootstrap = format!("#!/bin/sh\nexec '{}' -m awslambdaric {handler}\n", python.display());
     let functions = format!(
         "[functions.a]\nruntime = 'python'\nhandler = '{handler}'\nenv = {{ OWN = 'yes' }}\n\
-         [functions.b]\nruntime = 'provided'\nenv = {{ OWN = 'yes', AWS_EXECUTION_ENV = 'AWS_Lambda_python3.12' }}\n"
+         [functions.b]\nruntime = 'provided'\nfolders = {{ read = '{}' }}\n\
+         env = {{ OWN = 'yes', AWS_EXECUTION_ENV = 'AWS_Lambda_python3.12' }}\n",
+        clients.display()
     );
     Project::new()
         .file("a/app.py", code)

@@ -21,7 +21,7 @@ def handler(event, context):
 fn project(triggers: &str) -> Project {
     let project = Project::new().file("broken", "").config(triggers);
     let path = |name: &str| project.path().join(name).display().to_string();
-    let env = format!("env = {{ RAN = '{}', BROKEN = '{}' }}", path("ran"), path("broken"));
+    let env = format!("env = {{ RAN = '{}', BROKEN = '{}' }}", path("notes/ran"), path("broken"));
     project.function_with("f", NOTES, &format!("{env}\nconcurrency = 2\nretry = {{ attempts = 2, wait = '1ms' }}"))
 }
 
@@ -42,7 +42,7 @@ async fn accept(node: &Node, key: &str, numbers: std::ops::Range<i64>, failing: 
 
 /// The numbers that ran of a key, in the order they did.
 fn ran(node: &Node, key: &str) -> Vec<i64> {
-    let lines = node.read("ran");
+    let lines = node.read("notes/ran");
     let notes = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     notes.filter(|note| note[0] == key).map(|note| note[1].as_i64().unwrap()).collect()
 }
@@ -197,7 +197,7 @@ async fn an_edited_letter_is_delivered_to_its_target_alone_and_each_event_names_
     assert!(node.fnbus(&["show", &id]).await.stdout.contains(&format!("event {new} stands in for it")));
     assert!(node.fnbus(&["show", new]).await.stdout.contains(&format!("corrects     {id}")));
     assert!(list(&node, &[]).await.is_empty());
-    assert_eq!(node.read("ran"), "[null, 2]\n");
+    assert_eq!(node.read("notes/ran"), "[null, 2]\n");
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn on_a_terminal_a_letter_is_edited_in_the_editor() {
     let edited = edit("sed -i s/always//").unwrap();
     assert!(edited.contains("stands in for"), "{edited}");
     assert!(list(&node, &[]).await.is_empty());
-    eventually("it ran", || async { (node.read("ran") == "[null, 1]\n").then_some(()) }).await;
+    eventually("it ran", || async { (node.read("notes/ran") == "[null, 1]\n").then_some(()) }).await;
 }
 
 #[tokio::test]

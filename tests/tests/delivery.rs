@@ -201,7 +201,7 @@ async fn two_thousand_events_are_done_exactly_once_by_several_instances() {
                 os.write(LOG, b'%d %d\\n' % (event['n'], os.getpid()))\n\
                 LOG = os.open(os.environ['LOG'], os.O_APPEND | os.O_CREAT | os.O_WRONLY)\n";
     let project = Project::new();
-    let keys = format!("concurrency = 4\nenv = {{ LOG = '{}' }}", project.path().join("ran").display());
+    let keys = format!("concurrency = 4\nenv = {{ LOG = '{}' }}", project.path().join("notes/ran").display());
     let config = "[triggers.jobs]\nevent = { type = 'job' }\npayload = 'body'\nto = 'f'\n";
     let node = project.function_with("f", code, &keys).config(config).start().await;
     for batch in 0..4 {
@@ -209,7 +209,7 @@ async fn two_thousand_events_are_done_exactly_once_by_several_instances() {
         assert_eq!(node.post("/events", json!(events).to_string()).await.status, 202);
     }
     node.deliveries_are("done", 2000).await;
-    let ran = node.read("ran");
+    let ran = node.read("notes/ran");
     let mut numbers: Vec<u32> = ran.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
     numbers.sort_unstable();
     assert!(numbers.iter().copied().eq(0..2000), "each once, and none twice");

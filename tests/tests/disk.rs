@@ -18,7 +18,7 @@ const TRIGGERS: &str = "[triggers.call]\nhttp = 'GET /call'\nto = 'note'\n\
 /// A function that notes its runs, called and delivered to.
 fn noting(disk: &Disk) -> Project {
     let project = Project::new();
-    let runs = project.path().join("runs").display().to_string();
+    let runs = project.path().join("notes/runs").display().to_string();
     project.function_with("note", CODE, &format!("env = {{ RUNS = '{runs}' }}")).config(TRIGGERS).on_disk(disk)
 }
 
@@ -30,7 +30,7 @@ async fn post(node: &Node) -> (u16, Option<String>) {
 
 /// How often each event ran, by the function's own account.
 fn runs(node: &Node, id: &str) -> usize {
-    node.read("runs").lines().filter(|line| *line == id).count()
+    node.read("notes/runs").lines().filter(|line| *line == id).count()
 }
 
 // -- full -------------------------------------------------------------------------------------------------------------
@@ -62,13 +62,13 @@ async fn what_ends_while_the_disk_is_full_is_recorded_when_there_is_space_and_ru
     let disk = Disk::new();
     let code = CODE.replace("return 'ran'", "\n    while not os.path.exists(os.environ['GO']): pass");
     let project = noting(&disk);
-    let (runs_file, go) = (project.path().join("runs"), project.path().join("go"));
+    let (runs_file, go) = (project.path().join("notes/runs"), project.path().join("go"));
     let keys = format!("concurrency = 2\nenv = {{ RUNS = '{}', GO = '{}' }}", runs_file.display(), go.display());
     let slow = "[triggers.slow]\nhttp = 'POST /slow'\nmode = 'async'\nto = ['slow', 'file:out.jsonl']\n";
     let node = project.function_with("slow", &code, &keys).config(slow).start().await;
     let ids = [node.accepted("/slow", "{}").await, node.accepted("/slow", "{}").await];
     let waiting = node.accepted("/slow", "{}").await;
-    node.lines_of("runs", 2).await;
+    node.lines_of("notes/runs", 2).await;
     disk.is_full();
     assert_eq!(post(&node).await.0, 507);
     node.write("go", "");
@@ -92,8 +92,11 @@ async fn a_function_whose_own_folder_is_full_gets_the_error_and_is_tried_again_u
     let project = Project::new().config(&TRIGGERS.replace("POST /jobs'", "POST /jobs'\npayload = 'body'"));
     let own = project.path().canonicalize().unwrap().join(".fnbus/tmp");
     let env: Vec<String> = disk.variables(&own).iter().map(|(name, value)| format!("{name} = '{value}'")).collect();
-    let keys =
-        format!("retry = {{ attempts = 99, wait = '100ms', max_wait = '200ms' }}\nenv = {{ {} }}", env.join(", "));
+    // it loads the library that spoils its disk
+    let keys = format!(
+        "isolation = 'process'\nretry = {{ attempts = 99, wait = '100ms', max_wait = '200ms' }}\nenv = {{ {} }}",
+        env.join(", ")
+    );
     let node = project.function_with("note", WRITES, &keys).start().await;
     node.function_ready("note").await;
     disk.is_full();

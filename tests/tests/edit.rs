@@ -64,7 +64,7 @@ async fn what_is_in_flight_during_an_edit_finishes_on_the_version_it_began_on() 
     let project = Project::new();
     let slow = "import os, time\ndef handler(event, context):\n    open(os.environ['GO'] + '.began', 'w').close()\n    \
                 while not os.path.exists(os.environ['GO']): time.sleep(0.01)\n    return 'old'\n";
-    let keys = format!("env = {{ GO = '{}' }}", project.path().join("go").display());
+    let keys = format!("env = {{ GO = '{}' }}", project.path().join("notes/go").display());
     let node = project.function_with("f", slow, &keys).config(ROUTE).start().await;
     let first = node.function_ready("f").await["version"].clone();
     let (called, id) = tokio::join!(node.get("/f"), async {
@@ -73,7 +73,7 @@ async fn what_is_in_flight_during_an_edit_finishes_on_the_version_it_began_on() 
         node.write("f/app.py", &answering("new"));
         eventually("the edit is live", || async { (node.function("f").await["version"] != first).then_some(()) }).await;
         assert_eq!(node.get("/f").await.text(), "new", "whoever comes now gets the new one");
-        node.write("go", "");
+        node.write("notes/go", "");
         id
     });
     assert_eq!((called.status.as_u16(), called.text()), (200, "old"));

@@ -155,7 +155,7 @@ async fn a_caller_waits_no_longer_than_its_route_says_and_the_function_goes_on()
     let code = "import os, time\ndef handler(event, context):\n    while not os.path.exists(os.environ['GO']):\n        \
                 time.sleep(0.01)\n    open(os.environ['GO'], 'w').write('finished')\n";
     let project = Project::new();
-    let go = project.path().join("go");
+    let go = project.path().join("notes/go");
     let node = project
         .function_with("slow", code, &format!("env = {{ GO = '{}' }}", go.display()))
         .config("[triggers.slow]\nhttp = 'GET /slow'\ntimeout = '300ms'\nto = 'slow'\n")
@@ -164,8 +164,8 @@ async fn a_caller_waits_no_longer_than_its_route_says_and_the_function_goes_on()
     node.function_ready("slow").await;
     let answer = node.get("/slow").await;
     assert_eq!((answer.status.as_u16(), answer.header("content-type")), (504, Some("application/problem+json")));
-    node.write("go", "");
-    eventually("the function finishes", || async { (node.read("go") == "finished").then_some(()) }).await;
+    node.write("notes/go", "");
+    eventually("the function finishes", || async { (node.read("notes/go") == "finished").then_some(()) }).await;
 }
 
 #[tokio::test]

@@ -208,14 +208,14 @@ async fn an_event_is_accepted_and_runs_behind_a_dry_run_runs_nothing() {
         .await;
     node.function_ready("note").await;
     let event = |file: &str| json!({ "file": node.path().join(file) }).to_string();
-    let answer = invoke(&node, "note", &[("x-amz-invocation-type", "DryRun")], event("dry")).await;
+    let answer = invoke(&node, "note", &[("x-amz-invocation-type", "DryRun")], event("notes/dry")).await;
     assert_eq!((answer.status.as_u16(), answer.text()), (204, ""));
-    let answer = invoke(&node, "note", &[("x-amz-invocation-type", "Event")], event("wet")).await;
+    let answer = invoke(&node, "note", &[("x-amz-invocation-type", "Event")], event("notes/wet")).await;
     assert_eq!((answer.status.as_u16(), answer.text()), (202, ""));
     let id = answer.header("x-amzn-requestid").unwrap().to_owned();
     node.event_is(&id, "done").await;
-    assert_eq!(node.read("wet"), "ran");
-    assert!(!node.path().join("dry").exists());
+    assert_eq!(node.read("notes/wet"), "ran");
+    assert!(!node.path().join("notes/dry").exists());
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ async fn gated_on(url: &str) -> Node {
 
 fn gate(project: Project) -> Project {
     let path = |name: &str| project.path().join(name).display().to_string();
-    let keys = format!("concurrency = 2\nenv = {{ GO = '{}', LOG = '{}' }}", path("go"), path("ran"));
+    let keys = format!("concurrency = 2\nenv = {{ GO = '{}', LOG = '{}' }}", path("go"), path("notes/ran"));
     project.function_with("f", GATED, &keys).config("[triggers.jobs]\nhttp = 'POST /jobs'\nmode = 'async'\nto = 'f'\n")
 }
 
@@ -40,7 +40,7 @@ async fn accept(node: &Node, number: usize) -> Vec<String> {
 /// Each of these events ran, and none more often than its attempts say.
 async fn all_ran(node: &Node, ids: &[String]) {
     node.deliveries_are("done", ids.len() as u64).await;
-    let ran = node.read("ran");
+    let ran = node.read("notes/ran");
     for id in ids {
         assert!(ran.lines().any(|line| line == id), "{id} is done and did not run");
     }
@@ -176,7 +176,7 @@ async fn a_full_jetstream_holds_up_nothing_but_what_it_has_no_room_for() {
     node.event_is(&note, "done").await;
     node.write("go", "");
     node.deliveries_are("done", 31).await;
-    assert_eq!(node.read("ran").lines().count(), ids.len());
+    assert_eq!(node.read("notes/ran").lines().count(), ids.len());
     node.says("JetStream takes deliveries again").await;
 }
 
@@ -221,7 +221,7 @@ async fn a_node_with_something_to_do_starts_without_nats_and_goes_on_when_it_is_
     nats.restart();
     node.write("go", "");
     node.deliveries_are("done", 10).await;
-    let ran = node.read("ran");
+    let ran = node.read("notes/ran");
     assert!(ids.iter().all(|id| ran.lines().any(|line| line == id)), "all of them ran");
 }
 

@@ -159,7 +159,7 @@ async fn a_function_that_is_killed_in_the_middle_is_tried_again_on_another_insta
     noted(&node, 2).await;
     victim.kill();
     noted(&node, 3).await;
-    node.write("notes.go", "");
+    node.write("notes/ids.go", "");
     let event = node.event_is(&first, "done").await;
     let attempts = &event["deliveries"][0]["attempts"];
     let ends = |n: usize| (attempts[n]["n"].clone(), attempts[n]["outcome"].clone());
@@ -195,7 +195,7 @@ async fn an_interrupt_from_the_terminal_reaches_both_and_counts_once() {
         node.try_send(hyper::Request::get("/f"), "").await.is_err().then_some(())
     })
     .await;
-    node.write("notes.go", "");
+    node.write("notes/ids.go", "");
     assert_eq!(node.ended().await.code(), Some(0));
     node.restart().await;
     let event = node.event_is(&id, "done").await;

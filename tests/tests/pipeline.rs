@@ -17,7 +17,7 @@ def handler(event, context):
 
 fn shop(steps: &str, mode: &str) -> Project {
     let mut project = Project::new();
-    let ran = project.path().join("ran").display().to_string();
+    let ran = project.path().join("notes/ran").display().to_string();
     for name in ["a", "b", "c", "d"] {
         project = project.function_with(name, STEP, &format!("env = {{ RAN = '{ran}' }}"));
     }
@@ -27,7 +27,7 @@ fn shop(steps: &str, mode: &str) -> Project {
 }
 
 fn ran(node: &Node) -> Vec<String> {
-    let text = std::fs::read_to_string(node.path().join("ran")).unwrap_or_default();
+    let text = std::fs::read_to_string(node.path().join("notes/ran")).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
 

@@ -17,7 +17,7 @@ const GATED: &str = "import os, time\ndef handler(event, context):\n    os.write
 async fn gated(keys: &str) -> Node {
     let project = Project::new();
     let path = |name: &str| project.path().join(name).display().to_string();
-    let keys = format!("{keys}\nenv = {{ GO = '{}', LOG = '{}' }}", path("go"), path("began"));
+    let keys = format!("{keys}\nenv = {{ GO = '{}', LOG = '{}' }}", path("go"), path("notes/began"));
     let node = project.function_with("f", GATED, &keys).config(ROUTE).start().await;
     node.function_ready("f").await;
     node
@@ -63,7 +63,7 @@ async fn what_a_function_prints_is_kept_with_its_attempt_and_can_be_followed() {
 async fn as_many_instances_run_as_the_cap_allows_and_no_more() {
     let node = gated("concurrency = 3").await;
     join_all((0..6).map(|_| node.accepted("/jobs", "{}"))).await;
-    let began = node.lines_of("began", 3).await;
+    let began = node.lines_of("notes/began", 3).await;
     node.deliveries_are("running", 3).await;
     let pids: std::collections::BTreeSet<&String> = began.iter().collect();
     assert_eq!(pids.len(), 3, "three at once are three processes");
@@ -74,8 +74,8 @@ async fn as_many_instances_run_as_the_cap_allows_and_no_more() {
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, Some("1")));
     node.write("go", "");
     node.deliveries_are("done", 6).await;
-    assert_eq!(node.lines_of("began", 6).await.len(), 6);
-    let pids: std::collections::BTreeSet<String> = node.lines_of("began", 6).await.into_iter().collect();
+    assert_eq!(node.lines_of("notes/began", 6).await.len(), 6);
+    let pids: std::collections::BTreeSet<String> = node.lines_of("notes/began", 6).await.into_iter().collect();
     assert_eq!(pids.len(), 3, "warm instances are used again");
 }
 
@@ -154,7 +154,6 @@ async fn a_function_sees_its_own_environment_and_secrets_and_nothing_else() {
     assert_eq!((&seen["FROM_ENV"], &seen["FROM_FILE"]), (&json!("from the environment"), &json!("from a file")));
     assert_eq!((&seen["OF_THE_NODE"], &seen["THE_SECRET"]), (&Value::Null, &Value::Null));
     assert!(!node.said().contains("from the environment"), "a secret is not printed");
-    node.says("isolation = \"process\"").await;
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn gated() -> Node {
                 LOG = os.open(os.environ['LOG'], os.O_APPEND | os.O_CREAT | os.O_WRONLY)\n";
     let project = Project::new();
     let path = |name: &str| project.path().join(name).display().to_string();
-    let keys = format!("concurrency = 2\nenv = {{ GO = '{}', LOG = '{}' }}", path("go"), path("began"));
+    let keys = format!("concurrency = 2\nenv = {{ GO = '{}', LOG = '{}' }}", path("go"), path("notes/began"));
     let node = project.function_with("f", code, &keys).config(ROUTES).start().await;
     node.function_ready("f").await;
     node
@@ -92,7 +92,7 @@ async fn a_signal_lets_what_runs_finish_and_ends_everything() {
     let node = gated().await;
     let id = node.accepted("/jobs", "").await;
     let (called, ended) = tokio::join!(node.get("/f"), async {
-        node.lines_of("began", 2).await;
+        node.lines_of("notes/began", 2).await;
         node.signal(Signal::TERM);
         node.says("draining").await;
         eventually("new connections are refused", || async {
@@ -113,7 +113,7 @@ async fn a_signal_lets_what_runs_finish_and_ends_everything() {
     assert_eq!((attempts.len(), &attempts[0]["output"]), (1, &Value::from("\"finished\"")));
     let calls = node.json(&["events", "--trigger", "f", "--json"]).await;
     assert_eq!(calls.len(), 1, "the call is in the log");
-    assert_eq!(node.read("began").lines().count(), 2, "nothing ran again");
+    assert_eq!(node.read("notes/began").lines().count(), 2, "nothing ran again");
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn what_was_not_begun_when_it_ends_runs_after_the_next_start() {
     for n in 0..20 {
         node.accepted("/jobs", n.to_string()).await;
     }
-    node.lines_of("began", 2).await;
+    node.lines_of("notes/began", 2).await;
     node.signal(Signal::TERM);
     node.says("draining").await;
     node.write("go", "");
@@ -130,14 +130,14 @@ async fn what_was_not_begun_when_it_ends_runs_after_the_next_start() {
     let mut node = node;
     node.restart().await;
     node.deliveries_are("done", 20).await;
-    assert_eq!(node.read("began").lines().count(), 20, "each ran once");
+    assert_eq!(node.read("notes/began").lines().count(), 20, "each ran once");
 }
 
 #[tokio::test]
 async fn a_second_signal_ends_it_now_and_what_ran_runs_again_later() {
     let mut node = gated().await;
     let id = node.accepted("/jobs", "").await;
-    node.lines_of("began", 1).await;
+    node.lines_of("notes/began", 1).await;
     node.event_is(&id, "running").await;
     node.signal(Signal::INT);
     node.says("draining").await;

@@ -29,7 +29,7 @@ const ROUTES: &str = "[triggers.orders]\nhttp = 'POST /orders'\nto = 'f'\n\
 async fn node(keys: &str) -> Node {
     let project = Project::new();
     let path = |name: &str| project.path().join(name).display().to_string();
-    let keys = format!("env = {{ RAN = '{}', GO = '{}' }}\n{keys}", path("ran"), path("go"));
+    let keys = format!("env = {{ RAN = '{}', GO = '{}' }}\n{keys}", path("notes/ran"), path("go"));
     project.function_with("f", CODE, &keys).config(ROUTES).start().await
 }
 
@@ -41,12 +41,12 @@ async fn post(node: &Node, path: &str, id: &str, body: &'static str) -> Answer {
 async fn begun(node: &Node, path: &str) {
     tokio::select! {
         answer = post(node, path, "order-7", "tea") => panic!("nothing lets it go: {}", answer.text()),
-        _ = node.lines_of("ran", 1) => {}
+        _ = node.lines_of("notes/ran", 1) => {}
     }
 }
 
 fn executions(node: &Node) -> usize {
-    node.read("ran").lines().count()
+    node.read("notes/ran").lines().count()
 }
 
 fn problem(answer: &Answer) -> (u16, String, Option<String>) {
@@ -100,7 +100,7 @@ async fn while_it_runs_a_repeat_is_told_so_and_of_many_at_once_one_runs() {
     let node = node("").await;
     let calls = join_all((0..20).map(|_| post(&node, "/orders", "order-7", "tea")));
     let release = async {
-        node.lines_of("ran", 1).await;
+        node.lines_of("notes/ran", 1).await;
         let repeat = post(&node, "/orders", "order-7", "tea").await;
         assert_eq!(problem(&repeat), (409, "urn:fnbus:in-progress".to_owned(), Some("1".to_owned())));
         node.write("go", "");

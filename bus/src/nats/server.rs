@@ -200,13 +200,15 @@ fn configuration(folder: &Path, namespace: &Name, port: u16, password: &str) -> 
     )
 }
 
-fn random_password() -> rustix::io::Result<String> {
+/// A text that nobody can guess.
+pub fn random_password() -> rustix::io::Result<String> {
     let mut bytes = [0_u8; 24];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+/// Writes a file that only this user may read, over the one that is there.
+pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use io::Write;
     let _ = fs::remove_file(path);
     fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?.write_all(text.as_bytes())

@@ -3,6 +3,7 @@
 pub(crate) mod init;
 pub(crate) mod up;
 pub(crate) mod check;
+pub(crate) mod doctor;
 pub(crate) mod config;
 pub(crate) mod emit;
 pub(crate) mod invoke;
@@ -38,6 +39,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.command {
         Command::Init(command) => command.run(),
         Command::Check(command) => command.run(&args.global),
+        Command::Doctor(command) => command.run(&args.global),
         Command::Config(command) => command.run(),
         Command::Up(command) => command.run(args.global),
         Command::Emit(command) => command.run(&args.global),

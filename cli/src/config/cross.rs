@@ -3,6 +3,8 @@
 //! Names and targets are taken from the file and not from what was read of it, so that one wrong value in a function
 //! does not make every trigger that names it wrong.
 
+use std::path::{Path, PathBuf};
+
 use bus::{
     Name, Target,
     config::{Problem, Problems, Span, closest},
@@ -23,6 +25,7 @@ pub(super) fn check(config: &Config, file: &DeTable<'_>, problems: &Problems) {
     check_queues(config, places, problems);
     for (name, function) in &config.functions {
         check_code(name.as_str(), function, places, problems);
+        check_folders(name.as_str(), function, &config.bus.data, places, problems);
     }
 }
 
@@ -49,6 +52,20 @@ fn check_targets(places: Places<'_>, problems: &Problems) {
     for path in triggers.chain(chains) {
         for (target, span) in places.strings(&path) {
             check_target(target, span, &known, problems);
+        }
+    }
+}
+
+/// No function is let into the data folder.
+fn check_folders(name: &str, function: &FunctionConfig, data: &Path, places: Places<'_>, problems: &Problems) {
+    for (key, folders) in [("read", &function.folders.read), ("write", &function.folders.write)] {
+        let written = places.strings(&["functions", name, "folders", key]);
+        for (folder, (text, span)) in folders.iter().zip(written) {
+            let folder: PathBuf = folder.components().collect();
+            if folder.starts_with(data) || data.starts_with(&folder) {
+                let problem = Problem::new(span, format!("`{text}` and the data folder of fnbus are in one another"));
+                problems.record(problem.label("not for functions").advice("name the folders that the function needs"));
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use bus::{
     node::{DataFolder, Settings, StartError},
 };
 use miette::Diagnostic;
-use runtimes::{Functions, worker::Worker};
+use runtimes::{Enforcement, Functions, worker::Worker};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -62,6 +62,9 @@ pub(crate) enum ServeError {
     Socket(#[from] api::socket::SocketError),
     #[error(transparent)]
     Calls(#[from] OpenError),
+    #[error("[bus] require_isolation = true, and this kernel does not hold functions back from {what}: it {by}")]
+    #[diagnostic(help("run it on a newer kernel, or take `require_isolation` out; `fnbus doctor` shows everything"))]
+    Isolation { what: &'static str, by: String },
     #[error("signals cannot be watched: {0}")]
     Signals(io::Error),
     #[error("{0}")]
@@ -80,6 +83,12 @@ pub(crate) async fn serve(
     options: Options,
     told: watch::Receiver<u32>,
 ) -> Result<(), ServeError> {
+    let isolation = Enforcement::of_this_machine();
+    if config.bus.require_isolation
+        && let Some(part) = isolation.missing(config.functions.values()).first()
+    {
+        return Err(ServeError::Isolation { what: part.what, by: part.by.clone() });
+    }
     let ending = signals::watch(told).map_err(ServeError::Signals)?;
     let folder = DataFolder::take(&config.bus.data).map_err(explained)?;
     let address = config.http.listen;
@@ -110,7 +119,8 @@ pub(crate) async fn serve(
     });
     let worker = Worker::new(bus.clone(), functions.clone());
     let calls = worker.open().await?;
-    let (socket, socket_path) = api::socket::listen(&config.bus.data)?;
+    let socket = api::socket::listen(&config.bus.data)?;
+    let socket_path = socket.path.clone();
     let welcome = welcome::text(
         &config,
         &Facts {
@@ -119,6 +129,7 @@ pub(crate) async fn serve(
             nats: &bus.address().url,
             own_nats: config.bus.nats.is_none(),
             config_file: &global.config,
+            isolation: &isolation,
         },
     );
     let running = Running::new(bus.clone());

@@ -3,6 +3,7 @@
 use std::{fmt::Write, net::SocketAddr};
 
 use chrono::Utc;
+use runtimes::Enforcement;
 use triggers::config::{Mode, TriggerKind};
 
 use crate::{config::Config, show::local as shown};
@@ -21,6 +22,7 @@ pub(super) struct Facts<'a> {
     pub(super) nats: &'a str,
     pub(super) own_nats: bool,
     pub(super) config_file: &'a std::path::Path,
+    pub(super) isolation: &'a Enforcement,
 }
 
 /// The text, for stderr.
@@ -37,7 +39,9 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
     let whose = if facts.own_nats { "started for this bus" } else { "joined" };
     line(format_args!("  nats   {} ({whose})", facts.nats));
     line(format_args!("  data   {}", config.bus.data.display()));
-    line(format_args!("  functions run with `isolation = \"process\"`: against accidents, not against hostile code"));
+    for sentence in isolation(config, facts.isolation) {
+        line(format_args!("  {sentence}"));
+    }
     if config.functions.is_empty() {
         line(format_args!("  no function is configured yet: add [functions.NAME]"));
     }
@@ -87,6 +91,23 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
     }
     line(format_args!("\nthen: fnbus events   fnbus show ID   fnbus logs -f   (Ctrl-C drains and ends)"));
     text
+}
+
+/// Which functions are in no sandbox, and what the kernel does not enforce for the others.
+fn isolation(config: &Config, isolation: &Enforcement) -> Vec<String> {
+    let open = config.functions.iter().filter(|(_, function)| !function.is_sandboxed());
+    let open: Vec<_> = open.map(|(name, _)| format!("`{name}`")).collect();
+    let mut sentences = Vec::new();
+    if !open.is_empty() {
+        let names = open.join(", ");
+        sentences.push(format!("{names} with `isolation = \"process\"`: against accidents, not against hostile code"));
+    }
+    let missing = isolation.missing(config.functions.values());
+    if !missing.is_empty() {
+        let what = missing.iter().map(|part| part.what).collect::<Vec<_>>().join("; ");
+        sentences.push(format!("this kernel does not hold functions back from: {what} (fnbus doctor)"));
+    }
+    sentences
 }
 
 /// A call to try, with variables filled in and a body where the method has one.

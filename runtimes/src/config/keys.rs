@@ -18,6 +18,18 @@ pub(super) static SECRET: LazyLock<Section> = LazyLock::new(|| Section {
     later: &[],
 });
 
+pub(super) static FOLDERS: LazyLock<Section> = LazyLock::new(|| {
+    let paths = || Shape::one_or_many(Shape::Path);
+    Section {
+        doc: "What a function in a sandbox may reach beside its own files; made when it is not there.",
+        keys: vec![
+            Key::new("read", paths(), "Folders or files to read."),
+            Key::new("write", paths(), "Folders or files to read and to write."),
+        ],
+        later: &[],
+    }
+});
+
 pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
     let default = FunctionConfig::new(RuntimeKind::Python, PathBuf::new());
     let targets = || Shape::one_or_many(Shape::Text("a target"));
@@ -61,6 +73,9 @@ pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
             Key::new("on_failure", targets(), "Targets that get the invocation record of what was given up."),
             Key::new("isolation", Shape::word::<Isolation>(), "What keeps the function away from the machine.")
                 .default(default.isolation.word()),
+            Key::new("network", Shape::Bool, "Whether a function in a sandbox may open connections.")
+                .default(default.network),
+            Key::new("folders", Shape::Table(&FOLDERS), FOLDERS.doc),
             Key::new(
                 "zygote",
                 Shape::Bool,

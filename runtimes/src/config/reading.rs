@@ -12,7 +12,7 @@ use bus::{
     retry::RetryPolicy,
 };
 
-use super::{EnvValue, FunctionConfig, RuntimeKind, keys};
+use super::{EnvValue, Folders, FunctionConfig, Isolation, RuntimeKind, keys};
 use crate::command;
 
 impl FunctionConfig {
@@ -42,6 +42,8 @@ impl FunctionConfig {
                 on_failure: reader.list("on_failure"),
             },
             isolation: reader.get_or("isolation", default.isolation),
+            network: reader.get_or("network", default.network),
+            folders: read_folders(reader.table("folders"), base),
             zygote: reader.get_or("zygote", default.zygote),
             ..default
         };
@@ -53,6 +55,19 @@ impl FunctionConfig {
         if config.runtime == RuntimeKind::Command && config.warm > 0 {
             let wrong = Wrong::of_key("has no effect on a command, which is started for each invocation");
             reader.refuse("warm", &wrong.advice("take it out").label("nothing to keep"));
+        }
+        for key in ["network", "folders"] {
+            if config.isolation == Isolation::Process && reader.has(key) {
+                let wrong = Wrong::of_key("has an effect in a sandbox alone, and `isolation` is \"process\"");
+                reader.refuse(key, &wrong.advice("take one of the two out").label("not enforced"));
+            }
+        }
+        if config.runtime == RuntimeKind::Provided && !config.network {
+            let wrong = Wrong::of_key("must be true for provided: the Runtime API is asked over a connection");
+            reader.refuse(
+                "network",
+                &wrong.advice("take it out, or use another runtime").label("nothing could be asked"),
+            );
         }
         if config.runtime != RuntimeKind::Python && reader.has("zygote") {
             let wrong = Wrong::of_key("has an effect on python functions alone");
@@ -128,6 +143,13 @@ fn read_env(reader: &Reader<'_>, base: &Path) -> BTreeMap<String, EnvValue> {
         Some((field.name.to_owned(), value?))
     };
     reader.fields("env").into_iter().filter_map(read).collect()
+}
+
+fn read_folders(reader: Reader<'_>, base: &Path) -> Folders {
+    let paths = |key| reader.list::<PathBuf>(key).into_iter().map(|path| base.join(path)).collect();
+    let folders = Folders { read: paths("read"), write: paths("write") };
+    reader.finish();
+    folders
 }
 
 fn read_secret(field: &Field<'_>, base: &Path) -> Option<EnvValue> {

@@ -15,6 +15,7 @@ use crate::{
     config::RuntimeKind,
     ground,
     process::{Launch, Wires},
+    sandbox::{self, Reach},
     version::Version,
 };
 
@@ -90,7 +91,14 @@ impl NodeJs {
     }
 
     /// A process that waits to be told what it is to load. A spare one has time to get ready for it.
-    pub(crate) fn launch(&self, memory: u32, env: Vec<(String, String)>, home: PathBuf, spare: bool) -> Launch {
+    pub(crate) fn launch(
+        &self,
+        memory: u32,
+        env: Vec<(String, String)>,
+        home: PathBuf,
+        spare: bool,
+        reach: Option<Reach>,
+    ) -> Launch {
         // the heap collects what it can before the process meets its limit
         let heap = format!("--max-old-space-size={memory}");
         let mut arguments = vec![heap.into(), OsString::from(&self.shim)];
@@ -105,7 +113,22 @@ impl NodeJs {
             folder: home.clone(),
             home,
             memory: (u64::from(memory) << 20) + BASE_MEMORY,
+            reach,
         }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// What it reads itself.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let beside = self.path.parent().map(sandbox::around).unwrap_or_default();
+        beside.into_iter().chain([self.shim.clone()]).collect()
     }
 
     /// What such a process is told.

@@ -1,20 +1,32 @@
 //! Processes of Node.js that wait for a function: starting one takes longer than loading most handlers. Each serves one
 //! instance and is never given back.
+//!
+//! One in a sandbox may read a folder that is empty until it is known which code it is to load; then links to the files of
+//! that code are made there, as no rule can be added to a sandbox.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    fs, io,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use tracing::warn;
 
 use super::NodeJs;
 use crate::{
+    config::Isolation,
     ground::Ground,
     lock,
     process::{self, Started},
     version::Version,
 };
 
-/// Spares of all memory sizes together; beyond it the oldest goes.
+/// Spares of all kinds together; beyond it the oldest goes.
 const MOST: usize = 8;
+/// Code of more files is not linked: a process of its own is as quick.
+const MOST_FILES: usize = 1000;
+/// The folder for the code, beside the private one.
+const CODE: &str = "code";
 
 #[derive(Default)]
 pub(crate) struct Spares {
@@ -25,16 +37,63 @@ pub(crate) struct Spares {
 struct State {
     /// Oldest first.
     waiting: Vec<Spare>,
-    /// The sizes of those that are being started.
-    starting: Vec<u32>,
+    /// The kinds of those that are being started.
+    starting: Vec<Kind>,
     /// Raised when all must end: what is being started for an earlier one is not kept.
     era: u64,
 }
 
-struct Spare {
-    /// MiB: a process is given its limit when it starts.
+/// What cannot be changed when a process has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    /// MiB.
     memory: u32,
+    isolation: Isolation,
+}
+
+impl Kind {
+    fn of(version: &Version) -> Self {
+        Self { memory: version.memory, isolation: version.isolation }
+    }
+}
+
+pub(crate) struct Spare {
+    kind: Kind,
     started: Started,
+}
+
+impl Spare {
+    /// The process, with the version as it is to load it; none when that cannot be.
+    pub(crate) async fn of(self, version: &Version) -> Option<(Started, Version)> {
+        if self.kind.isolation == Isolation::Process {
+            return Some((self.started, version.clone()));
+        }
+        let (from, to) = (version.code.clone(), self.started.process.home().with_file_name(CODE));
+        let code = to.clone();
+        let linked = tokio::task::spawn_blocking(move || link(&from, &to)).await;
+        match linked.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            Ok(()) => Some((self.started, Version { code, ..version.clone() })),
+            Err(error) => {
+                warn!(%error, "a Node.js process that was kept ready could not be used");
+                None
+            }
+        }
+    }
+}
+
+/// Links the files of one folder into another.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let place = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&place)?;
+            link(&entry.path(), &place)?;
+        } else {
+            fs::hard_link(entry.path(), place)?;
+        }
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Spares {
@@ -45,29 +104,36 @@ impl std::fmt::Debug for Spares {
 
 impl Spares {
     /// A process for a version, if one waits that can run it.
-    pub(crate) fn take(&self, version: &Version) -> Option<Started> {
+    pub(crate) fn take(&self, version: &Version) -> Option<Spare> {
         // what is read when Node.js starts cannot be given to one that has started
         if version.env.keys().any(|name| is_read_at_start(name)) {
             return None;
         }
+        // nor can what a sandbox has beside what each has
+        let plain = version.network && version.folders.is_empty() && version.files <= MOST_FILES;
+        if version.isolation == Isolation::Sandbox && !plain {
+            return None;
+        }
+        let kind = Kind::of(version);
         let mut state = lock(&self.state);
-        while let Some(at) = state.waiting.iter().position(|spare| spare.memory == version.memory) {
-            let Spare { started, .. } = state.waiting.remove(at);
-            if !started.process.group().is_gone() {
-                return Some(started);
+        while let Some(at) = state.waiting.iter().position(|spare| spare.kind == kind) {
+            let spare = state.waiting.remove(at);
+            if !spare.started.process.group().is_gone() {
+                return Some(spare);
             }
         }
         None
     }
 
-    /// Starts as many as are missing for functions of this size, in the background.
-    pub(crate) fn refill(ground: &Arc<Ground>, memory: u32) {
+    /// Starts as many as are missing for functions like this one, in the background.
+    pub(crate) fn refill(ground: &Arc<Ground>, version: &Version) {
+        let kind = Kind::of(version);
         let mut state = lock(&ground.spares.state);
-        let there = state.waiting.iter().filter(|spare| spare.memory == memory).count()
-            + state.starting.iter().filter(|&&size| size == memory).count();
+        let there = state.waiting.iter().filter(|spare| spare.kind == kind).count()
+            + state.starting.iter().filter(|&&starting| starting == kind).count();
         for _ in there..ground.settings.spares {
-            state.starting.push(memory);
-            tokio::spawn(start(ground.clone(), memory, state.era));
+            state.starting.push(kind);
+            tokio::spawn(start(ground.clone(), kind, state.era));
         }
     }
 
@@ -81,28 +147,36 @@ impl Spares {
     }
 }
 
-async fn start(ground: Arc<Ground>, memory: u32, era: u64) {
+async fn start(ground: Arc<Ground>, kind: Kind, era: u64) {
     let started = match ground.node().await {
-        Ok(node) => launch(&ground, node, memory).await,
+        Ok(node) => launch(&ground, node, kind).await,
         // who needs it is told
         Err(_) => None,
     };
     let mut state = lock(&ground.spares.state);
-    if let Some(at) = state.starting.iter().position(|&size| size == memory) {
+    if let Some(at) = state.starting.iter().position(|&starting| starting == kind) {
         state.starting.swap_remove(at);
     }
     let Some(started) = started.filter(|_| state.era == era) else { return };
-    state.waiting.push(Spare { memory, started });
+    state.waiting.push(Spare { kind, started });
     let surplus = state.waiting.len().saturating_sub(MOST);
     let surplus: Vec<Spare> = state.waiting.drain(..surplus).collect();
     drop(state);
     drop(surplus);
 }
 
-async fn launch(ground: &Ground, node: &NodeJs, memory: u32) -> Option<Started> {
-    let home = ground.home().ok()?;
+async fn launch(ground: &Ground, node: &NodeJs, kind: Kind) -> Option<Started> {
+    let home = ground.inner_home().ok()?;
     let env = Ground::bare_env(&home);
-    match process::start(node.launch(memory, env, home, true)).await {
+    let reach = match kind.isolation {
+        Isolation::Process => None,
+        Isolation::Sandbox => {
+            let code = home.with_file_name(CODE);
+            fs::create_dir(&code).ok()?;
+            Some(ground.bare_reach(&home, node.folders().into_iter().chain([code])))
+        }
+    };
+    match process::start(node.launch(kind.memory, env, home, true, reach)).await {
         Ok(started) => Some(started),
         Err(error) => {
             warn!(%error, "no Node.js process can be kept ready");

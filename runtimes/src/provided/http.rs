@@ -1,6 +1,6 @@
 //! The Lambda Runtime API over HTTP/1: statuses, headers and bodies as AWS' own emulator has them.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bus::{
@@ -17,10 +17,14 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpListener, task::JoinSet, time};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time,
+};
 
 use super::{
-    Shared,
+    Shared, peer,
     talk::{Refusal, Turn},
 };
 use crate::{
@@ -47,7 +51,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, theirs)) = listener.accept().await else {
             // no descriptor is free: one may be soon
             time::sleep(DYING).await;
             continue;
@@ -59,6 +63,9 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let _ = stream.set_nodelay(true);
         let shared = shared.clone();
         connections.spawn(async move {
+            if !is_ours(&shared, &stream, theirs).await {
+                return;
+            }
             let service = service_fn(move |request| {
                 let shared = shared.clone();
                 async move { Ok::<_, Infallible>(route(&shared, request).await) }
@@ -66,6 +73,13 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
+}
+
+/// Whether the instance itself has opened a connection. Others are closed without a word.
+async fn is_ours(shared: &Shared, stream: &TcpStream, theirs: SocketAddr) -> bool {
+    let Some(leader) = shared.owner.wait().await.as_ref().map(|group| group.id()) else { return true };
+    let Ok(ours) = stream.local_addr() else { return false };
+    tokio::task::spawn_blocking(move || peer::is_below(leader, theirs, ours)).await.unwrap_or(false)
 }
 
 async fn route(shared: &Shared, request: Request<Incoming>) -> Reply {

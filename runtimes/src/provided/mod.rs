@@ -3,6 +3,8 @@
 
 // The HTTP side.
 mod http;
+// Whose a connection is.
+mod peer;
 // Whose turn it is: pure.
 mod talk;
 
@@ -13,11 +15,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, SetOnce},
+};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::{config::RuntimeKind, dialogue::Answer, lease::Invocation, lock};
+use crate::{config::RuntimeKind, dialogue::Answer, lease::Invocation, lock, process::Group};
 use talk::{Talk, Turn};
 
 /// What AWS allows over its round number.
@@ -42,6 +47,8 @@ struct Shared {
     offered: Notify,
     /// The process has said something.
     said: Notify,
+    /// Whose processes may ask, none: anybody's; connections wait until it is known.
+    owner: SetOnce<Option<Arc<Group>>>,
     arn: String,
     limit: usize,
 }
@@ -54,11 +61,17 @@ impl Api {
             talk: Mutex::default(),
             offered: Notify::new(),
             said: Notify::new(),
+            owner: SetOnce::new(),
             arn,
             limit: limit(RuntimeKind::Provided, payload_limit),
         });
         let server = AbortOnDropHandle::new(tokio::spawn(http::serve(listener, shared.clone())));
         Ok(Self { address, shared, _server: server })
+    }
+
+    /// Answers this process and those it starts; none: whoever asks.
+    pub(crate) fn belongs_to(&self, group: Option<Arc<Group>>) {
+        let _ = self.shared.owner.set(group);
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -17,11 +17,17 @@ use crate::{ground, version::Version};
 pub(crate) use zygotes::Zygotes;
 
 const SHIM: &str = include_str!("fnbus_runtime.py");
+const SHIM_NAME: &str = "fnbus_runtime.py";
 
 /// Asked of whatever `python3` is: a version manager's shim costs 100 ms at each start, the real binary 20.
+/// The shim, where it is there, is compiled: instances in a sandbox could not keep what they compiled.
 const PROBE: &str = "import json, os, site, sys
+if len(sys.argv) > 1:
+    from importlib.util import cache_from_source
+    import py_compile
+    if not os.path.exists(cache_from_source(sys.argv[1])): py_compile.compile(sys.argv[1])
 real = os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable)
-print(json.dumps({'path': real, 'version': list(sys.version_info[:2]),
+print(json.dumps({'path': real, 'version': list(sys.version_info[:2]), 'own': [sys.base_prefix, sys.base_exec_prefix],
                   'site': [p for p in site.getsitepackages() if os.path.isdir(p)]}))";
 
 /// The interpreter, found once.
@@ -31,6 +37,8 @@ pub(crate) struct Interpreter {
     version: (u32, u32),
     /// Its own packages: with `-S` nothing adds them.
     site: Vec<PathBuf>,
+    /// Where its libraries are.
+    own: Vec<PathBuf>,
     /// The folder of the shim.
     #[serde(skip)]
     shim: PathBuf,
@@ -54,18 +62,23 @@ pub(crate) enum NoPython {
 impl Interpreter {
     /// Finds the real binary behind `asked` (none: `python3` on the path) and puts the shim into place. Blocks.
     pub(crate) fn find(asked: Option<&Path>, data: &Path) -> Result<Self, NoPython> {
-        let mut found = Self::probe(asked)?;
-        let shim = ground::install(data, "python", "fnbus_runtime.py", SHIM);
-        found.shim = shim.map_err(|(path, source)| NoPython::Shim { path, source })?;
-        Ok(found)
+        let shim = ground::install(data, "python", SHIM_NAME, SHIM);
+        let shim = shim.map_err(|(path, source)| NoPython::Shim { path, source })?;
+        let found = Self::ask(asked, &[shim.join(SHIM_NAME)])?;
+        Ok(Self { shim, ..found })
     }
 
     /// The same without a trace: the shim is not there yet.
     pub(crate) fn probe(asked: Option<&Path>) -> Result<Self, NoPython> {
+        Self::ask(asked, &[])
+    }
+
+    fn ask(asked: Option<&Path>, arguments: &[PathBuf]) -> Result<Self, NoPython> {
         let asked = asked.unwrap_or(Path::new("python3"));
         let name = asked.display().to_string();
         let said = Command::new(asked)
             .args(["-c", PROBE])
+            .args(arguments)
             .stdin(Stdio::null())
             .output()
             .map_err(|source| NoPython::Missing { asked: name.clone(), source })?;
@@ -88,6 +101,24 @@ impl Interpreter {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A program that compiles all of a version's code, for its instances to read; quietly, and what cannot be is left out.
+    pub(crate) fn compiler(code: &Path) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = ["-I", "-S", "-m", "compileall", "-qq"].map(OsString::from).into();
+        arguments.push(code.into());
+        arguments
+    }
+
+    pub(crate) fn version(&self) -> String {
+        format!("{}.{}", self.version.0, self.version.1)
+    }
+
+    /// What it reads itself.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let of_its_own =
+            self.own.iter().flat_map(|prefix| ["bin", "lib", "lib64", "include"].map(|part| prefix.join(part)));
+        of_its_own.chain(self.site.iter().cloned()).chain([self.path.clone(), self.shim.clone()]).collect()
     }
 
     /// Isolated (`-I`: no user folders, no `PYTHON…`), without `site` (`-S`: a third of the start), and as an

@@ -54,7 +54,8 @@ impl Zygote {
         version: &Version,
     ) -> Result<Made, NoStart> {
         let python = ground.python().await.map_err(NoLaunch::from)?;
-        let forked = self.fork(ground.home()?).await;
+        let own = self.conversation.process.home();
+        let forked = self.fork(Ground::home_in(own.parent().unwrap_or(own))?).await;
         let mut started = forked.map_err(|source| NoStart::Process { program: python.path().to_owned(), source })?;
         let env = ground.env(function, version, started.process.home(), Some(python.execution_env()))?;
         // what it has from the zygote stays as it is: all but what is private

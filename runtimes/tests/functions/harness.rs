@@ -15,7 +15,9 @@ use bus::{
     presence::FunctionStatus,
     retry::RetryPolicy,
 };
-use runtimes::{EnvValue, FunctionConfig, Functions, Invocation, Isolation, Lease, LeaseError, RuntimeKind, Settings};
+use runtimes::{
+    EnvValue, Folders, FunctionConfig, Functions, Invocation, Isolation, Lease, LeaseError, RuntimeKind, Settings,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -90,6 +92,8 @@ impl Node {
             retry: RetryPolicy::default(),
             chain: bus::catalog::Chain::default(),
             isolation: Isolation::Process,
+            network: true,
+            folders: Folders::default(),
             zygote: true,
         };
         change(&mut config);

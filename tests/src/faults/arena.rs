@@ -48,7 +48,7 @@ impl Arena {
         let record = project.path().join(RECORD);
         let function = |name: &str, keys: &str| {
             format!(
-                "[functions.{name}]\nruntime = 'python'\ncode = 'recorder'\nconcurrency = 2\n\
+                "[functions.{name}]\nruntime = 'python'\ncode = 'recorder'\nconcurrency = 2\nfolders = {{ write = 'notes' }}\n\
                  env = {{ RECORD = '{}', SECRET = {{ secret = 'env:FNBUS_SECRET' }} }}\n\
                  retry = {{ attempts = 5, wait = '50ms', max_wait = '200ms' }}\n{keys}\n",
                 record.display()

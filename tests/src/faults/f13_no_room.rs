@@ -27,7 +27,8 @@ async fn run(trial: Trial) -> Tally {
     let project = Arena::project();
     let own = disk.variables(&project.path().canonicalize().unwrap().join(".fnbus/tmp"));
     let own: Vec<String> = own.iter().map(|(name, value)| format!("{name} = '{value}'")).collect();
-    let env = format!("env = {{ {} }}", own.join(", "));
+    // it loads the library that spoils its disk
+    let env = format!("isolation = 'process'\nenv = {{ {} }}", own.join(", "));
     let project = project.function_with("write", &code(0), &env).config(route);
     let mut arena = Arena::of(&trial, project.on_disk(&disk).printing_to("/dev/full")).await;
     arena.node.function_ready("write").await;

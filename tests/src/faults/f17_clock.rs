@@ -27,7 +27,7 @@ async fn run(trial: Trial) -> Tally {
     let recorder = |name: &str, wait: &str| {
         let record = project.path().join(RECORD).display().to_string();
         format!(
-            "[functions.{name}]\nruntime = 'python'\ncode = 'recorder'\nenv = {{ RECORD = '{record}' }}\n\
+            "[functions.{name}]\nruntime = 'python'\ncode = 'recorder'\nfolders = {{ write = 'notes' }}\nenv = {{ RECORD = '{record}' }}\n\
              retry = {{ attempts = 3, wait = '{wait}' }}\n"
         )
     };

@@ -21,7 +21,7 @@ const SLOW: [u64; 3] = [950; 3];
 const BATCH: usize = 500;
 
 async fn run(trial: Trial) -> Tally {
-    let table = "[functions.poisoned]\nruntime = 'python'\ncode = 'recorder'\nconcurrency = 4\ntimeout = '1s'\n\
+    let table = "[functions.poisoned]\nruntime = 'python'\ncode = 'recorder'\nfolders = { write = 'notes' }\nconcurrency = 4\ntimeout = '1s'\n\
                  retry = { attempts = 3, wait = '50ms' }\n";
     let trigger = "[triggers.poisoned]\nevent = { type = 'poisoned' }\npayload = 'body'\nto = 'poisoned'\n";
     let project = Arena::project();

@@ -25,7 +25,10 @@ async fn run(trial: Trial) -> Tally {
         "[functions.keyed]",
         "[functions.renamed]\nruntime = 'python'\ncode = 'recorder'\nKEYS\n[functions.keyed]",
     );
-    let keys = format!("env = {{ RECORD = '{}' }}", arena.node.path().join(super::recorder::RECORD).display());
+    let keys = format!(
+        "folders = {{ write = 'notes' }}\nenv = {{ RECORD = '{}' }}",
+        arena.node.path().join(super::recorder::RECORD).display()
+    );
     let both = both.replace("KEYS", &keys);
     let load = Traffic { connections: 64, rate: None, keys: 100, largest: 500, ..Traffic::default() };
     let load = if trial.is_short() { Traffic::default() } else { load };

@@ -26,7 +26,7 @@ const BODY: &str = r#"{"n": 1, "of": "a client that leaves"}"#;
 
 async fn run(trial: Trial) -> Tally {
     let project = Arena::project();
-    let asked = format!("env = {{ LOG = '{}' }}", project.path().join("asked").display());
+    let asked = format!("env = {{ LOG = '{}' }}", project.path().join("notes/asked").display());
     let project = project.function_with("ask", ASKED, &asked).config("[triggers.ask]\nhttp = 'GET /ask'\nto = 'ask'\n");
     let mut arena = Arena::of(&trial, project).await;
     arena.node.function_ready("ask").await;
@@ -48,7 +48,7 @@ async fn run(trial: Trial) -> Tally {
     }
     let cycles = trial.cycles;
     let asked = eventually("every call is finished, though nobody waits", || async {
-        let asked = arena.node.read("asked").lines().count();
+        let asked = arena.node.read("notes/asked").lines().count();
         (asked >= cycles).then_some(asked)
     });
     let asked = asked.await;

@@ -23,7 +23,7 @@ const ASK: &str = "import os, time\ndef handler(event, context):\n    \
 async fn run(trial: Trial) -> Tally {
     let now = "[triggers.now]\nhttp = 'POST /now'\npayload = 'body'\nto = 'ask'\n";
     let project = Arena::project();
-    let asked = format!("env = {{ ASKED = '{}' }}", project.path().join("asked").display());
+    let asked = format!("env = {{ ASKED = '{}' }}", project.path().join("notes/asked").display());
     let mut arena = Arena::of(&trial, project.function_with("ask", ASK, &asked).config(now)).await;
     arena.node.function_ready("work").await;
     arena.node.function_ready("ask").await;
@@ -41,7 +41,7 @@ async fn run(trial: Trial) -> Tally {
     }
     arena.heal().await;
     let ran = executions(&arena.node.read(super::recorder::RECORD));
-    let asked = arena.node.read("asked");
+    let asked = arena.node.read("notes/asked");
     match History::read(arena.node.path(), &arena.node.data()) {
         Ok(history) => {
             for cycle in 0..trial.cycles {

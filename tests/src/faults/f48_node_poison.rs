@@ -29,7 +29,7 @@ const MENDED: &str = "def handler(event, context): return 'mended'\n";
 
 async fn run(trial: Trial) -> Tally {
     let project = Arena::project();
-    let lock = format!("env = {{ LOCK = '{}' }}", project.path().join(".fnbus/lock").display());
+    let lock = format!("isolation = 'process'\nenv = {{ LOCK = '{}' }}", project.path().join(".fnbus/lock").display());
     let route = "[triggers.poison]\nhttp = 'POST /poison'\nmode = 'async'\nto = 'poison'\n";
     let mut arena = Arena::of(&trial, project.function_with("poison", POISON, &lock).config(route)).await;
     arena.node.function_ready("poison").await;

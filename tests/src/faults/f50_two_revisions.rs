@@ -20,7 +20,10 @@ async fn run(trial: Trial) -> Tally {
     // another way, another environment: both a chain and a version
     let other = one.replace("then = 'follow'", "then = 'other'").replace("SECRET =", "REVISION = 'other', SECRET =");
     let second = "[functions.other]\nruntime = 'python'\ncode = 'recorder'\nconcurrency = 2\n";
-    let keys = format!("env = {{ RECORD = '{}' }}\n", project.path().join(super::recorder::RECORD).display());
+    let keys = format!(
+        "folders = {{ write = 'notes' }}\nenv = {{ RECORD = '{}' }}\n",
+        project.path().join(super::recorder::RECORD).display()
+    );
     let revisions = [one, other].map(|toml| format!("{toml}{second}{keys}"));
     let mut arena = Arena::of(&trial, project).await;
     arena.shape.recorded.push("other");

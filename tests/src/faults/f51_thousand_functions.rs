@@ -33,7 +33,7 @@ async fn run(trial: Trial) -> Tally {
     let record = project.path().join(super::recorder::RECORD).display().to_string();
     let each = names.iter().map(|name| {
         format!(
-            "[functions.{name}]\nruntime = 'command'\ncode = 'commands'\nhandler = './note'\nmemory = 64\n\
+            "[functions.{name}]\nruntime = 'command'\ncode = 'commands'\nhandler = './note'\nmemory = 64\nfolders = {{ write = 'notes' }}\n\
              env = {{ RECORD = '{record}' }}\n"
         )
     });

@@ -1,10 +1,10 @@
 //! Functions that write down each of their executions.
 
 /// The file of a project that they write to.
-pub const RECORD: &str = "record";
+pub const RECORD: &str = "notes/record";
 
 /// The file that ends all slowness.
-pub const RELEASED: &str = "record.released";
+pub const RELEASED: &str = "notes/record.released";
 
 /// A handler that notes its beginning and its end in one write each, beyond the reach of whatever kills it, and does what the event
 /// asks for: `fail: n` fails its first n executions, `slow: ms` takes its time until there is a file [`RELEASED`], `do:

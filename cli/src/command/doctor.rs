@@ -1,0 +1,212 @@
+//! `fnbus doctor`: what this machine has for fnbus, and what of `isolation` its kernel enforces.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use runtimes::{Enforcement, RuntimeKind};
+use rustix::{
+    fs::{Access, access},
+    process::{Resource, getrlimit},
+};
+use serde::Serialize;
+
+use crate::{
+    args::Global,
+    config::{Config, ConfigError},
+    failure::Failure,
+    show, terminal,
+};
+
+/// Controllers of control groups that matter to functions.
+const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// All that was found.
+#[derive(Debug, Serialize)]
+struct Findings {
+    isolation: Enforcement,
+    cgroups: Cgroups,
+    namespaces: bool,
+    open_files: Option<u64>,
+    programs: Vec<Program>,
+    /// What the config file asks for and is not there, a sentence each.
+    missing: Vec<String>,
+}
+
+/// Control groups: shown, not used.
+#[derive(Debug, Serialize)]
+struct Cgroups {
+    version: Option<u8>,
+    /// Controllers in which groups can be made.
+    writable: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Program {
+    name: &'static str,
+    path: Option<PathBuf>,
+    version: Option<String>,
+    /// Why it cannot be used.
+    problem: Option<String>,
+}
+
+impl Doctor {
+    pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
+        let config = match global.load() {
+            Ok(config) => Some(config),
+            // the machine can be looked at without a project
+            Err(ConfigError::Missing { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let findings = Findings::gather(config.as_ref());
+        if self.json {
+            show::json(&findings)?;
+        } else {
+            show::table(&["WHAT", "STATE", "BY"], findings.rows())?;
+        }
+        for missing in &findings.missing {
+            terminal::talk(format!("missing: {missing}"));
+        }
+        Ok(if findings.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Findings {
+    fn gather(config: Option<&Config>) -> Self {
+        let isolation = Enforcement::of_this_machine();
+        let programs =
+            vec![nats_server(), interpreter("python", RuntimeKind::Python), interpreter("node", RuntimeKind::Node)];
+        let functions = || config.into_iter().flat_map(|config| config.functions.values());
+        let mut missing: Vec<String> = isolation
+            .missing(functions())
+            .into_iter()
+            .map(|part| format!("isolation = \"sandbox\" does not hold back {}: it {}", part.what, part.by))
+            .collect();
+        for program in &programs {
+            let used = match program.name {
+                "nats-server" => config.is_some_and(|config| config.bus.nats.is_none()),
+                name => functions().any(|function| function.runtime.as_str() == name),
+            };
+            missing.extend(program.problem.clone().filter(|_| used));
+        }
+        Self {
+            isolation,
+            cgroups: Cgroups::find(Path::new("/sys/fs/cgroup")),
+            namespaces: read("/proc/sys/user/max_user_namespaces").parse::<u64>().is_ok_and(|most| most > 0)
+                && read("/proc/sys/kernel/unprivileged_userns_clone") != "0",
+            open_files: getrlimit(Resource::Nofile).maximum,
+            programs,
+            missing,
+        }
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |what: &str, state: &str, by: &str| vec![what.to_owned(), state.to_owned(), by.to_owned()];
+        let is = |there: bool, yes: &'static str, no: &'static str| if there { yes } else { no };
+        let Enforcement { kernel, landlock_abi, seccomp, parts } = &self.isolation;
+        let abi = landlock_abi.map_or("-".to_owned(), |abi| format!("ABI {abi}"));
+        let mut rows = vec![
+            row("kernel", "found", kernel),
+            row("landlock", is(landlock_abi.is_some(), "found", "missing"), &abi),
+            row("seccomp", is(*seccomp, "found", "missing"), ""),
+        ];
+        for part in parts {
+            rows.push(row(part.what, is(part.enforced, "held back", "NOT held back"), &part.by));
+        }
+        let version = self.cgroups.version.map_or("-".to_owned(), |version| format!("v{version}"));
+        let writable =
+            if self.cgroups.writable.is_empty() { "none".to_owned() } else { self.cgroups.writable.join(", ") };
+        rows.push(row(
+            "cgroups",
+            is(self.cgroups.version.is_some(), "found", "missing"),
+            &format!("{version}, writable: {writable}; not used"),
+        ));
+        rows.push(row("user namespaces", is(self.namespaces, "allowed", "not allowed"), "not used"));
+        rows.push(row("memory of an instance", "held back", "the limit of its data (rlimit)"));
+        rows.push(row("processes, disk, CPU of an instance", "NOT held back", "docs/functions.md says what to do"));
+        let files = self.open_files.map_or("unlimited".to_owned(), |most| most.to_string());
+        rows.push(row("open files", "found", &files));
+        for program in &self.programs {
+            let text = match (&program.path, &program.version, &program.problem) {
+                (_, _, Some(problem)) => problem.clone(),
+                (path, version, None) => {
+                    let path = path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+                    format!("{} {path}", version.as_deref().unwrap_or_default())
+                }
+            };
+            rows.push(row(program.name, is(program.problem.is_none(), "found", "missing"), text.trim()));
+        }
+        rows
+    }
+}
+
+impl Cgroups {
+    fn find(root: &Path) -> Self {
+        let may_write = |folder: &Path| access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+        if let Ok(controllers) = fs::read_to_string(root.join("cgroup.controllers")) {
+            let there = |name: &&str| controllers.split_whitespace().any(|known| known == *name) && may_write(root);
+            return Self { version: Some(2), writable: CONTROLLERS.into_iter().filter(there).collect() };
+        }
+        let writable: Vec<_> = CONTROLLERS.into_iter().filter(|name| may_write(&root.join(name))).collect();
+        let there = CONTROLLERS.iter().any(|name| root.join(name).is_dir());
+        Self { version: there.then_some(1), writable }
+    }
+}
+
+fn interpreter(name: &'static str, runtime: RuntimeKind) -> Program {
+    match runtimes::interpreter(runtime) {
+        Some(Ok((path, version))) => Program { name, path: Some(path), version: Some(version), problem: None },
+        Some(Err(problem)) => Program { name, path: None, version: None, problem: Some(problem) },
+        None => Program { name, path: None, version: None, problem: None },
+    }
+}
+
+fn nats_server() -> Program {
+    let name = "nats-server";
+    let missing = |path, problem: String| Program { name, path, version: None, problem: Some(problem) };
+    let Some(path) = bus::nats::server::find() else {
+        return missing(
+            None,
+            "no nats-server was found on PATH; install it, or set NATS_SERVER to its path".to_owned(),
+        );
+    };
+    match Command::new(&path).arg("--version").output() {
+        Ok(output) if output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            let version = said.split_whitespace().next_back().unwrap_or_default().trim_start_matches('v').to_owned();
+            Program { name, path: Some(path), version: Some(version), problem: None }
+        }
+        Ok(output) => missing(Some(path), format!("nats-server does not say its version: {}", output.status)),
+        Err(error) => missing(Some(path.clone()), format!("{} does not start: {error}", path.display())),
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_groups_of_both_versions_are_found() {
+        let temp = tempfile::tempdir().unwrap();
+        assert_eq!(Cgroups::find(temp.path()).version, None);
+        fs::create_dir(temp.path().join("memory")).unwrap();
+        let first = Cgroups::find(temp.path());
+        assert_eq!((first.version, first.writable), (Some(1), vec!["memory"]));
+        fs::write(temp.path().join("cgroup.controllers"), "cpuset cpu pids\n").unwrap();
+        let second = Cgroups::find(temp.path());
+        assert_eq!((second.version, second.writable), (Some(2), vec!["cpu", "pids"]));
+    }
+}

@@ -1,0 +1,86 @@
+//! Whose a connection is. Any process of the machine can open one to a port of loopback; only those of the instance may
+//! speak to its Runtime API.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs,
+    net::{IpAddr, SocketAddr},
+};
+
+/// Whether the other end of a connection to us is held by this process, or by one below it. Asks the kernel; blocks.
+pub(super) fn is_below(leader: u32, theirs: SocketAddr, ours: SocketAddr) -> bool {
+    let Some(socket) = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().find_map(|table| {
+        let table = fs::read_to_string(table).ok()?;
+        socket(&table, theirs, ours)
+    }) else {
+        return false;
+    };
+    let link = format!("socket:[{socket}]");
+    let (mut seen, mut next) = (BTreeSet::new(), vec![leader]);
+    while let Some(process) = next.pop() {
+        if !seen.insert(process) {
+            continue;
+        }
+        let open = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+        if open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|target| target.as_os_str() == OsStr::new(&link)) {
+            return true;
+        }
+        let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+        next.extend(
+            lists.flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()),
+        );
+    }
+    false
+}
+
+/// The number of the socket with these ends, in a table of the kernel.
+fn socket(table: &str, local: SocketAddr, remote: SocketAddr) -> Option<u64> {
+    let (local, remote) = (end(local)?, end(remote)?);
+    table.lines().skip(1).find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        // an address of version 6 that stands for one of version 4 ends with it
+        let both = words.next()?.ends_with(&local) && words.next()?.ends_with(&remote);
+        both.then(|| words.nth(6)?.parse().ok()).flatten()
+    })
+}
+
+/// An address as the kernel writes it: a number in its own order, in hexadecimal.
+fn end(address: SocketAddr) -> Option<String> {
+    let IpAddr::V4(ip) = address.ip().to_canonical() else { return None };
+    Some(format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_of_the_process_that_holds_it_and_of_those_above() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = listener.local_addr().unwrap();
+        let client = TcpStream::connect(ours).unwrap();
+        let theirs = client.local_addr().unwrap();
+        assert!(is_below(std::process::id(), theirs, ours));
+        assert!(!is_below(std::process::id(), theirs, "127.0.0.1:1".parse().unwrap()));
+        let mut other = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        assert!(!is_below(other.id(), theirs, ours), "it holds none");
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_socket_is_found_by_both_its_ends() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+                     0: 0100007F:A2C4 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0\n   \
+                     1: 0000000000000000FFFF00000100007F:A2C5 0000000000000000FFFF00000100007F:1F90 01 0:0 00:0 0 1000 0 77 1\n";
+        let find = |local: &str, remote: &str| socket(table, local.parse().unwrap(), remote.parse().unwrap());
+        assert_eq!(find("127.0.0.1:41668", "127.0.0.1:8080"), Some(4242));
+        assert_eq!(find("127.0.0.1:41669", "127.0.0.1:8080"), Some(77));
+        assert_eq!(find("127.0.0.1:41668", "127.0.0.1:8081"), None);
+    }
+}

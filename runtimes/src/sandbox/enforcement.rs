@@ -1,0 +1,98 @@
+//! What this kernel enforces of a sandbox.
+
+use std::fs;
+
+use serde::Serialize;
+
+use super::calls;
+use crate::config::FunctionConfig;
+
+/// One part of the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// What is held back.
+    pub what: &'static str,
+    pub enforced: bool,
+    /// By which means, or what is missing.
+    pub by: String,
+}
+
+/// What a machine has for sandboxes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Enforcement {
+    pub kernel: String,
+    /// None: the kernel has no Landlock, or it is switched off.
+    pub landlock_abi: Option<u32>,
+    pub seccomp: bool,
+    pub parts: Vec<Part>,
+}
+
+impl Enforcement {
+    /// Asks the kernel.
+    pub fn of_this_machine() -> Self {
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+        let abi = landlock_abi();
+        let seccomp = fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").is_ok_and(|a| a.contains("errno"))
+            && !calls::filters(true).is_empty();
+        let landlock = |what, from: u32, since: &str| Part {
+            what,
+            enforced: abi.is_some_and(|abi| abi >= from),
+            by: match abi {
+                Some(abi) if abi >= from => format!("Landlock, ABI {abi}"),
+                Some(abi) => format!("needs Landlock's ABI {from} (Linux {since}); this kernel has {abi}"),
+                None => "needs Landlock, which this kernel has not, or not switched on (lsm=landlock,…)".to_owned(),
+            },
+        };
+        let calls = |what| Part {
+            what,
+            enforced: seccomp,
+            by: if seccomp { "seccomp" } else { "needs seccomp filters in the kernel" }.to_owned(),
+        };
+        let parts = vec![
+            landlock("files outside its own", 1, "5.13"),
+            landlock("truncating files outside its own", 3, "6.2"),
+            landlock("signals and abstract sockets of others", 6, "6.12"),
+            calls("ptrace, mounts, namespaces, keys, bpf, io_uring"),
+            calls("every connection, with network = false"),
+        ];
+        Self { kernel, landlock_abi: abi, seccomp, parts }
+    }
+
+    /// What these functions ask for and the kernel does not enforce.
+    pub fn missing<'a>(&'a self, functions: impl Iterator<Item = &'a FunctionConfig>) -> Vec<&'a Part> {
+        if functions.into_iter().any(FunctionConfig::is_sandboxed) {
+            self.parts.iter().filter(|part| !part.enforced).collect()
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+fn landlock_abi() -> Option<u32> {
+    const VERSION: u32 = 1;
+    // SAFETY: with no attributes and this flag the call only gives a number.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION) };
+    u32::try_from(abi).ok().filter(|&abi| abi > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::{Isolation, RuntimeKind};
+
+    #[test]
+    fn only_what_a_function_asks_for_can_be_missing() {
+        let old = Enforcement {
+            kernel: "5.4".into(),
+            landlock_abi: None,
+            seccomp: true,
+            parts: vec![Part { what: "files", enforced: false, by: "needs Landlock".into() }],
+        };
+        let function =
+            |isolation| FunctionConfig { isolation, ..FunctionConfig::new(RuntimeKind::Python, PathBuf::new()) };
+        assert_eq!(old.missing([&function(Isolation::Sandbox)].into_iter()).len(), 1);
+        assert!(old.missing([&function(Isolation::Process)].into_iter()).is_empty());
+    }
+}
