@@ -327,15 +327,18 @@ async fn replay(
 }
 
 fn check(control: &Control, request: &replay::Request) -> Result<(), Problem> {
+    request.to.as_ref().map_or(Ok(()), |to| known(control, to))
+}
+
+/// Whether the config has a function.
+fn known(control: &Control, function: &Name) -> Result<(), Problem> {
     let catalog = control.bus.owner().catalog();
-    match &request.to {
-        Some(to) if !catalog.functions.contains_key(to) => {
-            let mut known: Vec<String> = catalog.functions.keys().map(Name::to_string).collect();
-            known.sort();
-            Err(Problem::unknown_function(to.as_str(), &known))
-        }
-        _ => Ok(()),
+    if catalog.functions.contains_key(function) {
+        return Ok(());
     }
+    let mut known: Vec<String> = catalog.functions.keys().map(Name::to_string).collect();
+    known.sort();
+    Err(Problem::unknown_function(function.as_str(), &known))
 }
 
 /// What nothing is bound to and nothing was ever delivered to is most likely misspelt.
@@ -362,6 +365,10 @@ async fn logs(State(control): State<Control>, RawQuery(query): RawQuery) -> Resu
     control.bus.log().calls().flush().await;
     let chosen = function.clone();
     let history = control.bus.log().read(move |c| query::logs(c, chosen.as_ref(), limit.unwrap_or(100))).await?;
+    // one that has gone from the config may have printed before
+    if let Some(name) = function.as_ref().filter(|_| history.is_empty()) {
+        known(&control, name)?;
+    }
     let history = stream::iter(history).map(|line| json_line(&line));
     if !follow {
         return Ok(body(history));

@@ -80,8 +80,8 @@ pub(crate) enum Failure {
     Output(#[from] io::Error),
 }
 
-const DAMAGED: &str = "keep the file: accepted events are in it. `fnbus restore BACKUP` puts an older backup in the place of a log; \
-                       docs/operating.md says how to get out what still reads";
+const DAMAGED: &str = "nothing was changed. Keep the file: accepted events are in it. `fnbus restore BACKUP` puts another backup in the \
+                       place of a log; docs/operating.md says how to get out what still reads";
 
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {

@@ -40,6 +40,8 @@ pub struct TriggerConfig {
     pub payload: PayloadKey,
     /// Events with one key are delivered one at a time, in their order.
     pub order_by: Option<Order>,
+    /// What to try it with.
+    pub example: Option<String>,
 }
 
 /// The key that names a trigger's kind, with what belongs to that kind.

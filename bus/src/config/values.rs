@@ -131,7 +131,11 @@ impl FromValue for Duration {
         const ADVICE: &str = "units are ms, s, m, h and d: write \"1500ms\", \"10s\", \"5m\", \"6h\" or \"7d\"";
         if let Value::Integer(number) = value {
             let number = number.as_str();
-            let advice = if number.starts_with('-') { ADVICE.to_owned() } else { format!("write \"{number}s\"") };
+            let advice = if number.starts_with('-') {
+                ADVICE.to_owned()
+            } else {
+                format!("write \"{number}ms\" or \"{number}s\"")
+            };
             return Err(Wrong::of_key("is a duration and needs a unit").advice(advice).label("without a unit"));
         }
         let given = value.as_str().ok_or_else(|| Wrong::not_a("a duration", value).advice(ADVICE))?;
@@ -139,7 +143,7 @@ impl FromValue for Duration {
             return Err(Wrong::of_key("must be longer than zero").advice(ADVICE).label("negative"));
         }
         if let Ok(number) = given.trim().parse::<u64>() {
-            let advice = format!("write \"{number}s\"");
+            let advice = format!("write \"{number}ms\" or \"{number}s\"");
             return Err(Wrong::of_key("is a duration and needs a unit").advice(advice).label("without a unit"));
         }
         match humantime::parse_duration(given) {

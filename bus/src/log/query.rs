@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    DeadReason, Failure, LogError, Status,
+    DeadReason, Failure, LogError, Status, dead,
     event::{self, time},
 };
 use crate::{
@@ -223,8 +223,8 @@ pub(super) fn overall(deliveries: &[(Status, bool)]) -> Status {
 pub(crate) const IS_LATEST: &str = "NOT EXISTS (SELECT 1 FROM delivery later WHERE later.event = d.event \
      AND later.target = d.target AND later.trigger IS d.trigger AND later.generation > d.generation)";
 
-/// How many deliveries stand where, by the words of their statuses. What was given up and dropped, edited or delivered
-/// again since is `settled`.
+/// How many deliveries stand where, by the words of their statuses. `dead` and `expired` are the dead letters; what was
+/// given up and needs nobody any more is `settled`: dropped, edited or delivered again since, a step of a run, a call.
 pub fn totals(connection: &Connection) -> Result<BTreeMap<String, u64>, QueryError> {
     let count = |sql: &str| -> rusqlite::Result<Vec<(Status, u64)>> {
         connection.prepare_cached(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
@@ -232,8 +232,8 @@ pub fn totals(connection: &Connection) -> Result<BTreeMap<String, u64>, QueryErr
     let all = count("SELECT status, count(*) FROM delivery GROUP BY status")?;
     let mut totals: BTreeMap<String, u64> = all.into_iter().map(|(s, n)| (s.as_str().to_owned(), n)).collect();
     let settled = count(&format!(
-        "SELECT d.status, count(*) FROM delivery d WHERE d.status IN (11, 12) \
-         AND (d.settled IS NOT NULL OR d.turn IS NULL AND NOT ({IS_LATEST})) GROUP BY d.status"
+        "SELECT d.status, count(*) FROM delivery d WHERE d.status IN (11, 12) AND NOT ({}) GROUP BY d.status",
+        dead::is_dead_letter()
     ))?;
     for (status, n) in settled {
         totals.entry(status.as_str().to_owned()).and_modify(|all| *all -= n);

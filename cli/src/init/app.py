@@ -3,7 +3,7 @@ import json
 
 def handler(event, context):
     """Answers an HTTP request; the event has the shape AWS Lambda gives (HTTP API, payload 2.0)."""
-    name = event["pathParameters"]["name"]
+    name = event.get("pathParameters", {}).get("name", "world")
     return {
         "statusCode": 200,
         "headers": {"content-type": "application/json"},

@@ -48,12 +48,13 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
     let mut tries = Vec::new();
     let mut later = Vec::new();
     for (name, trigger) in &config.triggers {
+        let example = trigger.example.as_deref();
         let to: Vec<String> = trigger.to.iter().map(ToString::to_string).collect();
         match &trigger.kind {
             TriggerKind::Http(http) => {
                 for route in &http.routes {
                     let mode = if http.mode == Mode::Async { " (202, runs behind)" } else { "" };
-                    tries.push(format!("{}   # {name} -> {}{mode}", curl(facts.http, route), to.join(", ")));
+                    tries.push(format!("{}   # {name} -> {}{mode}", curl(facts.http, route, example), to.join(", ")));
                 }
             }
             TriggerKind::Cron(cron) => {
@@ -72,7 +73,8 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
             }
             TriggerKind::Event(event) => {
                 if let Some(kind) = event.attributes.get("type").and_then(|kinds| kinds.first()) {
-                    tries.push(format!("fnbus emit {kind} -d '{BODY}'   # {name} -> {}", to.join(", ")));
+                    let body = example.unwrap_or(BODY);
+                    tries.push(format!("fnbus emit {kind} -d '{body}'   # {name} -> {}", to.join(", ")));
                 }
             }
         }
@@ -110,13 +112,19 @@ fn isolation(config: &Config, isolation: &Enforcement) -> Vec<String> {
     sentences
 }
 
-/// A call to try, with variables filled in and a body where the method has one.
-fn curl(http: SocketAddr, route: &triggers::http::route::RoutePath) -> String {
+/// A call to try: with the example, else with variables filled in and a body where the method has one.
+fn curl(http: SocketAddr, route: &triggers::http::route::RoutePath, example: Option<&str>) -> String {
     let method = if route.method == "ANY" { "GET" } else { &route.method };
     let path: String =
         route.path.split('/').map(|segment| segment.trim_matches(['{', '}', '+'])).collect::<Vec<_>>().join("/");
     let path = if route.path.starts_with('/') { path } else { "/".to_owned() };
-    let json = || format!(" -d '{BODY}' -H 'content-type: application/json'");
+    let (place, body) = match example {
+        Some(place) if place.starts_with('/') => (Some(place), BODY),
+        Some(body) => (None, body),
+        None => (None, BODY),
+    };
+    let path = place.map_or(path, str::to_owned);
+    let json = || format!(" -d '{body}' -H 'content-type: application/json'");
     let (verb, body) = match method {
         "GET" => (String::new(), String::new()),
         "POST" => (String::new(), json()),

@@ -100,6 +100,11 @@ pub(super) static TRIGGER: LazyLock<Section> = LazyLock::new(|| {
                 Shape::Either(vec![Shape::Text("a place in the event"), Shape::Table(&ORDER)]),
                 ORDER.doc,
             ),
+            Key::new(
+                "example",
+                Shape::Text("a body, or a path"),
+                "http, event: what `fnbus up` prints to try it: a body or, of a route with variables, its path.",
+            ),
         ],
         later: &["auth", "filter"],
     }

@@ -25,6 +25,7 @@ impl TriggerConfig {
         let to = reader.required_list("to");
         let payload = reader.get_or("payload", PayloadKey::default());
         let order_by = read_order(&reader);
+        let example = reader.get("example");
         let trigger = match kind {
             Some(Kind::Http) => read_http(&reader).map(TriggerKind::Http),
             Some(Kind::Cron) => read_cron(&reader, zone).map(TriggerKind::Cron),
@@ -37,7 +38,7 @@ impl TriggerConfig {
             Some(kind) => kind.refuse_others(&reader),
             None => Kind::skip_all(&reader),
         }
-        let config = (|| Some(Self { kind: trigger?, to: to?, payload, order_by }))();
+        let config = (|| Some(Self { kind: trigger?, to: to?, payload, order_by, example }))();
         if let Some(config) = &config {
             config.check_synchronous(&reader);
             config.check_order(&reader);

@@ -239,7 +239,7 @@ mod tests {
                 let to = vec![Target::Named("f".parse().unwrap())];
                 (
                     format!("t{n}").parse().unwrap(),
-                    TriggerConfig { kind, to, payload: PayloadKey::Lambda, order_by: None },
+                    TriggerConfig { kind, to, payload: PayloadKey::Lambda, order_by: None, example: None },
                 )
             })
             .collect();

@@ -175,7 +175,10 @@ pub(crate) fn table(routes: &[(&str, Mode)]) -> Table {
                 log: LogMode::Full,
             });
             let to = vec![Target::Named("f".parse().unwrap())];
-            (format!("t{n}").parse().unwrap(), TriggerConfig { kind, to, payload: PayloadKey::Lambda, order_by: None })
+            (
+                format!("t{n}").parse().unwrap(),
+                TriggerConfig { kind, to, payload: PayloadKey::Lambda, order_by: None, example: None },
+            )
         })
         .collect();
     Table::new(&"shop".parse().unwrap(), &http, triggers.iter().map(|(name, config)| (name, config)), &BTreeSet::new())
