@@ -97,7 +97,7 @@ fn check_json_is_one_object_per_problem_on_stdout() {
             "line": 2,
             "column": 8,
             "message": "`keep` is a duration and needs a unit",
-            "advice": "write \"7s\"",
+            "advice": "write \"7ms\" or \"7s\"",
         })
     );
     let (code, out, _) = run(folder.path(), &["check", "--json"]);

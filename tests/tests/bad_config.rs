@@ -100,7 +100,7 @@ async fn two_routes_that_take_the_same_requests_collide() {
 #[case::size_word("[http]\nmax_body = 'lots'\n", "`lots` is not a size", "write \"6MB\"")]
 #[case::size_without_unit("[http]\nmax_body = 6\n", "`max_body` is a size and needs a unit", "write \"6MB\"")]
 #[case::duration_word("[log]\nkeep = 'ages'\n", "`ages` is not a duration", "or \"7d\"")]
-#[case::duration_without_unit("[log]\nkeep = 7\n", "`keep` is a duration and needs a unit", "write \"7s\"")]
+#[case::duration_without_unit("[log]\nkeep = 7\n", "`keep` is a duration and needs a unit", "write \"7ms\" or \"7s\"")]
 #[case::empty_path("[bus]\ndata = ''\n", "`data` must be a path", "")]
 #[case::namespace_with_a_space("[bus]\nnamespace = 'my shop'\n", "`my shop` is not a name: use 1 to 64 of A-Z", "")]
 #[case::namespace_with_wildcards("[bus]\nnamespace = 'shop.>'\n", "`shop.>` is not a name: use 1 to 64 of A-Z", "")]

@@ -48,7 +48,7 @@ async fn run(trial: Trial) -> Tally {
         removed += gone(&arena) - before;
         trial.passed();
     }
-    arena.tally.must(removed > 0, || "retention removed nothing while replays read".to_owned());
+    arena.tally.must(removed > 0 || trial.is_short(), || "retention removed nothing while replays read".to_owned());
     arena.heal().await;
     let ran = executions(&arena.node.read(RECORD));
     // the row of a delivery that was removed may be another one's now
