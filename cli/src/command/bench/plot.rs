@@ -134,7 +134,9 @@ fn curve(page: &mut String, axes: &Axes, lines: &[Line], policy: &str, class: us
             line.setting, line.cold_percent
         );
         if line.is_chosen {
-            let _ = write!(page, "<text x=\"{:.1}\" y=\"{:.1}\">{policy}</text>", x + 11.0, y - 7.0);
+            // neighbours on the plot have their words on different sides
+            let (x, y, anchor) = if class < 2 { (x + 11.0, y - 7.0, "start") } else { (x - 11.0, y + 16.0, "end") };
+            let _ = write!(page, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor={anchor}>{policy}</text>");
         }
     }
     page.push_str("</g>\n");
