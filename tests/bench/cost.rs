@@ -134,6 +134,12 @@ pub(crate) fn sleeps(process: u32) -> bool {
     Stat::of(&process.to_string()).is_some_and(|stat| stat.sleeps)
 }
 
+/// Whether a process is no more, or waits to be reaped.
+pub(crate) fn has_ended(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"));
+    stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z "))
+}
+
 pub(crate) fn name(process: u32) -> String {
     fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default().trim().to_owned()
 }

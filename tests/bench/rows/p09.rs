@@ -13,6 +13,7 @@ use crate::{
     Result,
     bench::Bench,
     child::Running,
+    cost,
     node::Node,
     row::{Figure, Noise, Row, Target},
 };
@@ -61,12 +62,12 @@ async fn measure(bench: &Bench) -> Result<Row> {
 
 /// Ends all that stays between two calls.
 async fn alone(node: &Node) -> Result<()> {
-    for process in node.below()? {
-        if let Some(process) = Pid::from_raw(process as i32) {
-            kill_process(process, Signal::KILL)?;
-        }
+    let there = node.below()?;
+    for process in there.iter().filter_map(|id| Pid::from_raw(*id as i32)) {
+        kill_process(process, Signal::KILL)?;
     }
-    while node.instances()? > 0 {
+    // nobody reaps it before it is missed
+    while !there.iter().all(|id| cost::has_ended(*id)) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     Ok(())
