@@ -336,9 +336,7 @@ fn known(control: &Control, function: &Name) -> Result<(), Problem> {
     if catalog.functions.contains_key(function) {
         return Ok(());
     }
-    let mut known: Vec<String> = catalog.functions.keys().map(Name::to_string).collect();
-    known.sort();
-    Err(Problem::unknown_function(function.as_str(), &known))
+    Err(Problem::unknown_function(function.as_str(), &catalog.function_names()))
 }
 
 /// What nothing is bound to and nothing was ever delivered to is most likely misspelt.

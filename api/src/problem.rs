@@ -43,7 +43,7 @@ impl Problem {
     }
 
     pub(crate) fn unknown_trigger(name: &str, known: &[String]) -> Self {
-        let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
+        let known = listed(known);
         Self::new(StatusCode::NOT_FOUND, "unknown_trigger", format!("there is no trigger `{name}`; known: {known}"))
     }
 
@@ -61,9 +61,14 @@ impl Problem {
     }
 
     pub(crate) fn unknown_function(name: &str, known: &[String]) -> Self {
-        let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
+        let known = listed(known);
         Self::new(StatusCode::NOT_FOUND, "unknown_function", format!("there is no function `{name}`; known: {known}"))
     }
+}
+
+/// What there is, for who named something else.
+pub(crate) fn listed(known: &[String]) -> String {
+    if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") }
 }
 
 impl IntoResponse for Problem {

@@ -93,6 +93,13 @@ impl Match {
 }
 
 impl Catalog {
+    /// The functions there are, sorted.
+    pub fn function_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.functions.keys().map(Name::to_string).collect();
+        names.sort();
+        names
+    }
+
     /// The deliveries of an event: its own trigger's targets, then those of each rule it matches. A target bound
     /// twice by one trigger gets it once.
     pub fn matches(&self, event: &Event) -> Vec<Match> {

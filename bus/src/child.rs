@@ -85,9 +85,14 @@ pub fn end_all(but: &[Pid], patience: Duration) {
     }
 }
 
-/// The children of all threads.
+/// Our children, of all threads.
 pub fn children() -> Vec<Pid> {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    children_of(getpid())
+}
+
+/// Those of any process.
+pub fn children_of(process: Pid) -> Vec<Pid> {
+    let threads = fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     lists.flat_map(|list| pids(&list)).collect()
 }

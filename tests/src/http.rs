@@ -31,7 +31,7 @@ impl Answer {
 }
 
 /// Sends one request and reads the whole answer.
-pub async fn send(address: &str, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+pub(crate) async fn send(address: &str, request: Request<Full<Bytes>>) -> Result<Answer, String> {
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     tokio::spawn(connection);

@@ -15,6 +15,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
 
+// Clients of AWS Lambda.
+mod clients;
 // Functions that leave processes behind.
 pub mod crowd;
 // A disk, a clock and a memory that can be spoiled.
@@ -38,10 +40,11 @@ mod project;
 // A bad way to a server.
 mod proxy;
 
+pub use clients::clients;
 pub use disk::Disk;
 pub use eventually::{PATIENCE, eventually};
 pub use following::Following;
-pub use http::{Answer, send};
+pub use http::Answer;
 pub use nats::Nats;
 pub use node::{Node, Output};
 pub use process::{Process, Usage};

@@ -361,6 +361,15 @@ impl Node {
         node["api"].as_str().expect("the API is served").trim_start_matches("http://").to_owned()
     }
 
+    /// Sends a request to its Lambda API; by its own name, unless another `host` is given.
+    pub async fn ask_api(&self, mut request: hyper::http::request::Builder, body: impl Into<Bytes>) -> Answer {
+        let address = self.api().await;
+        if request.headers_ref().is_some_and(|headers| !headers.contains_key("host")) {
+            request = request.header("host", &address);
+        }
+        send(&address, request.body(Full::new(body.into())).unwrap()).await.unwrap()
+    }
+
     /// Posts and gives the id of the 202.
     pub async fn accepted(&self, path: &str, body: impl Into<Bytes>) -> String {
         let answer = self.post(path, body).await;

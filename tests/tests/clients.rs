@@ -3,11 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
-use std::{env, path::PathBuf};
-
-use bytes::Bytes;
-use fnbus_tests::{Answer, Node, Project, send};
-use http_body_util::Full;
+use fnbus_tests::{Answer, Node, Project, clients};
 use hyper::Request;
 use serde_json::Value;
 
@@ -62,16 +58,6 @@ def handler(event, context):
         return [os.environ.get(name) for name in ("AWS_REGION", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "TZ", "OWN")]
 "#;
 
-/// The clients that were fetched; none where nobody did.
-fn clients() -> Option<PathBuf> {
-    let clients = env::var_os("FNBUS_CLIENTS").map(PathBuf::from);
-    if clients.is_none() {
-        assert!(env::var("CI").as_deref() != Ok("true"), "no clients: `make test` fetches them");
-        eprintln!("skipped: no clients of AWS Lambda; `make test` fetches them");
-    }
-    clients
-}
-
 /// A project with the same code run by our runtime (`a`) and by the official client (`b`), on the same interpreter. The
 /// client is to do as on Python 3.12 and newer, where it writes UTF-8, as ours does everywhere.
 async fn both(clients: &std::path::Path, code: &str, handler: &str) -> Node {
@@ -94,14 +80,10 @@ async fn both(clients: &std::path::Path, code: &str, handler: &str) -> Node {
 }
 
 async fn invoke(node: &Node, function: &str, payload: &str) -> Answer {
-    let address = node.api().await;
     // {"custom": {"k": "v"}, "env": {"e": "f"}, "client": {"app_title": "t"}}
     let context = "eyJjdXN0b20iOiB7ImsiOiAidiJ9LCAiZW52IjogeyJlIjogImYifSwgImNsaWVudCI6IHsiYXBwX3RpdGxlIjogInQifX0=";
-    let request = Request::post(format!("/2015-03-31/functions/{function}/invocations"))
-        .header("host", &address)
-        .header("x-amz-client-context", context)
-        .body(Full::new(Bytes::from(payload.to_owned())));
-    send(&address, request.unwrap()).await.unwrap()
+    let request = Request::post(format!("/2015-03-31/functions/{function}/invocations"));
+    node.ask_api(request.header("x-amz-client-context", context), payload.to_owned()).await
 }
 
 /// JSON without its blanks, digits as they are: we write none, the official client does.

@@ -6,8 +6,7 @@ use std::{env, fs, path::PathBuf, process::Stdio};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use fnbus_tests::{Answer, Node, Project, eventually, send};
-use http_body_util::Full;
+use fnbus_tests::{Answer, Node, Project, clients, eventually};
 use hyper::Request;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -39,15 +38,8 @@ async fn node() -> Node {
 }
 
 async fn ask(node: &Node, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
-    let address = node.api().await;
-    let mut request = Request::builder().method(method).uri(path);
-    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-        request = request.header("host", &address);
-    }
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    send(&address, request.body(Full::new(body.into())).unwrap()).await.unwrap()
+    let request = Request::builder().method(method).uri(path);
+    node.ask_api(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)), body).await
 }
 
 async fn invoke(node: &Node, function: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
@@ -251,16 +243,6 @@ async fn an_address_that_is_taken_is_an_error_when_it_was_chosen() {
     let output = Project::new().whole_config(&toml).fails_to_start().await;
     assert_eq!(output.code(), 1, "{}", output.all());
     assert!(output.stderr.contains(&format!("cannot serve the Lambda API on http://{address}")), "{}", output.stderr);
-}
-
-/// The clients that were fetched; none where nobody did.
-fn clients() -> Option<PathBuf> {
-    let clients = env::var_os("FNBUS_CLIENTS").map(PathBuf::from);
-    if clients.is_none() {
-        assert!(env::var("CI").as_deref() != Ok("true"), "no clients: `make test` fetches them");
-        eprintln!("skipped: no clients of AWS Lambda; `make test` fetches them");
-    }
-    clients
 }
 
 /// Runs a program of a client; what it prints is JSON.

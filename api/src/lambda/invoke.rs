@@ -24,6 +24,7 @@ use super::{
     error::LambdaError,
     name::{LATEST, Named, arn},
 };
+use crate::problem;
 
 /// Most bytes of a client context before it is encoded.
 const MAX_CONTEXT: usize = 3583;
@@ -108,16 +109,16 @@ impl Asked {
 
 /// The JSON that a header carries; an object.
 fn client_context(header: &[u8]) -> Result<String, LambdaError> {
-    let content = |text| LambdaError::Content(text);
-    let json =
-        BASE64_STANDARD.decode(header).map_err(|_| content("Client context must be valid Base64-encoded JSON"))?;
+    let json = BASE64_STANDARD
+        .decode(header)
+        .map_err(|_| LambdaError::Content("Client context must be valid Base64-encoded JSON"))?;
     if json.len() > MAX_CONTEXT {
-        return Err(content("Client context must be no more than 3583 bytes of JSON"));
+        return Err(LambdaError::Content("Client context must be no more than 3583 bytes of JSON"));
     }
-    let json: &RawValue =
-        serde_json::from_slice(&json).map_err(|_| content("Client context must be valid Base64-encoded JSON"))?;
+    let json: &RawValue = serde_json::from_slice(&json)
+        .map_err(|_| LambdaError::Content("Client context must be valid Base64-encoded JSON"))?;
     if !json.get().starts_with('{') {
-        return Err(content("Client context must be a JSON object"));
+        return Err(LambdaError::Content("Client context must be a JSON object"));
     }
     // a header of the Runtime API has one line; line breaks within strings are escaped
     Ok(json.get().replace(['\r', '\n'], " "))
@@ -151,9 +152,7 @@ impl LambdaApi {
     }
 
     pub(super) fn unknown(&self, name: &str) -> LambdaError {
-        let mut known: Vec<String> = self.bus.owner().catalog().functions.keys().map(Name::to_string).collect();
-        known.sort();
-        let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
+        let known = problem::listed(&self.bus.owner().catalog().function_names());
         LambdaError::NoFunction { arn: arn(name), known }
     }
 

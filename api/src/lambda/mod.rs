@@ -15,7 +15,7 @@ mod name;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{DefaultBodyLimit, Request},
     http::{HeaderMap, Method, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -69,7 +69,7 @@ impl LambdaApi {
     }
 }
 
-async fn nothing(State(_): State<LambdaApi>, method: Method, request: Request) -> LambdaError {
+async fn nothing(method: Method, request: Request) -> LambdaError {
     LambdaError::NoOperation { method, path: request.uri().path().to_owned() }
 }
 

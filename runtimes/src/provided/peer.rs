@@ -8,6 +8,9 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use bus::child;
+use rustix::process::Pid;
+
 /// Whether the other end of a connection to us is held by this process, or by one below it. Asks the kernel; blocks.
 pub(super) fn is_below(leader: u32, theirs: SocketAddr, ours: SocketAddr) -> bool {
     let Some(socket) = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().find_map(|table| {
@@ -17,20 +20,16 @@ pub(super) fn is_below(leader: u32, theirs: SocketAddr, ours: SocketAddr) -> boo
         return false;
     };
     let link = format!("socket:[{socket}]");
-    let (mut seen, mut next) = (BTreeSet::new(), vec![leader]);
+    let (mut seen, mut next) = (BTreeSet::new(), Vec::from_iter(Pid::from_raw(leader as i32)));
     while let Some(process) = next.pop() {
-        if !seen.insert(process) {
+        if !seen.insert(process.as_raw_nonzero()) {
             continue;
         }
-        let open = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+        let open = fs::read_dir(format!("/proc/{}/fd", process.as_raw_nonzero())).into_iter().flatten().flatten();
         if open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|target| target.as_os_str() == OsStr::new(&link)) {
             return true;
         }
-        let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-        let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-        next.extend(
-            lists.flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()),
-        );
+        next.extend(child::children_of(process));
     }
     false
 }
