@@ -54,6 +54,9 @@ impl Stay {
 
     /// Somebody asks for an instance.
     pub(super) fn called(&mut self, now: Instant) {
+        if !self.is_auto() {
+            return;
+        }
         let gap = self.rests.take().map_or(Duration::ZERO, |rest| now.saturating_duration_since(rest));
         if std::mem::replace(&mut self.was_called, true) {
             self.policy.called_after(gap.as_secs_f64());
@@ -62,7 +65,7 @@ impl Stay {
 
     /// Nothing runs any more. True when an instance may be due sooner than those before it were.
     pub(super) fn rested(&mut self, now: Instant) -> bool {
-        if self.rests.is_some() || self.keep != KeepAlive::Auto {
+        if self.rests.is_some() || !self.is_auto() {
             return false;
         }
         (self.rests, self.is_ahead) = (Some(now), false);

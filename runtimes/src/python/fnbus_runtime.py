@@ -302,6 +302,7 @@ def fork_instances(begun):
     flush()
     gc.collect()
     gc.freeze()
+    die_with_node = death_signal()
     four = Struct("4i")
     control, (pids, pid) = socket(fileno=CONTROL), os.pipe()
     number = Struct("i")
@@ -333,7 +334,7 @@ def fork_instances(begun):
     control.close()
     os.close(pids)
     os.close(pid)
-    become()
+    become(die_with_node)
     return begun
 
 
@@ -350,7 +351,7 @@ def forked(number, pid):
     return False
 
 
-def become():
+def become(die_with_node):
     """Makes a fork an instance of its own: its environment, and no chance that it shares with others."""
     global MARK
     head = rest(os.read(REQUESTS, 4), 4)
@@ -366,15 +367,16 @@ def become():
     hooks("get_after_restore", "Runtime.AfterRestoreError")
 
 
-def die_with_node():
-    """Where there is a way to ask for it: without one, who adopts this process ends it."""
+def death_signal():
+    """What a fork calls to be killed with the node. Does nothing where there is no way: who adopts the fork ends it then."""
     try:
         from _ctypes import call_function, dlopen, dlsym
 
-        pr_set_pdeathsig, sigkill = 1, 9
-        call_function(dlsym(dlopen(None, 0), "prctl"), (pr_set_pdeathsig, sigkill))
+        prctl = dlsym(dlopen(None, 0), "prctl")
     except Exception:
-        pass
+        return lambda: None
+    pr_set_pdeathsig, sigkill = 1, 9
+    return lambda: call_function(prctl, (pr_set_pdeathsig, sigkill))
 
 
 def hooks(which, kind):
