@@ -19,7 +19,11 @@ use bus::child;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, child_subreaper, kill_process, pidfd_open, pidfd_send_signal, waitpid,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+    time,
+};
 use tracing::warn;
 
 use crate::lock;
@@ -30,8 +34,12 @@ pub(crate) const MARK: &str = "FNBUS_INSTANCE";
 /// Looks for leftovers before they are given up: each look kills all that it finds.
 const LOOKS: usize = 100;
 const AGAIN: Duration = Duration::from_millis(5);
-/// The field of `/proc/<id>/stat` with the address of the environment.
-const ENVIRONMENT: usize = 50;
+/// The fields of `/proc/<id>/stat` with the bytes of memory, and with the address of the environment and of its end.
+const MEMORY: usize = 23;
+const ENVIRONMENT: [usize; 2] = [50, 51];
+
+/// Told when a look has met a process that could not be known yet.
+static LOOK_AGAIN: Notify = Notify::const_new();
 
 static MARKS: Mutex<Marks> = Mutex::new(Marks { live: BTreeSet::new(), runs: BTreeSet::new(), kept: BTreeSet::new() });
 
@@ -67,7 +75,9 @@ impl Drop for Home {
     fn drop(&mut self) {
         if !self.0.as_os_str().is_empty() {
             lock(&MARKS).live.remove(&self.0);
-            tend();
+            if !tend() {
+                LOOK_AGAIN.notify_one();
+            }
             let _ = fs::remove_dir_all(&self.0);
             let marks = lock(&MARKS);
             let above = self.0.parent().filter(|above| !marks.runs.contains(*above));
@@ -89,9 +99,13 @@ pub(crate) fn keep(process: Pid) {
     lock(&MARKS).kept.insert(process.as_raw_nonzero().get());
 }
 
-/// It was reaped.
-pub(crate) fn release(process: Pid) {
-    lock(&MARKS).kept.remove(&process.as_raw_nonzero().get());
+/// Reaps a process of a pool. Not while others are looked through: the kernel's list of them may lack one when another is
+/// reaped meanwhile.
+pub(crate) fn reap<T>(process: Pid, wait: impl FnOnce(Pid) -> T) -> T {
+    let mut marks = lock(&MARKS);
+    let ended = wait(process);
+    marks.kept.remove(&process.as_raw_nonzero().get());
+    ended
 }
 
 /// Tends to what was adopted whenever a child ends, for ever. Whoever is left by one that was just killed is adopted
@@ -108,18 +122,22 @@ pub(crate) async fn watch() {
         }
     };
     loop {
-        tend();
-        if ended.recv().await.is_none() {
-            return;
+        let known = tend();
+        tokio::select! {
+            told = ended.recv() => if told.is_none() { return },
+            () = LOOK_AGAIN.notified() => {}
+            () = time::sleep(AGAIN), if !known => {}
         }
     }
 }
 
-/// Reaps what was adopted and has ended, and kills what carries the mark of an instance that has.
-fn tend() {
+/// Reaps what was adopted and has ended, and kills what carries the mark of an instance that has. False when one of them
+/// could not be known yet.
+fn tend() -> bool {
     if !adopts() {
-        return;
+        return true;
     }
+    let mut known = true;
     // one at a time: until we reap them, ids in the list are nobody else's
     let marks = lock(&MARKS);
     for process in child::adopted().unwrap_or_default() {
@@ -129,11 +147,17 @@ fn tend() {
         if !matches!(waitpid(Some(process), WaitOptions::NOHANG), Ok(None)) {
             continue;
         }
-        let Some(mark) = mark(process) else { continue };
-        if !marks.live.contains(&mark) && marks.runs.iter().any(|run| mark.starts_with(run)) {
-            let _ = kill_process(process, Signal::KILL);
+        match mark(process) {
+            Marked::With(mark) => {
+                if !marks.live.contains(&mark) && marks.runs.iter().any(|run| mark.starts_with(run)) {
+                    let _ = kill_process(process, Signal::KILL);
+                }
+            }
+            Marked::Not => {}
+            Marked::Unknown => known = false,
         }
     }
+    known
 }
 
 /// Whether orphans below us become our children. In a test they do not.
@@ -150,8 +174,8 @@ pub(crate) fn sweep(run: &Path) {
     }
     let mut killed = BTreeSet::new();
     for _ in 0..LOOKS {
-        let left = leftovers(runs, run);
-        if left.is_empty() {
+        let (left, unknown) = leftovers(runs, run);
+        if left.is_empty() && !unknown {
             break;
         }
         killed.extend(left);
@@ -162,27 +186,71 @@ pub(crate) fn sweep(run: &Path) {
     }
 }
 
-/// Kills each process with the mark of an earlier run; their ids.
-fn leftovers(runs: &Path, run: &Path) -> Vec<i32> {
+/// Kills each process with the mark of an earlier run: their ids, and whether one could not be known yet.
+fn leftovers(runs: &Path, run: &Path) -> (Vec<i32>, bool) {
     let ids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = ids.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    let mut unknown = false;
     let kill = |process: Pid| {
         // the descriptor is of the process whose mark is read, whatever its id is meanwhile
         let descriptor = pidfd_open(process, PidfdFlags::empty()).ok()?;
-        let mark = mark(process)?;
+        let mark = match mark(process) {
+            Marked::With(mark) => mark,
+            Marked::Not => return None,
+            Marked::Unknown => {
+                unknown = true;
+                return None;
+            }
+        };
         let earlier = mark.starts_with(runs) && !mark.starts_with(run);
         (earlier && pidfd_send_signal(&descriptor, Signal::KILL).is_ok()).then(|| process.as_raw_nonzero().get())
     };
-    ids.filter_map(kill).collect()
+    let killed = ids.filter_map(kill).collect();
+    (killed, unknown)
 }
 
-/// The mark of a process, as it was when the process was started; none for one that has ended.
-fn mark(process: Pid) -> Option<PathBuf> {
-    let environment = fs::read(format!("/proc/{}/environ", process.as_raw_nonzero())).ok()?;
+enum Marked {
+    With(PathBuf),
+    Not,
+    /// It is in the middle of an `exec`: its old environment is gone, and the new one is not there.
+    Unknown,
+}
+
+/// The mark of a process, as it was when the process was started.
+fn mark(process: Pid) -> Marked {
+    let Ok(environment) = fs::read(format!("/proc/{}/environ", process.as_raw_nonzero())) else { return Marked::Not };
+    if environment.is_empty() {
+        // who has no memory has ended, or is of the kernel
+        return match layout(process) {
+            Ok(Layout { memory, environment: [start, end] }) if memory > 0 && (start == 0 || start < end) => {
+                Marked::Unknown
+            }
+            _ => Marked::Not,
+        };
+    }
     let value = environment
         .split(|&byte| byte == 0)
-        .find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="))?;
-    Some(PathBuf::from(OsStr::from_bytes(value)))
+        .find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="));
+    value.map_or(Marked::Not, |value| Marked::With(PathBuf::from(OsStr::from_bytes(value))))
+}
+
+/// Where a process has what.
+struct Layout {
+    /// Bytes.
+    memory: u64,
+    /// Addresses; zeroes while it has none.
+    environment: [u64; 2],
+}
+
+fn layout(process: Pid) -> io::Result<Layout> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()))?;
+    // the fields behind the name, which may hold anything, begin with the third
+    let fields: Vec<_> = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).and_then(|field| field.parse().ok());
+    let [Some(memory), Some(start), Some(end)] = [MEMORY, ENVIRONMENT[0], ENVIRONMENT[1]].map(field) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    Ok(Layout { memory, environment: [start, end] })
 }
 
 /// Writes another mark over the one that a forked process has from its maker: what it forks in turn is known by it. Fails
@@ -196,11 +264,40 @@ pub(crate) fn remark(process: Pid, from: &Path, to: &Path) -> io::Result<()> {
     let (Some(at), true) = (at, from.len() == to.len()) else {
         return Err(io::Error::other("the forked process is not the one that was asked for"));
     };
-    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
-    // the fields behind the name, which may hold anything, begin with the third
-    let field = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(ENVIRONMENT - 3));
-    let start: u64 =
-        field.and_then(|field| field.parse().ok()).filter(|&start| start > 0).ok_or(io::ErrorKind::InvalidData)?;
+    let start = layout(process)?.environment[0];
+    if start == 0 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     let memory = fs::OpenOptions::new().write(true).open(format!("/proc/{id}/mem"))?;
     memory.write_all_at(to, start + (at + MARK.len() + 1) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt, process::Command};
+
+    use super::*;
+
+    const TIMES: usize = 50;
+
+    #[test]
+    fn a_process_that_is_in_the_middle_of_an_exec_is_not_taken_for_one_without_a_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("again");
+        fs::write(&script, "#!/bin/sh\nexec \"$0\"\n").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut child = Command::new(&script).env_clear().env(MARK, folder.path()).spawn().unwrap();
+        let process = Pid::from_child(&child);
+        let mut in_between = 0;
+        while in_between < TIMES {
+            match mark(process) {
+                Marked::With(mark) => assert_eq!(mark, folder.path()),
+                Marked::Unknown => in_between += 1,
+                Marked::Not => panic!("it has a mark"),
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(matches!(mark(process), Marked::Not), "it has ended");
+    }
 }

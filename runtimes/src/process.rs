@@ -113,8 +113,6 @@ pub(crate) struct Group {
     pidfd: AsyncFd<OwnedFd>,
     /// Set when the leader was reaped: from then on its id may be somebody else's.
     exit: Mutex<Option<Exit>>,
-    /// Another process made it, and left it to us.
-    adopted: bool,
 }
 
 /// Starts a process.
@@ -170,7 +168,7 @@ pub(crate) fn adopt(leader: Pid, maker: &Process, home: Home) -> io::Result<Proc
     let pidfd = pidfd_open(leader, PidfdFlags::empty())?;
     orphans::remark(leader, maker.home(), home.path())?;
     orphans::keep(leader);
-    Ok(Process { group: Arc::new(Group::new(leader, pidfd, true)?), home })
+    Ok(Process { group: Arc::new(Group::new(leader, pidfd)?), home })
 }
 
 /// Where the whole machine is out of memory, the kernel is to take functions before their node.
@@ -206,7 +204,7 @@ fn make(command: &mut Command, home: Home) -> io::Result<Process> {
     let child = command.spawn()?;
     let leader = Pid::from_child(&child);
     let pidfd = pidfd_open(leader, PidfdFlags::empty()).map_err(io::Error::from);
-    match pidfd.and_then(|pidfd| Group::new(leader, pidfd, false)) {
+    match pidfd.and_then(|pidfd| Group::new(leader, pidfd)) {
         Ok(group) => Ok(Process { group: Arc::new(group), home }),
         Err(e) => {
             let _ = kill_process_group(leader, Signal::KILL);
@@ -252,10 +250,10 @@ impl Drop for Process {
 }
 
 impl Group {
-    fn new(leader: Pid, pidfd: OwnedFd, adopted: bool) -> io::Result<Self> {
+    fn new(leader: Pid, pidfd: OwnedFd) -> io::Result<Self> {
         // SAFETY: the descriptor is owned by the `AsyncFd` from here on, so it stays open and the same.
         let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
-        Ok(Self { leader, pidfd, exit: Mutex::new(None), adopted })
+        Ok(Self { leader, pidfd, exit: Mutex::new(None) })
     }
 
     /// The leader's process id.
@@ -303,10 +301,7 @@ impl Group {
         let mut exit = lock(&self.exit);
         if exit.is_none() && self.is_gone() {
             let _ = kill_process_group(self.leader, Signal::KILL);
-            *exit = Some(wait(self.leader));
-            if self.adopted {
-                orphans::release(self.leader);
-            }
+            *exit = Some(orphans::reap(self.leader, wait));
         }
         *exit
     }
