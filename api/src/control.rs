@@ -6,6 +6,8 @@ mod dead;
 mod nats;
 // Pipelines and their runs.
 mod runs;
+// Versions of functions.
+mod versions;
 // What triggers do, and steering them.
 mod triggers;
 
@@ -30,7 +32,9 @@ use bus::{
     },
     outcome::{Fault, Start, Times},
     payload::Format,
-    presence::{FunctionStatus, LogLine, Steer, SteerError, Steered, TriggerStatus},
+    presence::{
+        FunctionStatus, LogLine, MoveError, Moved, Promote, Steer, SteerError, Steered, TriggerStatus, VersionStatus,
+    },
     sink::{Call, LogMode},
 };
 use bytes::Bytes;
@@ -53,10 +57,16 @@ const MAX_BODY: usize = 64 << 20;
 /// A trigger that is being steered.
 pub type Steering = BoxFuture<'static, Result<Steered, SteerError>>;
 
+/// Versions that are looked at or put into service.
+pub type Moving<T> = BoxFuture<'static, Result<T, MoveError>>;
+
 /// What others know and the control plane shows.
 #[derive(Clone)]
 pub struct Views {
     pub functions: Arc<dyn Fn() -> Vec<FunctionStatus> + Send + Sync>,
+    pub versions: Arc<dyn Fn(Name) -> Moving<Vec<VersionStatus>> + Send + Sync>,
+    pub promote: Arc<dyn Fn(Name, Promote) -> Moving<Moved> + Send + Sync>,
+    pub rollback: Arc<dyn Fn(Name) -> Moving<Moved> + Send + Sync>,
     pub triggers: Arc<dyn Fn() -> Vec<TriggerStatus> + Send + Sync>,
     /// Tells a trigger that there is to do something.
     pub steer: Arc<dyn Fn(Name, Steer) -> Steering + Send + Sync>,
@@ -132,6 +142,9 @@ impl Control {
             .route("/v1/events/{id}", get(show))
             .route("/v1/functions", get(functions))
             .route("/v1/functions/{name}/invoke", post(invoke))
+            .route("/v1/functions/{name}/versions", get(versions::list))
+            .route("/v1/functions/{name}/promote", post(versions::promote))
+            .route("/v1/functions/{name}/rollback", post(versions::rollback))
             .route("/v1/triggers", get(triggers::list))
             .route("/v1/triggers/{name}/{steer}", post(triggers::steer))
             .route("/v1/pipelines", get(runs::pipelines))
@@ -190,6 +203,8 @@ async fn node(State(control): State<Control>) -> Result<Json<serde_json::Value>,
     node["calls_not_logged"] = control.bus.log().calls().dropped().into();
     node["late_outcomes"] = control.bus.owner().late_outcomes().into();
     node["conflicts"] = control.bus.owner().conflicts().into();
+    let pinned = (control.views.functions)().into_iter().filter(|function| function.pinned);
+    node["pinned"] = pinned.map(|f| (f.name.to_string(), serde_json::Value::from(f.number))).collect();
     node["nats_connected"] = control.bus.nats().is_connected().into();
     Ok(Json(node))
 }

@@ -10,7 +10,7 @@ use bus::{
     config::closest,
     log::{LogError, query::QueryError},
     nats::publish::NotPublished,
-    presence::SteerError,
+    presence::{MoveError, SteerError},
     sink::{AcceptError, CallError},
 };
 use serde::{Deserialize, Serialize};
@@ -142,6 +142,17 @@ impl From<SteerError> for Problem {
             SteerError::Gone { .. } => Self::new(StatusCode::NOT_FOUND, "unknown_trigger", error),
             SteerError::Accept(error) => error.into(),
             other => Self::bad_request(other),
+        }
+    }
+}
+
+impl From<MoveError> for Problem {
+    fn from(error: MoveError) -> Self {
+        match error {
+            MoveError::Gone { .. } => Self::new(StatusCode::NOT_FOUND, "unknown_function", error),
+            MoveError::NoVersion { .. } => Self::new(StatusCode::NOT_FOUND, "unknown_version", error),
+            MoveError::Log(error) => error.into(),
+            other => Self::new(StatusCode::CONFLICT, "not_moved", other),
         }
     }
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{name::Name, sink::AcceptError};
+use crate::{log::LogError, name::Name, sink::AcceptError};
 
 /// One line a function printed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,15 @@ pub struct FunctionStatus {
     pub runtime: String,
     /// The version that serves.
     pub version: Option<String>,
+    /// Its number.
+    #[serde(default)]
+    pub number: Option<u32>,
+    /// The number of the newest version.
+    #[serde(default)]
+    pub latest: Option<u32>,
+    /// What serves stays until somebody promotes another version; else it is the newest.
+    #[serde(default)]
+    pub pinned: bool,
     #[serde(flatten)]
     pub state: FunctionState,
     /// Why the last edit does not serve, while an older version does.
@@ -83,6 +92,70 @@ impl FunctionStatus {
             _ => self.refused.as_deref().or(self.last_error.as_deref()),
         }
     }
+}
+
+/// One version of a function, as `fnbus functions versions` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionStatus {
+    pub function: Name,
+    /// From 1, in the order of their first deploys.
+    pub version: u32,
+    /// As attempts have it.
+    pub id: String,
+    pub runtime: String,
+    pub handler: String,
+    /// MiB.
+    pub memory: u32,
+    /// Size of its code, in bytes.
+    pub bytes: u64,
+    /// For the first time.
+    pub deployed: DateTime<Utc>,
+    /// The newest, which an edit made or brought back.
+    pub latest: bool,
+    /// The aliases that lead to it.
+    pub aliases: Vec<String>,
+    /// What became of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Which version is to serve.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Promote {
+    /// A number, `$LATEST` or an alias; none: the newest.
+    pub version: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Moved {
+    pub function: Name,
+    pub version: u32,
+    /// What served before.
+    pub before: Option<u32>,
+    /// False when it was so before.
+    pub changed: bool,
+    /// It stays until somebody promotes another version.
+    pub pinned: bool,
+}
+
+/// Why what serves was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    #[error("there is no function `{function}`; `fnbus functions` lists them")]
+    Gone { function: Name },
+    #[error("`{function}` has no version `{version}`; it has {known}")]
+    NoVersion { function: Name, version: String, known: String },
+    #[error(
+        "no version served `{function}` before this one, or none that is kept; `fnbus functions versions {function}` has them"
+    )]
+    NothingBefore { function: Name },
+    #[error("version {version} of `{function}` does not start, and nothing was changed: {reason}")]
+    DoesNotStart { function: Name, version: u32, reason: String },
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// What a trigger can be told to do.

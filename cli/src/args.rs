@@ -56,7 +56,7 @@ pub(crate) enum Command {
     Dead(command::dead::Dead),
     /// What functions print
     Logs(command::logs::Logs),
-    /// What can run, and how it does
+    /// What can run, and how it does; versions, promote, rollback
     Functions(command::functions::Functions),
     /// What is listened to, and where it goes; fire, pause, resume
     Triggers(command::triggers::Triggers),

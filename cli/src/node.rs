@@ -26,6 +26,7 @@ impl From<ClientError> for NodeError {
                 "unknown_id" => Some("`fnbus events` lists the ids; old events go by [log] keep".to_owned()),
                 "settled" => Some("`fnbus show ID` has all that became of it".to_owned()),
                 "unknown_function" => Some("`fnbus functions` lists them".to_owned()),
+                "unknown_version" => Some("`fnbus functions versions NAME` lists them".to_owned()),
                 "stopped" => Some("raise the function's `concurrency` to let it run".to_owned()),
                 "log_full" => Some("free space on the disk of the data folder; it goes on by itself".to_owned()),
                 "log_damaged" => Some("docs/operating.md says what to do: fnbus backup --check, restore".to_owned()),

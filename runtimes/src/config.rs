@@ -3,6 +3,7 @@
 mod code;
 mod keys;
 mod reading;
+mod runtimes;
 
 use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
 
@@ -12,7 +13,10 @@ use bus::{
     retry::RetryPolicy,
 };
 
+use serde::{Deserialize, Serialize};
+
 pub use code::CodeError;
+pub use runtimes::RuntimesConfig;
 
 /// One function as configured. Paths are absolute, every value is in its range.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +78,7 @@ impl FunctionConfig {
 }
 
 /// Folders and files a function in a sandbox may reach.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Folders {
     pub read: Vec<PathBuf>,
     /// To read and to write.
@@ -131,7 +135,8 @@ impl From<Duration> for KeepAlive {
 }
 
 /// How a language is started and spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RuntimeKind {
     Python,
     Node,
@@ -176,7 +181,8 @@ impl Word for RuntimeKind {
 }
 
 /// What keeps a function away from the rest of the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Isolation {
     /// Its own process group, scrubbed environment and resource limits: stops accidents, not hostile code.
     Process,
@@ -201,7 +207,8 @@ impl Word for Isolation {
 }
 
 /// One environment variable of a function.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EnvValue {
     Plain(String),
     /// Read from fnbus' own environment when an instance starts.

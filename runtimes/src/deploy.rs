@@ -11,11 +11,16 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bus::{Name, Outcome, outcome::Ending};
+use bus::{
+    Name, Outcome,
+    log::{LogError, Tx, version},
+    outcome::Ending,
+};
 use tokio::{sync::Notify, task::JoinSet, time};
 use tracing::{debug, info, warn};
 
 use crate::{
+    book::{self, Book},
     config::RuntimeKind,
     engine,
     fault::Lack,
@@ -107,8 +112,11 @@ pub(crate) async fn run(
                 if deploys.is_empty() && !collected && lock(&orders.queue).is_empty() {
                     // every configured function has named its version
                     collected = true;
+                    if let Err(error) = ground.collect().await {
+                        debug!(%error, "code that is not used was not looked for");
+                    }
                     let ground = ground.clone();
-                    let _ = tokio::task::spawn_blocking(move || ground.collect()).await;
+                    let _ = tokio::task::spawn_blocking(move || ground.tidy()).await;
                 }
             }
         }
@@ -129,6 +137,8 @@ async fn try_deploy(function: &Function, ground: &Arc<Ground>, watch: Option<Arc
     let begun = Instant::now();
     let config = lock(&function.config).clone();
     let timeout = config.timeout;
+    let book = function.book(ground).await.map_err(|error| unrecorded(&error))?;
+    hold_pinned(function, ground, book, timeout).await?;
     let (name, store) = (function.name.clone(), ground.clone());
     let copied = tokio::task::spawn_blocking(move || {
         if let Some(watch) = watch {
@@ -142,13 +152,97 @@ async fn try_deploy(function: &Function, ground: &Arc<Ground>, watch: Option<Arc
         Ok(Err(e)) => return Err(Lack::of(&e).map_or_else(|| missing(&e.to_string()), NoInstance::Lack)),
         Err(e) => return Err(missing(&e.to_string())),
     };
-    if function.pool.version().is_some_and(|current| current.id == version.id) {
+    let serves = function.pool.version().is_some_and(|current| current.id == version.id);
+    let is_known_aside = || {
+        let mut book = lock(book);
+        let known = book.number_of(&version.id).filter(|_| book.live.pinned);
+        book.latest = known.or(book.latest);
+        known.is_some()
+    };
+    if serves || is_known_aside() {
         // nothing new, or a failed edit was taken back
         *lock(&function.deployment) = Deployment::Serving { refused: None };
         return Ok(());
     }
     let instance = Instance::start(ground, &function.name, version.clone(), timeout).await?;
-    serve(function, version.clone(), instance, begun.elapsed());
+    let _moving = function.moving.lock().await;
+    let number = record(function, ground, book, &version).await.map_err(|error| unrecorded(&error))?;
+    *lock(&function.deployment) = Deployment::Serving { refused: None };
+    let (name, id) = (&function.name, version.id.clone());
+    if let Some(pinned) = lock(book).live.version.filter(|serving| *serving != number) {
+        info!(
+            function.name = %name, function.version = %id,
+            "`{name}` has a new version {number} ({id}); version {pinned} keeps serving, as it is pinned: \
+             fnbus functions promote {name} {number}"
+        );
+    } else {
+        function.pool.install(version.clone(), instance);
+        let took = begun.elapsed().as_millis();
+        info!(function.name = %name, function.version = %id, "`{name}` serves version {id} (number {number}) after {took} ms");
+    }
+    compile(ground, version);
+    Ok(())
+}
+
+/// Has the version serve that is to stay, before anything else is looked at: whoever calls waits for it.
+async fn hold_pinned(
+    function: &Function,
+    ground: &Arc<Ground>,
+    book: &Mutex<Book>,
+    timeout: Duration,
+) -> Result<(), NoInstance> {
+    let (name, pinned) = (&function.name, lock(book).live.clone());
+    let Some(number) = pinned.version.filter(|_| pinned.pinned && function.pool.version().is_none()) else {
+        return Ok(());
+    };
+    let restored = lock(book).kept(number).and_then(|kept| ground.store.restore(kept)).map(Arc::new);
+    let Some(version) = restored else {
+        warn!(function.name = %name, "`{name}` is pinned to version {number}, whose code is gone: the newest serves");
+        lock(book).live.pinned = false;
+        return Ok(());
+    };
+    let instance = Instance::start(ground, name, version.clone(), timeout).await?;
+    let _moving = function.moving.lock().await;
+    *lock(&function.deployment) = Deployment::Serving { refused: None };
+    let id = version.id.clone();
+    function.pool.install(version, instance);
+    info!(function.name = %name, function.version = %id, "`{name}` serves version {id} (number {number}), to which it is pinned");
+    Ok(())
+}
+
+/// Keeps the version, and forgets those that are too many.
+async fn record(
+    function: &Function,
+    ground: &Arc<Ground>,
+    book: &Mutex<Book>,
+    version: &Arc<Version>,
+) -> Result<u32, LogError> {
+    let (name, live) = (&function.name, lock(book).live.clone());
+    let known = lock(book).number_of(&version.id).filter(|number| live.deployed(*number).is_none());
+    if let Some(number) = known {
+        lock(book).latest = Some(number);
+        return Ok(number);
+    }
+    let (kept, moved) = book::record(&ground.log, name, version, live).await?;
+    let number = kept.number;
+    let expendable = {
+        let mut book = lock(book);
+        book.add(kept);
+        book.latest = Some(number);
+        book.live = moved.unwrap_or_else(|| book.live.clone());
+        book.expendable(ground.settings.keep_versions)
+    };
+    if !expendable.is_empty() {
+        let (function, numbers) = (name.clone(), expendable.clone());
+        let forget = move |tx: &Tx<'_>| Ok::<_, LogError>(version::forget(tx, function.as_str(), &numbers)?);
+        ground.log.write(forget).await?;
+        lock(book).forget(&expendable);
+        ground.collect().await?;
+    }
+    Ok(number)
+}
+
+fn compile(ground: &Arc<Ground>, version: Arc<Version>) {
     if version.runtime == RuntimeKind::Python {
         let ground = ground.clone();
         tokio::spawn(async move {
@@ -157,14 +251,6 @@ async fn try_deploy(function: &Function, ground: &Arc<Ground>, watch: Option<Arc
             }
         });
     }
-    Ok(())
-}
-
-fn serve(function: &Function, version: Arc<Version>, instance: Instance, took: Duration) {
-    let (name, id) = (&function.name, version.id.clone());
-    *lock(&function.deployment) = Deployment::Serving { refused: None };
-    function.pool.install(version, instance);
-    info!(function.name = %name, function.version = %id, "`{name}` serves version {id} after {} ms", took.as_millis());
 }
 
 fn refuse(function: &Function, outcome: &Outcome) {
@@ -185,6 +271,10 @@ fn refuse(function: &Function, outcome: &Outcome) {
     if current.is_none() {
         function.pool.fail_waiting(outcome);
     }
+}
+
+fn unrecorded(error: &LogError) -> NoInstance {
+    missing(&format!("its version cannot be recorded: {error}; it is tried again at the next call or edit"))
 }
 
 fn missing(reason: &str) -> NoInstance {

@@ -9,13 +9,16 @@ use std::{
 use arc_swap::ArcSwap;
 use bus::{
     Name,
+    log::{Log, LogError},
     presence::{FunctionState as State, FunctionStatus, LogLine},
 };
 use rustix::process::Signal;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use crate::{
+    book::Book,
     config::{FunctionConfig, RuntimeKind},
     deploy::{self, Deployment, Orders},
     ground::{Ground, Settings},
@@ -35,11 +38,11 @@ pub(crate) type Map = BTreeMap<Name, Arc<Function>>;
 /// The functions of a node. Clones share them; the last one dropped kills every instance.
 #[derive(Clone)]
 pub struct Functions {
-    registry: Arc<Registry>,
+    pub(crate) registry: Arc<Registry>,
 }
 
-struct Registry {
-    ground: Arc<Ground>,
+pub(crate) struct Registry {
+    pub(crate) ground: Arc<Ground>,
     functions: Arc<ArcSwap<Map>>,
     orders: Arc<Orders>,
     watch: Option<Arc<Watch>>,
@@ -56,13 +59,16 @@ pub(crate) struct Function {
     pub(crate) config: Mutex<FunctionConfig>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) deployment: Mutex<Deployment>,
+    book: OnceCell<Mutex<Book>>,
+    /// Held while another version is put into service.
+    pub(crate) moving: AsyncMutex<()>,
 }
 
 impl Functions {
-    /// No functions yet. Must be called inside a tokio runtime, in which all of it then runs.
-    pub fn new(settings: Settings) -> Self {
+    /// No functions yet; the log keeps their versions. Must be called inside a tokio runtime, in which all of it then runs.
+    pub fn new(settings: Settings, log: Log) -> Self {
         let watched = settings.watch;
-        let ground = Arc::new(Ground::new(settings));
+        let ground = Arc::new(Ground::new(settings, log));
         let (orders, functions) = (Arc::new(Orders::default()), Arc::new(ArcSwap::default()));
         let watch = watched.then(|| Watch::new(&ground.settings.data, orders.clone()));
         let watch = watch.transpose().unwrap_or_else(|e| {
@@ -103,7 +109,8 @@ impl Functions {
                 changed.push(name.clone());
                 let pool = Pool::new(name.clone(), ground.clone(), orders.clone(), &config);
                 let (config, deployment) = (Mutex::new(config), Mutex::new(Deployment::Pending));
-                Arc::new(Function { name: name.clone(), config, pool, deployment })
+                let (book, moving) = (OnceCell::new(), AsyncMutex::default());
+                Arc::new(Function { name: name.clone(), config, pool, deployment, book, moving })
             };
             map.insert(name, function);
         }
@@ -186,11 +193,20 @@ impl Functions {
     }
 
     fn pool(&self, function: &Name) -> Option<Arc<Pool>> {
-        self.registry.functions.load().get(function).map(|f| f.pool.clone())
+        self.function(function).map(|f| f.pool.clone())
+    }
+
+    pub(crate) fn function(&self, function: &Name) -> Option<Arc<Function>> {
+        self.registry.functions.load().get(function).cloned()
     }
 }
 
 impl Function {
+    /// Its versions, read from the log when they are first asked for.
+    pub(crate) async fn book(&self, ground: &Ground) -> Result<&Mutex<Book>, LogError> {
+        self.book.get_or_try_init(async || Book::open(&ground.log, &self.name).await.map(Mutex::new)).await
+    }
+
     fn status(&self) -> FunctionStatus {
         let (state, refused) = match &*lock(&self.deployment) {
             Deployment::Pending => (State::Starting, None),
@@ -198,10 +214,16 @@ impl Function {
             Deployment::Failed(message) => (State::Failed { message: message.clone() }, None),
         };
         let (slots, counts) = (self.pool.slots(), &self.pool.counts);
+        let version = self.pool.version().map(|v| v.id.to_string());
+        let book = self.book.get().map(lock);
+        let book = book.as_deref();
         FunctionStatus {
             name: self.name.clone(),
             runtime: lock(&self.config).runtime.as_str().to_owned(),
-            version: self.pool.version().map(|v| v.id.to_string()),
+            number: version.as_ref().and_then(|id| book?.number_of(id)),
+            version,
+            latest: book.and_then(|book| book.latest),
+            pinned: book.is_some_and(|book| book.live.pinned),
             state,
             refused,
             concurrency: slots.concurrency as u32,

@@ -6,7 +6,11 @@ use std::{
     sync::{Arc, Mutex, OnceLock, Weak},
 };
 
-use bus::{Name, presence::LogLine};
+use bus::{
+    Name,
+    log::{Log, LogError, version},
+    presence::LogLine,
+};
 use chrono::Utc;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, broadcast};
@@ -47,6 +51,8 @@ pub struct Settings {
     pub prices: Prices,
     /// Processes of Node.js kept ready for functions of one memory size, as it is slow to start; 0: none.
     pub spares: usize,
+    /// Versions of each function that are kept, beside those in use.
+    pub keep_versions: usize,
     /// Every line of every function goes here.
     pub logs: broadcast::Sender<LogLine>,
 }
@@ -65,6 +71,7 @@ impl Settings {
             node_js: None,
             prices: Prices::default(),
             spares: 2,
+            keep_versions: 10,
             logs: broadcast::channel(1024).0,
         }
     }
@@ -73,6 +80,8 @@ impl Settings {
 #[derive(Debug)]
 pub(crate) struct Ground {
     pub(crate) settings: Settings,
+    /// Where versions are kept, beside their code.
+    pub(crate) log: Log,
     pub(crate) store: Store,
     /// Processes of Node.js that wait for a function.
     pub(crate) spares: Spares,
@@ -106,7 +115,7 @@ pub(crate) enum NoLaunch {
 }
 
 impl Ground {
-    pub(crate) fn new(mut settings: Settings) -> Self {
+    pub(crate) fn new(mut settings: Settings, log: Log) -> Self {
         // a path below the data folder is handed to processes that run in another folder
         settings.data = std::path::absolute(&settings.data).unwrap_or(settings.data);
         let homes = settings.data.join("tmp").join(Uuid::now_v7().simple().to_string());
@@ -114,6 +123,7 @@ impl Ground {
         Self {
             store: Store::new(&settings.data),
             settings,
+            log,
             spares: Spares::default(),
             zygotes: Zygotes::default(),
             python: OnceCell::new(),
@@ -129,9 +139,16 @@ impl Ground {
         orphans::sweep(&self.homes);
     }
 
-    /// Removes what earlier runs left: private folders, and versions that are used no more. Blocks.
-    pub(crate) fn collect(&self) {
-        self.store.collect();
+    /// Removes the code of versions that are neither kept nor used.
+    pub(crate) async fn collect(self: &Arc<Self>) -> Result<(), LogError> {
+        let kept = self.log.read(|c| Ok::<_, LogError>(version::folders(c)?)).await?;
+        let ground = self.clone();
+        let _ = tokio::task::spawn_blocking(move || ground.store.collect(&kept)).await;
+        Ok(())
+    }
+
+    /// Removes the private folders of earlier runs. Blocks.
+    pub(crate) fn tidy(&self) {
         for entry in fs::read_dir(self.settings.data.join("tmp")).into_iter().flatten().flatten() {
             if entry.path() != self.homes {
                 let _ = fs::remove_dir_all(entry.path());

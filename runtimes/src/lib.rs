@@ -61,12 +61,19 @@ mod command;
 
 // Immutable copies of code.
 mod version;
+// The versions of a function that are kept.
+mod book;
+// Which of them calls go to: pure.
+mod route;
+// Another one, by hand.
+mod promote;
 // From code to a version that serves.
 mod deploy;
 // Edits of code.
 mod watch;
 
-pub use config::{EnvValue, Folders, FunctionConfig, Isolation, KeepAlive, RuntimeKind};
+pub use book::pinned;
+pub use config::{EnvValue, Folders, FunctionConfig, Isolation, KeepAlive, RuntimeKind, RuntimesConfig};
 pub use functions::Functions;
 pub use ground::{Settings, interpreter, missing_interpreter};
 pub use lease::{Invocation, Lease, LeaseError};

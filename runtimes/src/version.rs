@@ -1,18 +1,22 @@
 //! Versions: immutable snapshots of a function's code with what its instances are started with.
 //!
-//! The code is copied to `<data>/versions/<hash of the code>/` and run from there, so an edit never changes what runs.
-//! Left out: `.git`, `__pycache__`, `*.pyc`, and `.venv`, which is used where it is (it is large, and no edit of code
+//! The code is copied to `<data>/versions/<hash of the code>/` and run from there, so an edit never changes what runs. A
+//! folder stays as long as the log keeps a version of it, or something runs from it. Left out: `.git`, `__pycache__`, `*.pyc`, and `.venv`, which is used where it is (it is large, and no edit of code
 //! touches it).
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
 };
 
-use bus::failpoint::{self, Failpoint};
+use bus::{
+    failpoint::{self, Failpoint},
+    log::version::{KeptVersion, NewVersion},
+};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -23,13 +27,17 @@ use crate::{
 /// Deeper folders are a link that leads back into itself.
 const MAX_DEPTH: usize = 32;
 
-/// What an instance is started from.
-#[derive(Debug, Clone)]
+/// What an instance is started from. What is left out of its JSON stands beside it in the log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Version {
     /// 12 hex digits of the hash over code and configuration.
+    #[serde(skip)]
     pub(crate) id: Arc<str>,
     /// The copy that runs.
+    #[serde(skip)]
     pub(crate) code: PathBuf,
+    #[serde(skip)]
+    pub(crate) _held: Arc<Held>,
     /// The folder it was copied from.
     pub(crate) source: PathBuf,
     pub(crate) runtime: RuntimeKind,
@@ -44,7 +52,13 @@ pub(crate) struct Version {
     pub(crate) folders: Folders,
     /// Files of its code.
     pub(crate) files: usize,
+    /// Their size.
+    pub(crate) bytes: u64,
 }
+
+/// Keeps a folder of code on the disk as long as it lives.
+#[derive(Debug, Default)]
+pub(crate) struct Held;
 
 /// Why no version could be made.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +76,8 @@ pub(crate) enum SnapshotError {
 pub(crate) struct Store {
     data: PathBuf,
     folder: PathBuf,
-    /// Folders made or used since the start.
-    used: Mutex<HashSet<String>>,
+    /// Folders that are being made or used.
+    used: Mutex<HashMap<String, Weak<Held>>>,
 }
 
 /// Whether a name in a code folder is no code.
@@ -87,22 +101,24 @@ impl Store {
 
     /// Copies the code as it is now and names the version. Blocks.
     pub(crate) fn snapshot(&self, config: &FunctionConfig) -> Result<Version, SnapshotError> {
-        let files = self.files(&config.code)?;
-        let (mut hash, mut count) = (hash(&files)?, files.len());
-        let known = self.use_folder(&hash);
-        if !known {
-            let temporary = self.folder.join(format!(".{}", uuid::Uuid::now_v7().simple()));
+        let mut files = self.files(&config.code)?;
+        let (mut hash, mut bytes) = hash(&files)?;
+        let mut held = self.hold(&hash);
+        if !self.folder.join(&hash).is_dir() {
+            let name = format!(".{}", uuid::Uuid::now_v7().simple());
+            let (temporary, _held) = (self.folder.join(&name), self.hold(&name));
             for file in &files {
                 copy(file, &temporary)?;
             }
             // an edit may have come in between: what counts is what was copied
             fs::create_dir_all(&temporary).map_err(|source| failed(&temporary, source))?;
-            let copied = self.files(&temporary)?;
-            (hash, count) = (self::hash(&copied)?, copied.len());
-            if self.use_folder(&hash) {
+            files = self.files(&temporary)?;
+            (hash, bytes) = self::hash(&files)?;
+            held = self.hold(&hash);
+            let place = self.folder.join(&hash);
+            if place.is_dir() {
                 let _ = fs::remove_dir_all(&temporary);
             } else {
-                let place = self.folder.join(&hash);
                 failpoint::reach(Failpoint::VersionCopied);
                 if let Err(source) = fs::rename(&temporary, &place) {
                     let _ = fs::remove_dir_all(&temporary);
@@ -118,6 +134,7 @@ impl Store {
         Ok(Version {
             id: version_id(&hash, config),
             code: self.folder.join(&hash),
+            _held: held,
             source: source.to_owned(),
             runtime: config.runtime,
             handler: config.handler.clone(),
@@ -127,24 +144,44 @@ impl Store {
             isolation: config.isolation,
             network: config.network,
             folders: config.folders.clone(),
-            files: count,
+            files: files.len(),
+            bytes,
         })
     }
 
-    /// Marks a folder as used; whether it is there.
-    fn use_folder(&self, hash: &str) -> bool {
-        lock(&self.used).insert(hash.to_owned());
-        self.folder.join(hash).is_dir()
+    /// A version that is kept; none when its code is not there any more.
+    pub(crate) fn restore(&self, kept: &KeptVersion) -> Option<Version> {
+        let held = self.hold(&kept.code);
+        let code = self.folder.join(&kept.code);
+        let version: Version = serde_json::from_str(&kept.config).ok()?;
+        code.is_dir().then(|| Version { id: kept.id.as_str().into(), code, _held: held, ..version })
     }
 
-    /// Removes folders nobody has used since the start.
-    pub(crate) fn collect(&self) {
-        let used = lock(&self.used).clone();
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            if !entry.file_name().to_str().is_some_and(|n| used.contains(n)) {
-                let _ = fs::remove_dir_all(entry.path());
+    fn hold(&self, folder: &str) -> Arc<Held> {
+        let mut used = lock(&self.used);
+        if let Some(held) = used.get(folder).and_then(Weak::upgrade) {
+            return held;
+        }
+        let held = Arc::new(Held);
+        used.insert(folder.to_owned(), Arc::downgrade(&held));
+        held
+    }
+
+    /// Removes folders that nobody uses, but these. Blocks.
+    pub(crate) fn collect(&self, keep: &BTreeSet<String>) {
+        let gone = self.folder.join(format!(".{}", uuid::Uuid::now_v7().simple()));
+        {
+            let mut used = lock(&self.used);
+            used.retain(|_, held| held.strong_count() > 0);
+            for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+                if !entry.file_name().to_str().is_some_and(|name| used.contains_key(name) || keep.contains(name)) {
+                    // moved while nobody can begin to use it, removed when others go on
+                    let _ = fs::create_dir_all(&gone);
+                    let _ = fs::rename(entry.path(), gone.join(entry.file_name()));
+                }
             }
         }
+        let _ = fs::remove_dir_all(gone);
     }
 
     /// All files of a code folder, sorted by their path in it.
@@ -183,6 +220,18 @@ impl Store {
     }
 }
 
+impl Version {
+    /// As the log keeps it.
+    pub(crate) fn to_keep(&self) -> NewVersion {
+        NewVersion {
+            id: self.id.to_string(),
+            code: self.code.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            config: serde_json::to_string(self).unwrap_or_default(),
+            bytes: self.bytes,
+        }
+    }
+}
+
 struct CodeFile {
     path: PathBuf,
     relative: PathBuf,
@@ -202,9 +251,9 @@ fn copy(file: &CodeFile, to: &Path) -> Result<(), SnapshotError> {
     }
 }
 
-/// Hash over paths, contents and executable bits.
-fn hash(files: &[CodeFile]) -> Result<String, SnapshotError> {
-    let mut hash = Sha256::new();
+/// Hash over paths, contents and executable bits; and the size of all.
+fn hash(files: &[CodeFile]) -> Result<(String, u64), SnapshotError> {
+    let (mut hash, mut bytes) = (Sha256::new(), 0);
     for file in files {
         let read = || Ok((fs::metadata(&file.path)?.permissions().mode() & 0o111 != 0, fs::read(&file.path)?));
         let (executable, content) = match read() {
@@ -217,9 +266,10 @@ fn hash(files: &[CodeFile]) -> Result<String, SnapshotError> {
         hash.update(path);
         hash.update([u8::from(executable)]);
         hash.update((content.len() as u64).to_le_bytes());
+        bytes += content.len() as u64;
         hash.update(content);
     }
-    Ok(hex(&hash.finalize())[..32].to_owned())
+    Ok((hex(&hash.finalize())[..32].to_owned(), bytes))
 }
 
 fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
@@ -318,17 +368,36 @@ mod tests {
     }
 
     #[test]
-    fn folders_that_nobody_uses_are_collected() {
+    fn folders_that_nobody_uses_and_the_log_does_not_keep_are_collected() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::new(&temp.path().join("data"));
+        let snapshot = |text| {
+            fs::write(temp.path().join("app.py"), text).unwrap();
+            store.snapshot(&config(temp.path())).unwrap()
+        };
+        let (old, kept, used) = (snapshot("one"), snapshot("two"), snapshot("three"));
+        let (gone, known) = (old.code.clone(), kept.to_keep());
+        drop((old, kept));
+        store.collect(&BTreeSet::from([known.code]));
+        assert!(!gone.exists() && used.code.is_dir());
+        assert_eq!(fs::read_dir(&store.folder).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_version_that_is_kept_starts_as_it_did_with_its_variables() {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("app.py"), "one").unwrap();
-        let data = temp.path().join("data");
-        let old = Store::new(&data).snapshot(&config(temp.path())).unwrap();
-        fs::write(temp.path().join("app.py"), "two").unwrap();
-        let store = Store::new(&data);
-        let new = store.snapshot(&config(temp.path())).unwrap();
-        store.collect();
-        assert!(new.code.is_dir());
-        assert!(!old.code.exists());
+        let store = Store::new(&temp.path().join("data"));
+        let secret = EnvValue::SecretEnv("PRICE_TOKEN".into());
+        let env = BTreeMap::from([("A".to_owned(), EnvValue::Plain("b".into())), ("TOKEN".to_owned(), secret)]);
+        let made = store.snapshot(&FunctionConfig { env, memory: 64, ..config(temp.path()) }).unwrap();
+        let NewVersion { id, code, config, bytes } = made.to_keep();
+        let kept = KeptVersion { number: 1, id, code, config, bytes, deployed: chrono::Utc::now(), note: None };
+        let back = store.restore(&kept).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{made:?}"));
+        assert_eq!((back.env, bytes), (made.env, 3));
+        fs::remove_dir_all(&made.code).unwrap();
+        assert!(store.restore(&kept).is_none());
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! * [`settle`]: what an end that was none left behind; [`schema`]: tables, and how an older log becomes a newer one;
 //! * [`event`], [`delivery`], [`attempt`]: rows, and every change of a delivery's status; [`mod@line`]: which goes first of a key;
 //!   [`backlog`]: what waits, for whoever carries it; [`unrun`]: what ends without having run;
+//! * [`version`]: versions of functions and where their aliases lead;
 //! * [`calls`]: synchronous calls, written behind the caller's back in bulk;
 //! * [`backup`]: a copy of it, and whether it is what was written; [`restore`]: such a copy in its place;
 //! * [`query`], [`detail`], [`runs`]: what people ask; [`usage`]: how functions were called;
@@ -40,6 +41,7 @@ mod settle;
 mod status;
 pub(crate) mod unrun;
 pub mod usage;
+pub mod version;
 mod writer;
 #[cfg(test)]
 mod tests;
@@ -149,6 +151,12 @@ pub enum OpenError {
     Damaged { path: PathBuf, found: String },
     #[error("the event log {path} was written by a newer fnbus (schema {found}, this one knows {known})")]
     Newer { path: PathBuf, found: i64, known: i64 },
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl Log {

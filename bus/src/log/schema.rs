@@ -9,11 +9,12 @@ use uuid::Uuid;
 use crate::failpoint::{self, Failpoint};
 
 /// Every migration in order.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("schema/001.sql"),
     include_str!("schema/002.sql"),
     include_str!("schema/003.sql"),
     include_str!("schema/004.sql"),
+    include_str!("schema/005.sql"),
 ];
 
 #[derive(Debug)]

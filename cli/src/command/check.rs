@@ -32,6 +32,7 @@ impl Check {
                     writeln!(out, "{} is good: {functions}, {triggers}", global.config.display())?;
                 }
                 warn_of_interpreters(&config);
+                say_what_is_pinned(&config);
                 Ok(ExitCode::SUCCESS)
             }
             Err(error) if self.json => {
@@ -53,6 +54,18 @@ fn warn_of_interpreters(config: &Config) {
         }
         if let Some(missing) = runtimes::missing_interpreter(runtime) {
             terminal::talk(format!("warning: {} cannot run on this machine: {missing}", names.join(", ")));
+        }
+    }
+}
+
+/// What an edit of the code does not change.
+fn say_what_is_pinned(config: &Config) {
+    for (name, version) in runtimes::pinned(&config.bus.data) {
+        if config.functions.contains_key(&name) {
+            terminal::talk(format!(
+                "`{name}` is pinned to version {version}, and edits of it do not serve; \
+                 `fnbus functions promote {name}` puts the newest into service"
+            ));
         }
     }
 }

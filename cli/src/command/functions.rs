@@ -4,17 +4,24 @@ use std::process::ExitCode;
 
 use bus::presence::FunctionStatus;
 
+use super::versions::Action;
 use crate::{args::Global, failure::Failure, show, terminal};
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Functions {
     /// One JSON object per function
     #[arg(long)]
     json: bool,
+    #[command(subcommand)]
+    action: Option<Action>,
 }
 
 impl Functions {
     pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
+        if let Some(action) = self.action {
+            return action.run(global);
+        }
         global.ask(async |client| {
             let functions: Vec<FunctionStatus> = client.get("/v1/functions", None::<&()>).await?;
             if self.json {
@@ -30,7 +37,7 @@ impl Functions {
                     f.name.to_string(),
                     f.runtime.clone(),
                     f.word().to_owned(),
-                    f.version.clone().unwrap_or_else(|| "-".to_owned()),
+                    version(f),
                     format!("{}/{}", f.busy, f.concurrency),
                     f.warm.to_string(),
                     f.invocations.to_string(),
@@ -44,5 +51,17 @@ impl Functions {
             show::table(&headers, rows)?;
             Ok(ExitCode::SUCCESS)
         })
+    }
+}
+
+/// The number of the version that serves and its id, and whether it stays.
+fn version(function: &FunctionStatus) -> String {
+    let Some(id) = &function.version else { return "-".to_owned() };
+    let number = function.number.map_or_else(String::new, |number| format!("{number} "));
+    let newest = function.latest.filter(|latest| function.number != Some(*latest));
+    match (function.pinned, newest) {
+        (false, _) => format!("{number}{id}"),
+        (true, None) => format!("{number}{id}, pinned"),
+        (true, Some(newest)) => format!("{number}{id}, pinned; newest {newest}"),
     }
 }

@@ -15,6 +15,8 @@ pub(crate) mod dead;
 mod edit;
 pub(crate) mod logs;
 pub(crate) mod functions;
+// What was deployed of one, and which of it serves.
+mod versions;
 pub(crate) mod triggers;
 pub(crate) mod pipelines;
 pub(crate) mod runs;

@@ -7,7 +7,7 @@ use bus::{
     config::{BusConfig, Key, LogConfig, Section, Shape},
     sender::Webhooks,
 };
-use runtimes::config::FunctionConfig;
+use runtimes::config::{FunctionConfig, RuntimesConfig};
 use triggers::config::{HttpConfig, TriggerConfig, Zone};
 
 use super::PipelineConfig;
@@ -24,10 +24,11 @@ pub(super) static FILE: LazyLock<Section> = LazyLock::new(|| {
             Key::new("http", table(HttpConfig::section()), HttpConfig::section().doc),
             Key::new("api", table(ApiConfig::section()), ApiConfig::section().doc),
             Key::new("webhooks", table(Webhooks::section()), Webhooks::section().doc),
+            Key::new("runtimes", table(RuntimesConfig::section()), RuntimesConfig::section().doc),
             Key::new("functions", Shape::map("NAME", table(FunctionConfig::section())), FunctionConfig::section().doc),
             Key::new("triggers", Shape::map("NAME", table(TriggerConfig::section())), TriggerConfig::section().doc),
             Key::new("pipelines", Shape::map("NAME", table(PipelineConfig::section())), PipelineConfig::section().doc),
         ],
-        later: &["auth", "runtimes", "policies"],
+        later: &["auth", "policies"],
     }
 });

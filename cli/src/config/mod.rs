@@ -26,7 +26,7 @@ use bus::{
     sender::Webhooks,
 };
 use miette::Diagnostic;
-use runtimes::config::FunctionConfig;
+use runtimes::config::{FunctionConfig, RuntimesConfig};
 use serde_json::json;
 use toml::de::DeTable;
 use triggers::config::{HttpConfig, TriggerConfig, Zone};
@@ -48,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) http: HttpConfig,
     pub(crate) api: ApiConfig,
     pub(crate) webhooks: Webhooks,
+    pub(crate) runtimes: RuntimesConfig,
     /// The folder relative paths begin at.
     pub(crate) base: PathBuf,
     pub(crate) functions: BTreeMap<Name, FunctionConfig>,
@@ -118,6 +119,7 @@ impl Config {
             http: HttpConfig::read(file.table("http")),
             api: ApiConfig::read(file.table("api")),
             webhooks: Webhooks::read(file.table("webhooks")),
+            runtimes: RuntimesConfig::read(file.table("runtimes")),
             base: base.to_owned(),
             functions: named(&file, "functions", |name, reader| FunctionConfig::read(name, reader, base)),
             triggers: named(&file, "triggers", |_, reader| TriggerConfig::read(reader, base, timezone)),

@@ -68,6 +68,7 @@ impl Reload {
         new.bus = old.bus.clone();
         new.http.listen = old.http.listen;
         new.webhooks = old.webhooks;
+        new.runtimes = old.runtimes.clone();
         let (functions, triggers) = (new.functions.len(), new.triggers.len());
         match self.force.put(new) {
             Ok(()) => tracing::info!(functions, triggers, "the config file was read again and is in force"),

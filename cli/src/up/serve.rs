@@ -109,14 +109,16 @@ pub(crate) async fn serve(
     let table = routes(&paused)?;
     bus.owner().warn_of_stranded().await;
     let logs = broadcast::channel(LOG_LINES).0;
-    let functions = Functions::new(runtimes::Settings {
+    let settings = runtimes::Settings {
         namespace: config.bus.namespace.to_string(),
         node: bus.owner().node().to_string(),
         watch: options.watch,
         project: Some(config.base.clone()),
         logs: logs.clone(),
+        keep_versions: config.runtimes.keep_versions as usize,
         ..runtimes::Settings::new(&config.bus.data)
-    });
+    };
+    let functions = Functions::new(settings, bus.log().clone());
     let worker = Worker::new(bus.clone(), functions.clone());
     let calls = worker.open().await?;
     let socket = api::socket::listen(&config.bus.data)?;
@@ -229,9 +231,23 @@ fn views(
         "nats": bus.address().url,
         "data": force.config().bus.data,
     });
-    let (functions, triggers, steered) = (force.functions.clone(), force.clone(), force.clone());
+    let (triggers, steered) = (force.clone(), force.clone());
+    let functions = || force.functions.clone();
+    let (status, versions, promoted, rolled) = (functions(), functions(), functions(), functions());
     Views {
-        functions: Arc::new(move || functions.status()),
+        functions: Arc::new(move || status.status()),
+        versions: Arc::new(move |name| {
+            let functions = versions.clone();
+            Box::pin(async move { functions.versions(&name).await })
+        }),
+        promote: Arc::new(move |name, promote| {
+            let functions = promoted.clone();
+            Box::pin(async move { functions.promote(&name, promote).await })
+        }),
+        rollback: Arc::new(move |name| {
+            let functions = rolled.clone();
+            Box::pin(async move { functions.rollback(&name).await })
+        }),
         triggers: Arc::new(move || triggers.triggers()),
         steer: Arc::new(move |trigger, steer| Box::pin(steered.clone().steer(trigger, steer))),
         logs,

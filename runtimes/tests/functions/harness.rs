@@ -11,6 +11,7 @@ use std::{
 
 use bus::{
     Name, Outcome,
+    log::Log,
     payload::{Form, Payload},
     presence::FunctionStatus,
     retry::RetryPolicy,
@@ -40,7 +41,8 @@ impl Node {
         let temp = Arc::new(tempfile::tempdir().unwrap());
         let mut settings = Settings::new(temp.path().join("data"));
         change(&mut settings);
-        Self { functions: Functions::new(settings), temp, configs: BTreeMap::new() }
+        let log = Log::open(&settings.data).unwrap();
+        Self { functions: Functions::new(settings, log), temp, configs: BTreeMap::new() }
     }
 
     /// One that adopts what is left by its functions, as a real node does: its Python functions are forked.
