@@ -32,6 +32,10 @@ pub struct FunctionConfig {
     pub timeout: Duration,
     /// MiB; default 256.
     pub memory: u32,
+    /// Most processes and threads of an instance; default 1,024.
+    pub processes: u32,
+    /// Most CPU time of an instance, in percent of a core; default none.
+    pub cpu: Option<u32>,
     /// Most instances at once; 0 stops the function. Default 2 x cores.
     pub concurrency: u32,
     /// Instances kept ready at all times; default 0.
@@ -60,6 +64,8 @@ impl FunctionConfig {
             env: BTreeMap::new(),
             timeout: Duration::from_secs(30),
             memory: 256,
+            processes: 1024,
+            cpu: None,
             concurrency: thread::available_parallelism().map_or(2, |cores| 2 * cores.get() as u32),
             warm: 0,
             keep_alive: Duration::from_mins(10).into(),

@@ -26,8 +26,6 @@ use crate::{
     version::Version,
 };
 
-/// What an interpreter takes before any code of the function is loaded, added to the function's own memory.
-pub(crate) const BASE_MEMORY: u64 = 64 << 20;
 /// Code of fewer files is compiled by each process that loads it.
 const MANY_FILES: usize = 16;
 /// Longest time for all of a version's code.
@@ -110,7 +108,7 @@ async fn python(ground: &Arc<Ground>, function: &Name, version: &Version, limit:
     }
     let mut started = launch_python(ground, function, version, Wires::Frames).await?;
     let frames = frames(ground, &mut started)?;
-    Ok(Made::new(converse(ground, function, started, Dialogue::Frames(frames)), Start::Cold))
+    Ok(Made::new(converse(ground, function, version, started, Dialogue::Frames(frames)), Start::Cold))
 }
 
 /// A process of Python that loads the code.
@@ -137,7 +135,7 @@ pub(crate) async fn launch_python(
         env,
         folder: version.code.clone(),
         home,
-        memory: memory(version),
+        memory: version.limits().memory,
         reach,
     })
     .await
@@ -161,7 +159,7 @@ pub(crate) async fn compile(ground: &Ground, version: &Version) -> Result<(), No
         env: Ground::bare_env(&home),
         folder: version.code.clone(),
         home,
-        memory: memory(version),
+        memory: version.limits().memory,
         reach: Some(reach),
     })
     .await?;
@@ -193,7 +191,7 @@ async fn node(ground: &Arc<Ground>, function: &Name, version: &Version) -> Resul
     let mut frames = frames(ground, &mut started)?;
     // a process that has just ended shows at the first look
     let _ = frames.tell(&NodeJs::load(version, &env, ground.settings.payload_limit));
-    Ok(Made::new(converse(ground, function, started, Dialogue::Frames(frames)), start))
+    Ok(Made::new(converse(ground, function, version, started, Dialogue::Frames(frames)), start))
 }
 
 async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result<Made, NoStart> {
@@ -212,13 +210,13 @@ async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result
         env,
         folder: version.code.clone(),
         home,
-        memory: memory(version),
+        memory: version.limits().memory,
         reach,
     });
     let started = started.await?;
     let sandboxed = version.isolation == Isolation::Sandbox;
     api.belongs_to(sandboxed.then(|| started.process.group().clone()));
-    Ok(Made::new(converse(ground, function, started, Dialogue::Api(api)), Start::Cold))
+    Ok(Made::new(converse(ground, function, version, started, Dialogue::Api(api)), Start::Cold))
 }
 
 /// Starts a command for one invocation.
@@ -248,18 +246,15 @@ pub(crate) async fn command(
         env,
         folder: version.code.clone(),
         home,
-        memory: memory(version),
+        memory: version.limits().memory,
         reach,
     });
     let Started { process, stdin, stdout, stderr, .. } = started.await?;
     ground.passing(process.group());
+    ground.hold(process.group(), version);
     let once = Once::new(stdin, stdout, invocation.payload.bytes.clone(), ground.settings.payload_limit);
     let output = Output::new(None, stderr, function.clone(), ground.settings.logs.clone());
     Ok(Conversation { process, dialogue: Dialogue::Once(once), output })
-}
-
-fn memory(version: &Version) -> u64 {
-    (u64::from(version.memory) << 20) + BASE_MEMORY
 }
 
 async fn launch(launch: Launch) -> Result<Started, NoStart> {
@@ -272,8 +267,15 @@ pub(crate) fn frames(ground: &Ground, started: &mut Started) -> Result<Frames, N
     Ok(Frames::new(requests, answers, ground.settings.payload_limit.max(ERROR_LIMIT)))
 }
 
-pub(crate) fn converse(ground: &Ground, function: &Name, started: Started, dialogue: Dialogue) -> Conversation {
+pub(crate) fn converse(
+    ground: &Ground,
+    function: &Name,
+    version: &Version,
+    started: Started,
+    dialogue: Dialogue,
+) -> Conversation {
     let Started { process, stdout, stderr, .. } = started;
+    ground.hold(process.group(), version);
     let output = Output::new(Some(stdout), stderr, function.clone(), ground.settings.logs.clone());
     Conversation { process, dialogue, output }
 }

@@ -50,14 +50,15 @@ impl Lack {
     }
 }
 
-/// A process that ended in the middle. Killed by a signal near its memory limit, it ran out of memory.
+/// A process that ended in the middle. Killed by a signal near its memory limit, or with what it started beyond it, it ran
+/// out of memory.
 pub(crate) fn crash(exit: Option<Exit>, memory: u64) -> (Ending, Fault) {
     use std::os::unix::process::ExitStatusExt;
     let Some(exit) = exit else {
         return (Ending::Crash, fault("Runtime.ExitError", "the function closed its connection to fnbus"));
     };
     match (exit.status.signal(), exit.status.code()) {
-        (Some(_), _) if exit.peak >= memory / 10 * 9 => {
+        (Some(_), _) if exit.starved || exit.peak >= memory / 10 * 9 => {
             (Ending::Oom, fault("Runtime.OutOfMemory", "the function ran out of memory; raise its `memory`"))
         }
         (Some(signal), _) => {

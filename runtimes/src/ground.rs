@@ -17,6 +17,7 @@ use tokio::sync::{OnceCell, broadcast};
 use uuid::Uuid;
 
 use crate::{
+    cgroups::Cgroups,
     config::{EnvValue, Isolation, RuntimeKind},
     lock,
     node::{NoNode, NodeJs, Spares},
@@ -95,6 +96,8 @@ pub(crate) struct Ground {
     homes: PathBuf,
     /// What of the machine any function may read.
     machine: OnceLock<Vec<PathBuf>>,
+    /// None where none can be made.
+    cgroups: OnceLock<Option<Arc<Cgroups>>>,
 }
 
 /// Why an instance could not even be tried.
@@ -131,12 +134,21 @@ impl Ground {
             passing: Mutex::default(),
             homes,
             machine: OnceLock::new(),
+            cgroups: OnceLock::new(),
         }
     }
 
     /// Ends what earlier runs left running. Blocks.
     pub(crate) fn sweep(&self) {
         orphans::sweep(&self.homes);
+        self.cgroups.get_or_init(Cgroups::here);
+    }
+
+    /// Holds a process of a version to what it may have, with all that it starts.
+    pub(crate) fn hold(&self, group: &Arc<Group>, version: &Version) {
+        if let Some(Some(cgroups)) = self.cgroups.get() {
+            group.hold(cgroups, version.limits());
+        }
     }
 
     /// Removes the code of versions that are neither kept nor used.

@@ -40,6 +40,7 @@ mod process;
 // What they may reach.
 mod sandbox;
 // What functions leave running.
+mod cgroups;
 mod orphans;
 // What they print.
 mod output;

@@ -33,8 +33,10 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     net::{UnixStream, unix::pipe},
 };
+use tracing::warn;
 
 use crate::{
+    cgroups::{Cgroup, Cgroups, Limits},
     lock,
     orphans::{self, Home},
     sandbox::{Reach, Walls},
@@ -98,6 +100,8 @@ pub(crate) struct Exit {
     pub(crate) status: ExitStatus,
     /// Most memory it had at once, in bytes.
     pub(crate) peak: u64,
+    /// It, or what it started, was killed because all of them together had too much memory.
+    pub(crate) starved: bool,
 }
 
 /// A process and its group. Dropping it kills the group.
@@ -113,6 +117,8 @@ pub(crate) struct Group {
     pidfd: AsyncFd<OwnedFd>,
     /// Set when the leader was reaped: from then on its id may be somebody else's.
     exit: Mutex<Option<Exit>>,
+    /// What it may have with all that it starts.
+    cgroup: Mutex<Option<Cgroup>>,
 }
 
 /// Starts a process.
@@ -224,6 +230,7 @@ fn reaper() -> &'static mpsc::Sender<(Arc<Group>, Home)> {
                     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
                     let _ = waitid(WaitId::Pid(group.leader), ended);
                 }
+                drop(lock(&group.cgroup).take());
                 drop(home);
             }
         });
@@ -253,7 +260,7 @@ impl Group {
     fn new(leader: Pid, pidfd: OwnedFd) -> io::Result<Self> {
         // SAFETY: the descriptor is owned by the `AsyncFd` from here on, so it stays open and the same.
         let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
-        Ok(Self { leader, pidfd, exit: Mutex::new(None) })
+        Ok(Self { leader, pidfd, exit: Mutex::new(None), cgroup: Mutex::new(None) })
     }
 
     /// The leader's process id.
@@ -266,6 +273,28 @@ impl Group {
         if lock(&self.exit).is_none() {
             let _ = kill_process_group(self.leader, signal);
         }
+    }
+
+    /// Holds it to limits, with all that it starts. Nobody waits for it.
+    pub(crate) fn hold(self: &Arc<Self>, cgroups: &Arc<Cgroups>, limits: Limits) {
+        let (group, cgroups) = (self.clone(), cgroups.clone());
+        tokio::task::spawn_blocking(move || {
+            let held = cgroups.group(limits).and_then(|cgroup| {
+                // its id is its own as long as this is locked
+                let exit = lock(&group.exit);
+                if exit.is_some() {
+                    return Ok(());
+                }
+                let put = cgroup.put(group.leader);
+                *lock(&group.cgroup) = Some(cgroup);
+                put
+            });
+            if let Err(error) = held
+                && !group.is_gone()
+            {
+                warn!(%error, "a process is not held to its limits with all that it starts");
+            }
+        });
     }
 
     /// Whether the leader has ended; asks the kernel.
@@ -301,7 +330,8 @@ impl Group {
         let mut exit = lock(&self.exit);
         if exit.is_none() && self.is_gone() {
             let _ = kill_process_group(self.leader, Signal::KILL);
-            *exit = Some(orphans::reap(self.leader, wait));
+            let starved = lock(&self.cgroup).as_ref().is_some_and(Cgroup::ran_out_of_memory);
+            *exit = Some(Exit { starved, ..orphans::reap(self.leader, wait) });
         }
         *exit
     }
@@ -315,7 +345,7 @@ fn wait(leader: Pid) -> Exit {
     let pid = leader.as_raw_nonzero().get();
     // SAFETY: both pointers are to live values of the right types. `waitid` has no way to give the figures.
     unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) };
-    Exit { status: ExitStatus::from_raw(status), peak: usage.ru_maxrss.max(0) as u64 * 1024 }
+    Exit { status: ExitStatus::from_raw(status), peak: usage.ru_maxrss.max(0) as u64 * 1024, starved: false }
 }
 
 /// Waits until all of them are gone.

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    cgroups::Limits,
     config::{EnvValue, Folders, FunctionConfig, Isolation, RuntimeKind},
     lock,
 };
@@ -45,6 +46,8 @@ pub(crate) struct Version {
     pub(crate) env: BTreeMap<String, EnvValue>,
     /// MiB.
     pub(crate) memory: u32,
+    pub(crate) processes: u32,
+    pub(crate) cpu: Option<u32>,
     /// Whether its instances may be forked.
     pub(crate) zygote: bool,
     pub(crate) isolation: Isolation,
@@ -88,8 +91,25 @@ pub(crate) fn is_left_out(name: &std::ffi::OsStr) -> bool {
 
 /// Whether instances of both configurations are started alike.
 pub(crate) fn starts_alike(a: &FunctionConfig, b: &FunctionConfig) -> bool {
-    let parts = |c: &FunctionConfig| (c.runtime, c.isolation, c.memory, c.code.clone(), c.handler.clone(), c.zygote);
-    parts(a) == parts(b) && a.env == b.env && a.network == b.network && a.folders == b.folders
+    let parts = |c: &FunctionConfig| (c.runtime, c.isolation, c.code.clone(), c.handler.clone(), c.zygote);
+    let limits = |c: &FunctionConfig| (c.memory, c.processes, c.cpu);
+    parts(a) == parts(b) && limits(a) == limits(b) && a.env == b.env && a.network == b.network && a.folders == b.folders
+}
+
+/// The bytes that a process of a runtime may have, for functions of so many MiB: what it takes before any code is loaded is
+/// not theirs.
+pub(crate) fn most_memory(runtime: RuntimeKind, memory: u32) -> u64 {
+    // Node.js maps much at once, thread stacks included
+    let base = if runtime == RuntimeKind::Node { 128 } else { 64 };
+    (u64::from(memory) + base) << 20
+}
+
+impl Version {
+    /// What an instance may have.
+    pub(crate) fn limits(&self) -> Limits {
+        let memory = most_memory(self.runtime, self.memory);
+        Limits { memory, processes: self.processes, cpu: self.cpu }
+    }
 }
 
 impl Store {
@@ -140,6 +160,8 @@ impl Store {
             handler: config.handler.clone(),
             env: config.env.clone(),
             memory: config.memory,
+            processes: config.processes,
+            cpu: config.cpu,
             zygote: config.zygote,
             isolation: config.isolation,
             network: config.network,
@@ -273,13 +295,15 @@ fn hash(files: &[CodeFile]) -> Result<(String, u64), SnapshotError> {
 }
 
 fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
-    let FunctionConfig { runtime, handler, env, memory, isolation, network, folders, zygote, .. } = config;
+    let FunctionConfig { runtime, handler, env, memory, processes, cpu, isolation, network, folders, zygote, .. } =
+        config;
     let mut hash = Sha256::new();
     let mut part = |text: &str| {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     };
     [code, runtime.as_str(), handler, &memory.to_string(), isolation.as_str()].into_iter().for_each(&mut part);
+    part(&format!("{processes} {cpu:?}"));
     for (has, word) in [(zygote, "no zygote"), (network, "no network")] {
         if !has {
             part(word);
@@ -326,6 +350,8 @@ mod tests {
             env: BTreeMap::new(),
             timeout: Duration::from_secs(1),
             memory: 256,
+            processes: 1024,
+            cpu: None,
             concurrency: 1,
             warm: 0,
             keep_alive: Duration::from_secs(1).into(),

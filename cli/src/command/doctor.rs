@@ -2,15 +2,12 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, ExitCode},
 };
 
 use runtimes::{Enforcement, RuntimeKind};
-use rustix::{
-    fs::{Access, access},
-    process::{Resource, getrlimit},
-};
+use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use crate::{
@@ -19,9 +16,6 @@ use crate::{
     failure::Failure,
     show, terminal,
 };
-
-/// Controllers of control groups that matter to functions.
-const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
@@ -34,20 +28,11 @@ pub(crate) struct Doctor {
 #[derive(Debug, Serialize)]
 struct Findings {
     isolation: Enforcement,
-    cgroups: Cgroups,
     namespaces: bool,
     open_files: Option<u64>,
     programs: Vec<Program>,
     /// What the config file asks for and is not there, a sentence each.
     missing: Vec<String>,
-}
-
-/// Control groups: shown, not used.
-#[derive(Debug, Serialize)]
-struct Cgroups {
-    version: Option<u8>,
-    /// Controllers in which groups can be made.
-    writable: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,7 +85,6 @@ impl Findings {
         }
         Self {
             isolation,
-            cgroups: Cgroups::find(Path::new("/sys/fs/cgroup")),
             namespaces: read("/proc/sys/user/max_user_namespaces").parse::<u64>().is_ok_and(|most| most > 0)
                 && read("/proc/sys/kernel/unprivileged_userns_clone") != "0",
             open_files: getrlimit(Resource::Nofile).maximum,
@@ -122,17 +106,9 @@ impl Findings {
         for part in parts {
             rows.push(row(part.what, is(part.enforced, "held back", "NOT held back"), &part.by));
         }
-        let version = self.cgroups.version.map_or("-".to_owned(), |version| format!("v{version}"));
-        let writable =
-            if self.cgroups.writable.is_empty() { "none".to_owned() } else { self.cgroups.writable.join(", ") };
-        rows.push(row(
-            "cgroups",
-            is(self.cgroups.version.is_some(), "found", "missing"),
-            &format!("{version}, writable: {writable}; not used"),
-        ));
         rows.push(row("user namespaces", is(self.namespaces, "allowed", "not allowed"), "not used"));
-        rows.push(row("memory of an instance", "held back", "the limit of its data (rlimit)"));
-        rows.push(row("processes, disk, CPU of an instance", "NOT held back", "docs/functions.md says what to do"));
+        rows.push(row("more data than its limit in one process", "held back", "rlimit"));
+        rows.push(row("filling the disk", "NOT held back", "docs/functions.md says what to do"));
         let files = self.open_files.map_or("unlimited".to_owned(), |most| most.to_string());
         rows.push(row("open files", "found", &files));
         for program in &self.programs {
@@ -146,19 +122,6 @@ impl Findings {
             rows.push(row(program.name, is(program.problem.is_none(), "found", "missing"), text.trim()));
         }
         rows
-    }
-}
-
-impl Cgroups {
-    fn find(root: &Path) -> Self {
-        let may_write = |folder: &Path| access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
-        if let Ok(controllers) = fs::read_to_string(root.join("cgroup.controllers")) {
-            let there = |name: &&str| controllers.split_whitespace().any(|known| known == *name) && may_write(root);
-            return Self { version: Some(2), writable: CONTROLLERS.into_iter().filter(there).collect() };
-        }
-        let writable: Vec<_> = CONTROLLERS.into_iter().filter(|name| may_write(&root.join(name))).collect();
-        let there = CONTROLLERS.iter().any(|name| root.join(name).is_dir());
-        Self { version: there.then_some(1), writable }
     }
 }
 
@@ -192,21 +155,4 @@ fn nats_server() -> Program {
 
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_groups_of_both_versions_are_found() {
-        let temp = tempfile::tempdir().unwrap();
-        assert_eq!(Cgroups::find(temp.path()).version, None);
-        fs::create_dir(temp.path().join("memory")).unwrap();
-        let first = Cgroups::find(temp.path());
-        assert_eq!((first.version, first.writable), (Some(1), vec!["memory"]));
-        fs::write(temp.path().join("cgroup.controllers"), "cpuset cpu pids\n").unwrap();
-        let second = Cgroups::find(temp.path());
-        assert_eq!((second.version, second.writable), (Some(2), vec!["cpu", "pids"]));
-    }
 }

@@ -52,6 +52,17 @@ pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
             Key::new("memory", Shape::Integer(16..=1_048_576), "The most an instance may use, in MiB.")
                 .default(i64::from(default.memory)),
             Key::new(
+                "processes",
+                Shape::Integer(8..=1_048_576),
+                "The most processes and threads an instance may have, with all that it starts.",
+            )
+            .default(i64::from(default.processes)),
+            Key::new(
+                "cpu",
+                Shape::Integer(1..=100_000),
+                "The most CPU time an instance may use, in percent of one core; as much as there is unless set.",
+            ),
+            Key::new(
                 "concurrency",
                 Shape::Integer(0..=10_000),
                 "The most instances at once, 0 stops the function; twice the number of cores unless set.",

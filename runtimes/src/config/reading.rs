@@ -31,6 +31,8 @@ impl FunctionConfig {
             env: read_env(&reader, base),
             timeout: reader.get_or("timeout", default.timeout),
             memory: reader.get_or("memory", default.memory),
+            processes: reader.get_or("processes", default.processes),
+            cpu: reader.get("cpu"),
             concurrency: reader.get_or("concurrency", default.concurrency),
             warm: reader.get_or("warm", default.warm),
             keep_alive: reader.get_or("keep_alive", default.keep_alive),

@@ -16,7 +16,7 @@ use crate::{
     ground,
     process::{Launch, Wires},
     sandbox::{self, Reach},
-    version::Version,
+    version::{Version, most_memory},
 };
 
 pub(crate) use spares::Spares;
@@ -26,9 +26,6 @@ const SHIM_NAME: &str = "fnbus_runtime.cjs";
 
 /// Asked of whatever `node` is: behind a version manager's shim is the real binary.
 const PROBE: &str = "console.log(JSON.stringify({path: process.execPath, version: process.versions.node}))";
-
-/// What Node.js maps for itself before any code of the function is loaded, thread stacks included.
-const BASE_MEMORY: u64 = 128 << 20;
 
 /// The binary, found once.
 #[derive(Debug, Clone, Deserialize)]
@@ -112,7 +109,7 @@ impl NodeJs {
             env,
             folder: home.clone(),
             home,
-            memory: (u64::from(memory) << 20) + BASE_MEMORY,
+            memory: most_memory(RuntimeKind::Node, memory),
             reach,
         }
     }

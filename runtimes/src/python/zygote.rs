@@ -65,7 +65,7 @@ impl Zygote {
         let mut frames = engine::frames(ground, &mut started)?;
         // a process that has just ended shows at the first look
         let _ = frames.tell(&serde_json::json!({ "env": env }));
-        let conversation = engine::converse(ground, function, started, Dialogue::Frames(frames));
+        let conversation = engine::converse(ground, function, version, started, Dialogue::Frames(frames));
         Ok(Made::new(conversation, Start::Partial))
     }
 

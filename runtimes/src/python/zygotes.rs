@@ -87,7 +87,7 @@ impl Zygotes {
         let mut started = launch_python(ground, function, version, Wires::Zygote).await?;
         let frames = frames(ground, &mut started)?;
         let control = started.control.take().ok_or(NoStart::NoFrames)?;
-        let mut conversation = converse(ground, function, started, Dialogue::Frames(frames));
+        let mut conversation = converse(ground, function, version, started, Dialogue::Frames(frames));
         let took = match conversation.exchange(time::Instant::now() + limit).await {
             Ok(Answer::Forks(took)) => took,
             heard => {

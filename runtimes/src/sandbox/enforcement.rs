@@ -5,7 +5,13 @@ use std::fs;
 use serde::Serialize;
 
 use super::calls;
-use crate::config::FunctionConfig;
+use crate::{
+    cgroups::{self, Kind},
+    config::FunctionConfig,
+};
+
+/// Missed alone where a function has such a limit.
+const CPU: &str = "more CPU time than its limit";
 
 /// One part of the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,23 +54,36 @@ impl Enforcement {
             enforced: seccomp,
             by: if seccomp { "seccomp" } else { "needs seccomp filters in the kernel" }.to_owned(),
         };
-        let parts = vec![
+        let mut parts = vec![
             landlock("files outside its own", 1, "5.13"),
             landlock("truncating files outside its own", 3, "6.2"),
             landlock("signals and abstract sockets of others", 6, "6.12"),
             calls("ptrace, mounts, namespaces, keys, bpf, io_uring"),
             calls("every connection, with network = false"),
         ];
+        parts.extend(cgroups::enforced().into_iter().map(|(kind, found)| Part {
+            what: match kind {
+                Kind::Memory => "more memory than its limit, with all it starts",
+                Kind::Processes => "more processes and threads than its limit",
+                Kind::Cpu => CPU,
+            },
+            enforced: found.is_ok(),
+            by: found.unwrap_or_else(|missing| {
+                format!("{missing}; as a systemd service fnbus may make control groups with Delegate=yes")
+            }),
+        }));
         Self { kernel, landlock_abi: abi, seccomp, parts }
     }
 
     /// What these functions ask for and the kernel does not enforce.
     pub fn missing<'a>(&'a self, functions: impl Iterator<Item = &'a FunctionConfig>) -> Vec<&'a Part> {
-        if functions.into_iter().any(FunctionConfig::is_sandboxed) {
-            self.parts.iter().filter(|part| !part.enforced).collect()
-        } else {
-            Vec::new()
+        let (mut sandboxed, mut limited) = (false, false);
+        for function in functions.filter(|function| function.is_sandboxed()) {
+            sandboxed = true;
+            limited |= function.cpu.is_some();
         }
+        let asked = |part: &&Part| sandboxed && (limited || part.what != CPU);
+        self.parts.iter().filter(asked).filter(|part| !part.enforced).collect()
     }
 }
 

@@ -14,11 +14,8 @@ use bus::{
     log::Log,
     payload::{Form, Payload},
     presence::FunctionStatus,
-    retry::RetryPolicy,
 };
-use runtimes::{
-    EnvValue, Folders, FunctionConfig, Functions, Invocation, Isolation, Lease, LeaseError, RuntimeKind, Settings,
-};
+use runtimes::{EnvValue, FunctionConfig, Functions, Invocation, Isolation, Lease, LeaseError, RuntimeKind, Settings};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -82,21 +79,10 @@ impl Node {
     pub(crate) fn configured(mut self, runtime: RuntimeKind, change: impl FnOnce(&mut FunctionConfig)) -> Self {
         fs::create_dir_all(self.code()).unwrap();
         let mut config = FunctionConfig {
-            runtime,
-            code: self.code(),
-            handler: runtime.default_handler().into(),
-            env: BTreeMap::new(),
             timeout: LONG,
-            memory: 256,
             concurrency: 4,
-            warm: 0,
-            keep_alive: Duration::from_mins(10).into(),
-            retry: RetryPolicy::default(),
-            chain: bus::catalog::Chain::default(),
             isolation: Isolation::Process,
-            network: true,
-            folders: Folders::default(),
-            zygote: true,
+            ..FunctionConfig::new(runtime, self.code())
         };
         change(&mut config);
         self.configs.insert(name(), config);

@@ -1,0 +1,258 @@
+//! Control groups: what all processes of an instance may have together, of whatever they start. The limits of `process.rs`
+//! hold for each of them alone.
+//!
+//! An instance is put into its group while it starts: that takes the kernel a third of a millisecond for each kind of
+//! limit, which nobody waits for. What it has started by then is put in after it.
+//!
+//! Where this process may make no groups there are none; `fnbus doctor` says so. See `docs/adr/0023-control-groups.md`.
+
+// Where groups can be made.
+mod place;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bus::child;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tracing::warn;
+
+use place::Place;
+pub(crate) use place::{Kind, enforced};
+
+use crate::lock;
+
+/// Between two looks at who is left of a group.
+const AGAIN: Duration = Duration::from_millis(1);
+/// What cannot even be killed (a broken disk) is waited for no longer than this.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Looks for what a process has started before it was put into its group.
+const LOOKS: usize = 20;
+/// Groups of instances that have ended, kept for the next: a new one takes as long as it takes to start a process.
+const SPARE: usize = 16;
+
+/// What an instance may have, with all that it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Limits {
+    /// Bytes.
+    pub(crate) memory: u64,
+    /// And threads.
+    pub(crate) processes: u32,
+    /// Percent of a core; none: as much as there is.
+    pub(crate) cpu: Option<u32>,
+}
+
+/// The groups of this node's instances.
+#[derive(Debug)]
+pub(crate) struct Cgroups {
+    places: Vec<Place>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    made: u64,
+    spare: HashMap<Limits, Vec<Folders>>,
+}
+
+/// One group: a folder in each place.
+type Folders = Vec<PathBuf>;
+
+/// The group of one instance. When it is dropped, all processes in it are killed.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    of: Arc<Cgroups>,
+    limits: Limits,
+    folders: Folders,
+    /// How often somebody in it had been killed for want of memory before.
+    killed: u64,
+}
+
+impl Cgroups {
+    /// Below the group this process is in; none where it may make none. Ends what nodes left there that are gone. Blocks.
+    pub(crate) fn here() -> Option<Arc<Self>> {
+        let make = |place: Place| {
+            place.sweep();
+            place.make().ok()
+        };
+        let places: Vec<_> = place::find().into_iter().filter_map(make).collect();
+        (!places.is_empty()).then(|| Arc::new(Self { places, state: Mutex::default() }))
+    }
+
+    /// A group for an instance. Blocks.
+    pub(crate) fn group(self: &Arc<Self>, limits: Limits) -> std::io::Result<Cgroup> {
+        let mut state = lock(&self.state);
+        let spare = state.spare.get_mut(&limits).and_then(Vec::pop);
+        state.made += u64::from(spare.is_none());
+        let name = state.made.to_string();
+        drop(state);
+        let group = |folders| Cgroup { of: self.clone(), limits, folders, killed: 0 };
+        if let Some(folders) = spare {
+            let mut group = group(folders);
+            group.killed = group.killed();
+            return Ok(group);
+        }
+        let made = group(self.places.iter().map(|place| place.folder.join(&name)).collect());
+        for (place, folder) in self.places.iter().zip(&made.folders) {
+            fs::create_dir(folder)?;
+            place.limit(folder, &limits)?;
+        }
+        Ok(made)
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for place in &self.places {
+            place.remove();
+        }
+    }
+}
+
+impl Cgroup {
+    /// Puts a process in, and what it has started. Blocks.
+    pub(crate) fn put(&self, process: Pid) -> std::io::Result<()> {
+        let mut inside = BTreeSet::new();
+        self.put_one(process)?;
+        inside.insert(process.as_raw_nonzero());
+        for _ in 0..LOOKS {
+            let mut found = Vec::new();
+            let mut parents = vec![process];
+            while let Some(parent) = parents.pop() {
+                let children = child::children_of(parent);
+                found.extend(children.iter().copied().filter(|child| inside.insert(child.as_raw_nonzero())));
+                parents.extend(children);
+            }
+            if found.is_empty() {
+                break;
+            }
+            for child in found {
+                // one that has just ended
+                let _ = self.put_one(child);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_one(&self, process: Pid) -> std::io::Result<()> {
+        let id = process.as_raw_nonzero().to_string();
+        self.folders.iter().try_for_each(|folder| fs::write(folder.join("cgroup.procs"), &id))
+    }
+
+    /// Whether one of its processes was killed because all of them together had too much memory.
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
+        self.killed() > self.killed
+    }
+
+    fn killed(&self) -> u64 {
+        self.of.places.iter().zip(&self.folders).map(|(place, folder)| place.killed(folder)).sum()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let folders = std::mem::take(&mut self.folders);
+        if !folders.iter().all(|folder| empty(folder)) {
+            warn!(group = ?folders, "processes of a function cannot be killed; is a disk broken?");
+            return;
+        }
+        let mut state = lock(&self.of.state);
+        if state.spare.values().map(Vec::len).sum::<usize>() < SPARE {
+            state.spare.entry(self.limits).or_default().push(folders);
+            return;
+        }
+        drop(state);
+        for folder in folders {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Kills all processes in a group, until there is none; false when one remains.
+fn empty(folder: &Path) -> bool {
+    let begun = Instant::now();
+    loop {
+        let left = processes(folder);
+        if left.is_empty() {
+            return true;
+        }
+        if begun.elapsed() > PATIENCE {
+            return false;
+        }
+        for process in left {
+            // the descriptor is of the process that is in the group, whatever its id is meanwhile
+            let Ok(descriptor) = pidfd_open(process, PidfdFlags::empty()) else { continue };
+            if processes(folder).contains(&process) {
+                let _ = pidfd_send_signal(descriptor, Signal::KILL);
+            }
+        }
+        thread::sleep(AGAIN);
+    }
+}
+
+/// Who is in a group; nobody when it is not there.
+fn processes(folder: &Path) -> Vec<Pid> {
+    let list = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    list.lines().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    fn limits(processes: u32) -> Limits {
+        Limits { memory: 64 << 20, processes, cpu: Some(50) }
+    }
+
+    fn shell(script: &str) -> Child {
+        Command::new("sh").args(["-c", script]).spawn().unwrap()
+    }
+
+    #[test]
+    fn all_that_a_process_has_started_is_in_its_group_and_ends_with_it() {
+        let Some(groups) = Cgroups::here() else {
+            println!("skipped: no control groups can be made here");
+            return;
+        };
+        let mut leader = shell("sleep 1000 & sh -c 'sleep 1000 & wait' & wait");
+        let id = Pid::from_child(&leader);
+        while child::children_of(id).iter().flat_map(|child| child::children_of(*child)).next().is_none() {
+            thread::yield_now();
+        }
+        let group = groups.group(limits(10)).unwrap();
+        group.put(id).unwrap();
+        let inside = processes(&group.folders[0]);
+        assert_eq!(inside.len(), 4, "{inside:?}");
+        drop(group);
+        leader.wait().unwrap();
+        let left = inside.iter().filter(|process| !child::children_of(**process).is_empty()).count();
+        assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn a_group_is_used_again_by_the_next_with_its_limits_and_all_go_with_the_node() {
+        let Some(groups) = Cgroups::here() else {
+            println!("skipped: no control groups can be made here");
+            return;
+        };
+        let folders = |group: &Cgroup| group.folders.clone();
+        let first = groups.group(limits(10)).unwrap();
+        let other = groups.group(limits(20)).unwrap();
+        let (was, others) = (folders(&first), folders(&other));
+        assert_ne!(was, others);
+        drop((first, other));
+        let next = groups.group(limits(10)).unwrap();
+        assert_eq!(folders(&next), was);
+        assert!(!next.ran_out_of_memory());
+        drop(next);
+        drop(groups);
+        assert!(was.iter().chain(&others).all(|folder| !folder.exists()));
+    }
+}
