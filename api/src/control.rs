@@ -304,7 +304,7 @@ async fn invoke(
     if serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok() {
         event.datacontenttype = Some("application/json".into());
     }
-    let call = Call { function, format: Format::Body, timeout: None, log: LogMode::Full };
+    let call = Call { function, format: Format::Body, timeout: None, log: LogMode::Full, outlet: None };
     let reply = control.bus.call(event, call).await?;
     let outcome = reply.outcome;
     let text = std::str::from_utf8(&outcome.output).ok().map(str::to_owned);

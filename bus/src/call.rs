@@ -19,6 +19,7 @@ use crate::{
     outcome::{Ending, Fault, Start, Times},
     payload::Format,
     sink::{Call, CallError},
+    streamed::Outlet,
     subject::Subjects,
     wire,
 };
@@ -31,11 +32,18 @@ pub const OVERHEAD: Duration = Duration::from_secs(15);
 /// A body whose caller went away is kept no longer than this.
 const KEPT: Duration = Duration::from_mins(1);
 
-/// Bodies that are over what the NATS server carries. Both ends are in one process: the message only says which it is.
-/// Clones share them.
+/// What the NATS server does not carry between the two ends of a call: bodies that are too large, and the way for an answer
+/// that goes to its caller as it comes. Both ends are in one process: the message only says which it is. Clones share them.
 #[derive(Clone, Default)]
 pub struct Bodies {
     kept: Arc<Mutex<HashMap<Uuid, (Instant, Bytes)>>>,
+    outlets: Arc<Mutex<HashMap<Uuid, Outlet>>>,
+}
+
+/// The way for an answer, there to be taken until this is dropped.
+struct Lent<'a> {
+    bodies: &'a Bodies,
+    key: Uuid,
 }
 
 impl Bodies {
@@ -53,6 +61,17 @@ impl Bodies {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&key).map(|(_, body)| body)
     }
 
+    fn lend(&self, outlet: Outlet) -> Lent<'_> {
+        let key = Uuid::now_v7();
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner).insert(key, outlet);
+        Lent { bodies: self, key }
+    }
+
+    fn outlet(&self, key: &str) -> Option<Outlet> {
+        let key = key.parse().ok()?;
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)
+    }
+
     /// Leaves a body out of a message that would be too large with it.
     fn fitted(&self, map: &mut HeaderMap, body: Bytes, max: usize) -> Bytes {
         if body.is_empty() || body.len() + wire::header_bytes(map) <= max {
@@ -68,6 +87,12 @@ impl Bodies {
             Some(key) => self.take(key.as_str()),
             None => Some(body),
         }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.bodies.outlets.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 
@@ -108,6 +133,10 @@ impl Caller {
         let mut map = wire::encode(event);
         map.insert(headers::FUNCTION, call.function.as_str());
         map.insert(headers::FORMAT, call.format.as_str());
+        let lent = call.outlet.clone().map(|outlet| self.bodies.lend(outlet));
+        if let Some(lent) = &lent {
+            map.insert(headers::OUTLET, lent.key.to_string());
+        }
         let max = self.nats.client.max_payload();
         let size = wire::header_bytes(&map);
         let body = self.bodies.fitted(&mut map, event.data.clone(), max);
@@ -161,6 +190,8 @@ pub struct Called {
     pub event: Event,
     pub function: Name,
     pub format: Format,
+    /// Where the answer may go as it comes.
+    pub outlet: Option<Outlet>,
     nats: Nats,
     reply: async_nats::Subject,
     bodies: Bodies,
@@ -209,6 +240,7 @@ impl Calls {
         Ok(Called {
             function: get(headers::FUNCTION).and_then(|name| name.parse().ok()).ok_or("it names no function")?,
             format: get(headers::FORMAT).and_then(Format::parse).unwrap_or_default(),
+            outlet: get(headers::OUTLET).and_then(|key| self.bodies.outlet(key)),
             event: wire::decode(map, body).map_err(|malformed| malformed.what)?,
             reply: message.reply.ok_or("it wants no answer")?,
             nats: self.nats.clone(),

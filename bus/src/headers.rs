@@ -16,6 +16,8 @@ pub const META: &str = "fnbus-meta";
 pub const REPLAY: &str = "fnbus-replay";
 /// Present when the body was too large for the message and stays in the owner's log.
 pub const BY_REFERENCE: &str = "fnbus-by-reference";
+/// Present when the caller takes the answer of a call as it comes: the key of the way to it.
+pub const OUTLET: &str = "fnbus-outlet";
 /// What a worker reports of a call, JSON.
 pub const REPORT: &str = "fnbus-report";
 /// Why a worker did not run a call: `busy` or `unknown`.

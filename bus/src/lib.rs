@@ -62,6 +62,8 @@ pub mod sender;
 pub mod deliver;
 // Synchronous calls, both ends.
 pub mod call;
+// Their answers, as they come.
+pub mod streamed;
 
 // What a function gets.
 pub mod payload;

@@ -352,7 +352,7 @@ impl Sink for Bus {
         self.take(event, Vec::new()).await
     }
 
-    async fn call(&self, event: Event, call: Call) -> Result<Reply, CallError> {
+    async fn call(&self, event: Event, mut call: Call) -> Result<Reply, CallError> {
         let catalog = self.owner().catalog().clone();
         if catalog.pipelines.contains_key(&call.function) {
             return self.run(event, call).await;
@@ -361,7 +361,12 @@ impl Sink for Bus {
             return Err(CallError::NoNode { function: call.function });
         };
         let (timeout, chain) = (function.timeout, &function.chain);
-        if matches!(event.id, EventId::Foreign(_)) {
+        let foreign = matches!(event.id, EventId::Foreign(_));
+        if foreign || !chain.then.is_empty() {
+            // it is wanted whole: for a repeat, or for what follows
+            call.outlet = None;
+        }
+        if foreign {
             return self.once(event, call, timeout + OVERHEAD, chain.clone()).await;
         }
         let wait = call.timeout.unwrap_or(timeout + OVERHEAD);

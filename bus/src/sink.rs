@@ -9,6 +9,7 @@ use crate::{
     name::Name,
     outcome::Outcome,
     payload::Format,
+    streamed::Outlet,
 };
 
 /// Takes events. `accept` is asynchronous delivery (durable before it answers), `call` a synchronous invocation.
@@ -89,6 +90,8 @@ pub struct Call {
     /// How long the caller waits in all; none: as long as the function's own timeout and the queue allow.
     pub timeout: Option<Duration>,
     pub log: LogMode,
+    /// Where the answer may go as it comes; none: it is wanted whole.
+    pub outlet: Option<Outlet>,
 }
 
 /// How much of a trigger's synchronous calls is logged.

@@ -16,6 +16,7 @@ use crate::{
     frame::BadFrame,
     output::Output,
     process::{Group, Process},
+    streamed::Pieces,
 };
 
 /// Between TERM and KILL of a function that ran over its timeout.
@@ -50,27 +51,39 @@ impl Conversation {
         self.process.group()
     }
 
-    /// Waits for the answer to what was asked, taking what is printed meanwhile.
-    pub(crate) async fn exchange(&mut self, deadline: time::Instant) -> Result<Answer, Silence> {
-        let deadline = time::sleep_until(deadline);
+    /// Waits for the answer to what was asked, taking what is printed meanwhile. Where it comes in pieces, they are taken as
+    /// fast as they can be passed on.
+    pub(crate) async fn exchange(&mut self, until: time::Instant, mut pieces: Pieces<'_>) -> Result<Answer, Silence> {
+        let deadline = time::sleep_until(until);
         tokio::pin!(deadline);
         loop {
+            let heard = async {
+                pieces.room().await;
+                self.dialogue.hear().await
+            };
             tokio::select! {
                 biased;
-                heard = self.dialogue.hear() => {
-                    if let Some(answer) = heard? {
-                        return Ok(answer);
-                    }
-                }
+                heard = heard => match heard? {
+                    // one comes after the other as long as the function likes
+                    Some(Answer::Piece(_)) if time::Instant::now() >= until => return Err(Silence::TimedOut),
+                    Some(Answer::Piece(piece)) => pieces.add(piece),
+                    Some(answer) => return Ok(pieces.end(answer)),
+                    None => {}
+                },
                 () = &mut deadline => return Err(Silence::TimedOut),
-                () = self.process.group().gone() => {
-                    return match self.dialogue.last_words(self.process.group()) {
-                        Some(answer) => Ok(answer),
-                        None if self.dialogue.is_unread() => Err(Silence::NotTaken),
-                        None => Err(Silence::Exited),
-                    };
-                }
+                () = self.process.group().gone() => break,
                 () = self.output.fill() => {}
+            }
+        }
+        loop {
+            match self.dialogue.last_words(self.process.group()) {
+                Some(Answer::Piece(piece)) => {
+                    time::timeout_at(until, pieces.room()).await.map_err(|_| Silence::TimedOut)?;
+                    pieces.add(piece);
+                }
+                Some(answer) => return Ok(pieces.end(answer)),
+                None if self.dialogue.is_unread() => return Err(Silence::NotTaken),
+                None => return Err(Silence::Exited),
             }
         }
     }

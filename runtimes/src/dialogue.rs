@@ -11,6 +11,7 @@ use crate::{
     lease::Invocation,
     process::Group,
     provided::Api,
+    streamed::Piece,
 };
 
 /// One of the ways.
@@ -26,6 +27,8 @@ pub(crate) enum Answer {
     Ready(Option<Duration>),
     /// The same of a process that runs nothing itself and can be forked.
     Forks(Option<Duration>),
+    /// A piece of what will be the answer.
+    Piece(Piece),
     /// The invocation, or the loading of the code, ended so. Without a fault the output says what went wrong.
     Ended { ending: Ending, output: Bytes, fault: Option<Fault> },
 }

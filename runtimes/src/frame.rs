@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::{
     dialogue::{Answer, Broken},
     lease::Invocation,
+    streamed::Piece,
 };
 
 const ANSWER_HEAD: usize = 5;
@@ -27,7 +28,7 @@ const CHUNK: usize = 8 * 1024;
 
 /// Everything of a request but its payload, which is written behind it from where it lies.
 fn request_head(invocation: &Invocation, left: Duration) -> Vec<u8> {
-    let Invocation { request_id, payload, event_id, trace, client_context } = invocation;
+    let Invocation { request_id, payload, event_id, trace, client_context, .. } = invocation;
     let (trace, context) = (trace.as_deref().unwrap_or_default(), client_context.as_deref().unwrap_or_default());
     let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
     let texts = [event_id.as_str(), trace, context];
@@ -56,6 +57,10 @@ enum Kind {
     Ready,
     /// The code is loaded, and instances can be forked.
     Forks,
+    /// A streamed answer begins; its media type.
+    Begins,
+    /// A piece of it. After the last one `Ended` follows, without a body if that is `Ok`.
+    Data,
     /// The invocation, or the loading of the code, ended so.
     Ended(Ending),
 }
@@ -65,6 +70,8 @@ impl Kind {
         Some(match byte {
             b'R' => Self::Ready,
             b'Z' => Self::Forks,
+            b'S' => Self::Begins,
+            b'D' => Self::Data,
             b'I' => Self::Ended(Ending::InitError),
             b'O' => Self::Ended(Ending::Ok),
             b'E' => Self::Ended(Ending::Error),
@@ -124,6 +131,10 @@ impl Frames {
 
     /// Writes on and waits until something was read; the answer, when that was all of it. May be dropped at any time.
     pub(crate) async fn hear(&mut self) -> Result<Option<Answer>, Broken> {
+        // several may have come at once
+        if let Some(answer) = self.answers.take().map_err(Broken::Frame)? {
+            return Ok(Some(answer.into()));
+        }
         let unsent = self.sent < self.head.len() + self.body.len();
         tokio::select! {
             biased;
@@ -171,6 +182,8 @@ impl From<(Kind, Bytes)> for Answer {
         match kind {
             Kind::Ready => Self::Ready(took()),
             Kind::Forks => Self::Forks(took()),
+            Kind::Begins => Self::Piece(Piece::Begins(String::from_utf8_lossy(&body).into_owned())),
+            Kind::Data => Self::Piece(Piece::Data(body)),
             Kind::Ended(ending) => Self::Ended { ending, output: body, fault: None },
         }
     }
@@ -282,6 +295,7 @@ mod tests {
                 event_id: event.clone(),
                 trace: Some(trace.clone()),
                 client_context: Some(context.clone()),
+                outlet: None,
             };
             let head = request_head(&invocation, Duration::from_millis(ms));
             let left = u32::try_from(ms).unwrap_or(u32::MAX);

@@ -26,6 +26,7 @@ use crate::{
     node::Spares,
     process::Group,
     provided,
+    streamed::{self, Pieces},
     version::Version,
 };
 
@@ -128,7 +129,7 @@ impl Instance {
         }
         let heard = match heard {
             Some(heard) => heard,
-            None => instance.exchange(limit).await,
+            None => instance.exchange(limit, Pieces::default()).await,
         };
         let reply = match heard {
             Ok(Answer::Ready(own)) => {
@@ -140,7 +141,9 @@ impl Instance {
                 return Ok(instance);
             }
             Ok(Answer::Ended { ending, output, fault }) => instance.answered(ending, output, fault),
-            Ok(Answer::Forks(_)) => instance.without_answer(Silence::Unusable(BadFrame::Garbage), limit).await,
+            Ok(Answer::Forks(_) | Answer::Piece(_)) => {
+                instance.without_answer(Silence::Unusable(BadFrame::Garbage), limit).await
+            }
             Err(silence) => instance.without_answer(silence, limit).await,
         };
         let fault = reply.fault.unwrap_or_else(|| fault_of(&reply.output));
@@ -186,17 +189,18 @@ impl Instance {
         conversation.output.platform(start);
         let asked = conversation.dialogue.ask(invocation, timeout).map_err(Silence::from);
         let heard = match asked {
-            Ok(()) => self.exchange(timeout).await,
+            Ok(()) => self.exchange(timeout, Pieces::of(invocation, self.limit)).await,
             Err(silence) => Err(silence),
         };
-        let reply = match heard {
+        let mut reply = match heard {
             Ok(Answer::Ended { ending, output, fault }) => self.answered(ending, output, fault),
-            Ok(Answer::Ready(_) | Answer::Forks(_)) => {
+            Ok(Answer::Ready(_) | Answer::Forks(_) | Answer::Piece(_)) => {
                 self.without_answer(Silence::Unusable(BadFrame::Garbage), timeout).await
             }
             Err(Silence::NotTaken) => return Err(NotRun::NotTaken),
             Err(silence) => self.without_answer(silence, timeout).await,
         };
+        reply.log.extend(invocation.outlet.as_ref().and_then(|outlet| streamed::note(outlet.sent())));
         Ok(Reply { birth, ..reply })
     }
 
@@ -238,9 +242,9 @@ impl Instance {
         self.group().is_none_or(|group| !group.is_gone())
     }
 
-    async fn exchange(&mut self, limit: Duration) -> Result<Answer, Silence> {
+    async fn exchange(&mut self, limit: Duration, pieces: Pieces<'_>) -> Result<Answer, Silence> {
         match &mut self.conversation {
-            Some(conversation) => conversation.exchange(time::Instant::now() + limit).await,
+            Some(conversation) => conversation.exchange(time::Instant::now() + limit, pieces).await,
             None => Err(Silence::NotTaken),
         }
     }

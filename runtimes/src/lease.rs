@@ -10,6 +10,7 @@ use bus::{
     Name, Outcome,
     outcome::{Start, Times},
     payload::Payload,
+    streamed::Outlet,
 };
 use chrono::Utc;
 use uuid::Uuid;
@@ -35,6 +36,8 @@ pub struct Invocation {
     pub trace: Option<String>,
     /// JSON that the caller sent beside the payload.
     pub client_context: Option<String>,
+    /// Where the answer may go as it comes.
+    pub outlet: Option<Outlet>,
 }
 
 /// Why there is no instance.

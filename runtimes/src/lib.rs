@@ -46,6 +46,8 @@ mod orphans;
 mod output;
 // How they are spoken to.
 mod dialogue;
+// Answers that come in pieces, put together.
+mod streamed;
 // In frames on two pipes.
 mod frame;
 // What went wrong, in Lambda's words.

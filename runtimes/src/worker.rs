@@ -28,6 +28,7 @@ use bus::{
     outcome::Ending,
     owner::Claim,
     payload::{self, Payload},
+    streamed::Outlet,
     window::Begin,
 };
 use futures_util::future::join_all;
@@ -266,7 +267,7 @@ impl Worker {
             [one] if !batched => payload::render(one, format),
             all => payload::render_batch(all, format),
         };
-        let outcome = run(lease, payload, &first.delivered.event, attempt.uuid()).await?;
+        let outcome = run(lease, payload, &first.delivered.event, attempt.uuid(), None).await?;
         if !batched && !batch::reports_items(format) {
             return Ok(vec![outcome]);
         }
@@ -316,11 +317,12 @@ impl Worker {
         }
     }
 
-    async fn call(self, called: Called) {
+    async fn call(self, mut called: Called) {
+        let outlet = called.outlet.take();
         let ran = match self.functions.lease(&called.function, QUEUE_WAIT).await {
             Ok(lease) => {
                 let payload = payload::render(&called.event, called.format);
-                run(lease, payload, &called.event, Uuid::now_v7()).await
+                run(lease, payload, &called.event, Uuid::now_v7(), outlet).await
             }
             Err(error) => Err(error),
         };
@@ -406,7 +408,13 @@ fn unread() -> Outcome {
     Outcome::failure(Ending::Lost, "Runtime.Lost", "the event's body could not be read from the log")
 }
 
-async fn run(lease: Lease, payload: Payload, event: &Event, request_id: Uuid) -> Result<Outcome, LeaseError> {
+async fn run(
+    lease: Lease,
+    payload: Payload,
+    event: &Event,
+    request_id: Uuid,
+    outlet: Option<Outlet>,
+) -> Result<Outcome, LeaseError> {
     let trace = event.extensions.get("traceparent").cloned().or_else(|| match &event.meta {
         Meta::Http(http) => http.header("traceparent").map(str::to_owned),
         _ => None,
@@ -415,5 +423,6 @@ async fn run(lease: Lease, payload: Payload, event: &Event, request_id: Uuid) ->
         Meta::Invoke(invoke) => Some(invoke.client_context.clone()),
         _ => None,
     };
-    lease.invoke(Invocation { request_id, payload, event_id: event.id.to_string(), trace, client_context }).await
+    let event_id = event.id.to_string();
+    lease.invoke(Invocation { request_id, payload, event_id, trace, client_context, outlet }).await
 }

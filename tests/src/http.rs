@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{HeaderMap, Request, StatusCode, client::conn::http1};
+use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
@@ -32,11 +32,15 @@ impl Answer {
 
 /// Sends one request and reads the whole answer.
 pub(crate) async fn send(address: &str, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+    let (parts, body) = open(address, request).await?.into_parts();
+    let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+    Ok(Answer { status: parts.status, headers: parts.headers, body })
+}
+
+/// Sends one request and reads no more than the head of the answer.
+pub(crate) async fn open(address: &str, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-    Ok(Answer { status: parts.status, headers: parts.headers, body })
+    sender.send_request(request).await.map_err(|error| error.to_string())
 }

@@ -40,7 +40,7 @@ mod project;
 // A bad way to a server.
 mod proxy;
 
-pub use clients::clients;
+pub use clients::{call_with, clients};
 pub use disk::Disk;
 pub use eventually::{PATIENCE, eventually};
 pub use following::Following;

@@ -10,14 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::Request;
+use hyper::{Request, Response, body::Incoming};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
     eventually,
     following::Following,
-    http::{Answer, send},
+    http::{Answer, open, send},
     process::{Process, children},
     project::Project,
 };
@@ -353,6 +353,16 @@ impl Node {
     ) -> Result<Answer, String> {
         let request = request.header("host", &self.http).body(Full::new(body.into())).unwrap();
         send(&self.http, request).await
+    }
+
+    /// Sends a request and leaves the body of the answer to be read.
+    pub async fn open(
+        &self,
+        request: hyper::http::request::Builder,
+        body: impl Into<Bytes>,
+    ) -> Result<Response<Incoming>, String> {
+        let request = request.header("host", &self.http).body(Full::new(body.into())).unwrap();
+        open(&self.http, request).await
     }
 
     /// The address of its Lambda API, `127.0.0.1:PORT`.

@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
-use std::{env, fs, path::PathBuf, process::Stdio};
+use std::{env, fs, path::PathBuf};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use fnbus_tests::{Answer, Node, Project, clients, eventually};
+use fnbus_tests::{Answer, Node, Project, call_with, clients, eventually};
 use hyper::Request;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -245,27 +245,6 @@ async fn an_address_that_is_taken_is_an_error_when_it_was_chosen() {
     assert!(output.stderr.contains(&format!("cannot serve the Lambda API on http://{address}")), "{}", output.stderr);
 }
 
-/// Runs a program of a client; what it prints is JSON.
-async fn run(node: &Node, program: PathBuf, arguments: &[&str]) -> Value {
-    let mut command = tokio::process::Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).current_dir(node.path());
-    for (name, value) in [
-        ("AWS_ACCESS_KEY_ID", "any"),
-        ("AWS_SECRET_ACCESS_KEY", "any"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_CONFIG_FILE", "/dev/null"),
-        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-    ] {
-        command.env(name, value);
-    }
-    let output = command.env("ENDPOINT", format!("http://{}", node.api().await)).output().await.unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|_| panic!("{}\n{said}", String::from_utf8_lossy(&output.stdout)))
-}
-
 const BOTO3: &str = "
 import base64, boto3, json, os
 client = boto3.client('lambda', endpoint_url=os.environ['ENDPOINT'])
@@ -299,7 +278,7 @@ print(json.dumps(said))
 async fn boto3_calls_functions_and_knows_the_errors() {
     let Some(clients) = clients() else { return };
     let node = node().await;
-    let said = run(&node, clients.join("bin/python"), &["-c", BOTO3]).await;
+    let said = call_with(&node, clients.join("bin/python"), &["-c", BOTO3]).await;
     let expect = json!({
         "echo": [200, { "n": 1 }, "$LATEST", null],
         "raise": [200, "Unhandled", "KeyError"],
@@ -322,7 +301,7 @@ async fn the_aws_cli_calls_functions() {
     let endpoint = format!("http://{}", node.api().await);
     let python = clients.join("bin/python");
     let invoke = ["-m", "awscli", "--endpoint-url", &endpoint, "lambda", "invoke", "--function-name", "echo"];
-    let said = run(&node, python, &[&invoke[..], &["--payload", "{\"n\": 1}", "answer.json"]].concat()).await;
+    let said = call_with(&node, python, &[&invoke[..], &["--payload", "{\"n\": 1}", "answer.json"]].concat()).await;
     assert_eq!(said, json!({ "StatusCode": 200, "ExecutedVersion": "$LATEST" }));
     assert_eq!(serde_json::from_str::<Value>(&node.read("answer.json")).unwrap(), json!({ "n": 1 }));
 }
@@ -354,7 +333,7 @@ async fn the_javascript_sdk_calls_functions_and_knows_the_errors() {
     let text =
         JAVASCRIPT.replace("'@aws-sdk/client-lambda'", &json!(modules.join("@aws-sdk/client-lambda")).to_string());
     fs::write(&script, text).unwrap();
-    let said = run(&node, "node".into(), &[script.to_str().unwrap()]).await;
+    let said = call_with(&node, "node".into(), &[script.to_str().unwrap()]).await;
     let expect = json!({
         "echo": [200, { "n": 1 }, "$LATEST"],
         "raise": ["Unhandled", "no"],

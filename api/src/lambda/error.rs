@@ -29,8 +29,6 @@ pub(super) enum LambdaError {
     TooLarge { most: usize },
     #[error("{method} {path} is no operation that is served here; functions are deployed by fnbus.toml")]
     NoOperation { method: Method, path: String },
-    #[error("streamed responses are not served yet; use Invoke")]
-    NoStreams,
     #[error("only programs on this machine are answered: use a local address, and no browser")]
     Elsewhere,
     #[error("the request was cut off")]
@@ -57,7 +55,6 @@ impl LambdaError {
                 (StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", None)
             }
             Self::NoOperation { .. } => (StatusCode::NOT_FOUND, "UnknownOperationException", None),
-            Self::NoStreams => (StatusCode::NOT_IMPLEMENTED, "UnknownOperationException", None),
             Self::Elsewhere => (StatusCode::FORBIDDEN, "AccessDeniedException", None),
             Self::Call(CallError::Busy { .. } | CallError::Stopped { .. }) => {
                 (StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", BUSY)

@@ -40,17 +40,17 @@ pub(super) struct Qualifier {
 
 /// How a function is to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     RequestResponse,
     Event,
     DryRun,
 }
 
 /// What the headers of an invocation ask for.
-struct Asked {
-    kind: Kind,
-    tail: bool,
-    client_context: Option<String>,
+pub(super) struct Asked {
+    pub(super) kind: Kind,
+    pub(super) tail: bool,
+    pub(super) client_context: Option<String>,
 }
 
 pub(super) async fn invoke(
@@ -80,15 +80,8 @@ pub(super) async fn invoke_async(
     api.accept(function, read(body, MAX_EVENT).await?).await
 }
 
-pub(super) async fn streaming(State(api): State<LambdaApi>, Path(name): Path<String>) -> LambdaError {
-    match Named::read(&name, None).and_then(|named| api.named(&named)) {
-        Ok(_) => LambdaError::NoStreams,
-        Err(error) => error,
-    }
-}
-
 impl Asked {
-    fn read(headers: &HeaderMap) -> Result<Self, LambdaError> {
+    pub(super) fn read(headers: &HeaderMap) -> Result<Self, LambdaError> {
         let of = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
         let wrong = |name: &str, words: &str| LambdaError::Parameter(format!("{name} must be one of {words}"));
         let kind = match of("x-amz-invocation-type") {
@@ -125,7 +118,7 @@ fn client_context(header: &[u8]) -> Result<String, LambdaError> {
 }
 
 /// The payload: JSON, passed on byte for byte. None is an empty object, as on AWS.
-async fn read(body: Body, most: usize) -> Result<Bytes, LambdaError> {
+pub(super) async fn read(body: Body, most: usize) -> Result<Bytes, LambdaError> {
     let read = Limited::new(body, most).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() { LambdaError::TooLarge { most } } else { LambdaError::CutOff }
     })?;
@@ -156,14 +149,17 @@ impl LambdaApi {
         LambdaError::NoFunction { arn: arn(name), known }
     }
 
-    fn event(&self, payload: Bytes) -> Event {
+    pub(super) fn event(&self, payload: Bytes, client_context: Option<String>) -> Event {
         let mut event = Event::new(format!("/{}/invoke", self.bus.subjects().namespace()), "function.invoke", payload);
         event.datacontenttype = Some("application/json".into());
+        if let Some(client_context) = client_context {
+            event.meta = Meta::Invoke(Box::new(InvokeMeta { client_context }));
+        }
         event
     }
 
     async fn accept(&self, function: Name, payload: Bytes) -> Result<Response, LambdaError> {
-        let accepted = self.bus.owner().accept_for(function, Format::Body, self.event(payload)).await?;
+        let accepted = self.bus.owner().accept_for(function, Format::Body, self.event(payload, None)).await?;
         let mut response = StatusCode::ACCEPTED.into_response();
         set(&mut response, "x-amzn-requestid", accepted.id.to_string());
         Ok(response)
@@ -176,11 +172,8 @@ impl LambdaApi {
         payload: Bytes,
         asked: Asked,
     ) -> Result<Response, LambdaError> {
-        let mut event = self.event(payload);
-        if let Some(client_context) = asked.client_context {
-            event.meta = Meta::Invoke(Box::new(InvokeMeta { client_context }));
-        }
-        let call = Call { function, format: Format::Body, timeout: None, log: LogMode::Full };
+        let event = self.event(payload, asked.client_context);
+        let call = Call { function, format: Format::Body, timeout: None, log: LogMode::Full, outlet: None };
         let outcome = self.bus.call(event, call).await?.outcome;
         let request_id = outcome.request_id.unwrap_or_else(Uuid::now_v7);
         let tail = asked.tail.then(|| tail(&outcome, request_id, &version));
@@ -200,7 +193,7 @@ impl LambdaApi {
 }
 
 /// What a function answered. What ended it otherwise is told in the words of AWS.
-fn answer(outcome: Outcome, request_id: Uuid) -> Bytes {
+pub(super) fn answer(outcome: Outcome, request_id: Uuid) -> Bytes {
     match outcome.fault {
         Some(mut fault) if matches!(outcome.ending, Ending::Timeout | Ending::Crash | Ending::Oom | Ending::Lost) => {
             fault.message = format!("RequestId: {request_id} Error: {}", fault.message);
@@ -211,7 +204,7 @@ fn answer(outcome: Outcome, request_id: Uuid) -> Bytes {
 }
 
 /// The end of what an invocation printed, between the lines that AWS puts around it.
-fn tail(outcome: &Outcome, id: Uuid, version: &str) -> Vec<u8> {
+pub(super) fn tail(outcome: &Outcome, id: Uuid, version: &str) -> Vec<u8> {
     let ms = outcome.times.run.as_secs_f64() * 1e3;
     let log = &outcome.log;
     let end = if log.is_empty() || log.ends_with('\n') { "" } else { "\n" };
@@ -223,7 +216,7 @@ fn tail(outcome: &Outcome, id: Uuid, version: &str) -> Vec<u8> {
     text.as_bytes()[text.len().saturating_sub(TAIL)..].to_vec()
 }
 
-fn set(response: &mut Response, name: &'static str, value: String) {
+pub(super) fn set(response: &mut Response, name: &'static str, value: String) {
     // ids, names and Base64 are all fit for a header
     if let Ok(value) = HeaderValue::try_from(value) {
         response.headers_mut().insert(HeaderName::from_static(name), value);

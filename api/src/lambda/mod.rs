@@ -8,6 +8,10 @@
 mod error;
 // `Invoke`.
 mod invoke;
+// `InvokeWithResponseStream`.
+mod stream;
+// The messages it answers with.
+mod frame;
 // What there is to be called.
 mod list;
 // Names, ARNs and qualifiers.
@@ -56,7 +60,7 @@ impl LambdaApi {
             .route(&format!("{function}/configuration"), get(list::configuration))
             .route(&format!("{function}/invocations"), post(invoke::invoke))
             .route("/2014-11-13/functions/{name}/invoke-async", post(invoke::invoke_async))
-            .route("/2021-11-15/functions/{name}/response-streaming-invocations", post(invoke::streaming))
+            .route("/2021-11-15/functions/{name}/response-streaming-invocations", post(stream::invoke))
             .fallback(nothing)
             .method_not_allowed_fallback(nothing)
             .layer(DefaultBodyLimit::disable())

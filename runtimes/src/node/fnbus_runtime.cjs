@@ -7,6 +7,7 @@
 
 const fs = require("node:fs");
 const path = require("node:path");
+const { Writable } = require("node:stream");
 const { pathToFileURL } = require("node:url");
 
 const REQUESTS = 3;
@@ -15,7 +16,9 @@ const ANSWERS = 4;
 const HEAD = 21;
 const HEAD_SIZE = HEAD + 36;
 const [JSON_FORM, TEXT, BYTES] = Buffer.from("JTB");
-const [READY, INIT_ERROR, OK, ERROR, BAD_OUTPUT, CRASH, TOO_LARGE] = Buffer.from("RIOEBCL");
+const [READY, INIT_ERROR, OK, ERROR, BAD_OUTPUT, CRASH, TOO_LARGE, BEGINS, DATA] = Buffer.from("RIOEBCLSD");
+// bytes of one piece of a streamed answer
+const PIECE = 65536;
 
 const chunk = Buffer.allocUnsafe(65536);
 let task, handler, traced;
@@ -68,6 +71,9 @@ function begin() {
   process.on("uncaughtException", (error) => fatal(failure(error), 129));
   process.on("beforeExit", idle);
   const begun = process.hrtime.bigint();
+  if (!/^(1|true)$/.test(task.env.AWS_LAMBDA_NODEJS_NO_GLOBAL_AWSLAMBDA)) {
+    globalThis.awslambda = { streamifyResponse, HttpResponseStream };
+  }
   load().then(
     (loaded) => {
       handler = loaded;
@@ -165,6 +171,7 @@ class Context {
   callbackWaitsForEmptyEventLoop = true;
   clientContext = undefined;
   identity = undefined;
+  tenantId = undefined;
   #deadline;
 
   constructor(requestId, eventId, traceparent, left, invocation) {
@@ -182,9 +189,9 @@ class Context {
     this.#deadline = performance.now() + left;
     const hide = (value) => ({ value, enumerable: false });
     Object.defineProperties(this, {
-      done: hide((error, result) => invocation.called(error, result)),
-      succeed: hide((result) => invocation.called(null, result)),
-      fail: hide((error) => invocation.called(error ?? "handled")),
+      done: hide((error, result) => invocation.done(error, result)),
+      succeed: hide((result) => invocation.done(null, result)),
+      fail: hide((error) => invocation.done(error ?? "handled")),
     });
   }
 
@@ -201,9 +208,15 @@ class Invocation {
 
   called(error, result) {
     if (this.ended || this.waiting) return;
-    const finish = () => (error === null || error === undefined ? this.end(result) : this.fail(error));
-    if (this.context.callbackWaitsForEmptyEventLoop) this.waiting = finish;
-    else finish();
+    const well = error === null || error === undefined;
+    if (well && this.context.callbackWaitsForEmptyEventLoop) this.waiting = () => this.end(result);
+    else this.done(error, result);
+  }
+
+  done(error, result) {
+    if (this.ended || this.waiting) return;
+    if (error === null || error === undefined) this.end(result);
+    else this.fail(error);
   }
 
   end(result) {
@@ -211,7 +224,28 @@ class Invocation {
   }
 
   fail(error) {
-    this.answer(ERROR, encode(failure(error)));
+    // as a callback's error would be
+    this.answer(ERROR, encode(failure(error ?? "handled")));
+  }
+
+  // Runs a handler that writes its answer; it has ended when the handler and the stream have.
+  async stream(event) {
+    this.promised = true;
+    const stream = new ResponseStream(this, handler[HIGH_WATER_MARK]);
+    this.written = stream;
+    const finished = new Promise((resolve, reject) => stream.on("finish", resolve).on("error", reject));
+    finished.catch(() => {});
+    try {
+      const result = handler(event, stream, this.context);
+      if (typeof result?.then !== "function") throw "Streaming does not support non-async handlers.";
+      if ((await result) !== undefined) console.warn("Streaming handlers ignore return values.");
+      this.unfinished = "the handler has returned and its response stream is open; call end() on it";
+      await finished;
+      this.answer(OK, Buffer.alloc(0));
+    } catch (error) {
+      stream.destroy();
+      stream.quiet(() => this.fail(error));
+    }
   }
 
   answer(kind, body) {
@@ -257,6 +291,7 @@ function invoke(frame) {
   }
   invocation.context = new Context(requestId, eventId, traceparent, left, invocation);
   if (contextAt < at) invocation.context.clientContext = JSON.parse(frame.toString("utf8", contextAt, at));
+  if (handler[STREAMING] === "response") return invocation.stream(event);
   try {
     const result = handler(event, invocation.context, (error, value) => invocation.called(error, value));
     if (typeof result?.then === "function") {
@@ -273,6 +308,95 @@ function invoke(frame) {
   }
 }
 
+// -- streamed answers -------------------------------------------------------------------------------------------
+
+// by these names other packages find them too
+const STREAMING = Symbol.for("aws.lambda.runtime.handler.streaming");
+const HIGH_WATER_MARK = Symbol.for("aws.lambda.runtime.handler.streaming.highWaterMark");
+const HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response";
+
+function streamifyResponse(handler, options) {
+  handler[STREAMING] = "response";
+  if (typeof options?.highWaterMark === "number") handler[HIGH_WATER_MARK] = parseInt(options.highWaterMark);
+  return handler;
+}
+
+class HttpResponseStream {
+  // The stream of a response that begins with its status, headers and cookies.
+  static from(stream, prelude) {
+    stream.setContentType(HTTP_RESPONSE);
+    stream._onBeforeFirstWrite = (write) => write(Buffer.concat([encode(prelude), Buffer.alloc(8)]));
+    return stream;
+  }
+}
+
+class InvalidStreamingOperation extends Error {}
+InvalidStreamingOperation.prototype.name = "Runtime.InvalidStreamingOperation";
+
+// Writes to the pipe without blocking the event loop, one piece after the other: a caller that is slow is felt here.
+class ResponseStream extends Writable {
+  #invocation;
+  #type = "application/octet-stream";
+  #begun = false;
+  #writing = false;
+  #after;
+
+  constructor(invocation, highWaterMark) {
+    super({ highWaterMark });
+    this.#invocation = invocation;
+  }
+
+  setContentType(type) {
+    if (this.#begun) throw new InvalidStreamingOperation("Cannot set content-type, too late.");
+    this.#type = type;
+  }
+
+  write(chunk, encoding, callback) {
+    if (typeof chunk !== "string" && !(chunk instanceof Uint8Array)) chunk = JSON.stringify(chunk);
+    return super.write(chunk, encoding, callback);
+  }
+
+  end(chunk, encoding, callback) {
+    if (typeof chunk === "object" && chunk !== null && !(chunk instanceof Uint8Array)) chunk = JSON.stringify(chunk);
+    return super.end(chunk, encoding, callback);
+  }
+
+  _write(chunk, encoding, callback) {
+    const pieces = this.#begin();
+    for (let at = 0; at < chunk.length; at += PIECE) pieces.push([DATA, chunk.subarray(at, at + PIECE)]);
+    this.#send(pieces, callback);
+  }
+
+  _final(callback) {
+    this.#send(this.#begin(), callback);
+  }
+
+  // What comes before the first byte.
+  #begin() {
+    if (this.#begun) return [];
+    this.#begun = true;
+    const pieces = [[BEGINS, Buffer.from(this.#type)]];
+    this._onBeforeFirstWrite?.((data) => pieces.push([DATA, Buffer.from(data)]));
+    return pieces;
+  }
+
+  #send(pieces, callback) {
+    if (current !== this.#invocation) return callback(new InvalidStreamingOperation("The invocation has ended."));
+    this.#writing = true;
+    send(Buffer.concat(pieces.map(([kind, body]) => framed(kind, body))), (error) => {
+      this.#writing = false;
+      if (this.#after) this.#after();
+      else callback(error);
+    });
+  }
+
+  // Does something that writes too, when no frame is on its way any more; then nothing is written here.
+  quiet(then) {
+    if (this.#writing) this.#after = then;
+    else then();
+  }
+}
+
 // Nothing is left to do.
 function idle() {
   const invocation = current;
@@ -280,7 +404,8 @@ function idle() {
   if (invocation.waiting) {
     invocation.waiting();
   } else if (invocation.promised) {
-    const message = "the handler's promise was never settled, and nothing is left that could settle it";
+    const never = "the handler's promise was never settled, and nothing is left that could settle it";
+    const message = invocation.unfinished ?? never;
     invocation.answer(ERROR, encode(told("Runtime.NodeJsExit", message)));
   } else {
     invocation.end(null);
@@ -391,8 +516,12 @@ function told(errorType, errorMessage, trace = []) {
 
 // An error nobody handles ends the process: what it kept may be half done.
 function fatal(body, code) {
-  if (current !== null) answer(current ? CRASH : INIT_ERROR, encode(body));
-  process.exit(code);
+  const end = () => {
+    if (current !== null) answer(current ? CRASH : INIT_ERROR, encode(body));
+    process.exit(code);
+  };
+  if (current?.written) current.written.quiet(end);
+  else end();
 }
 
 function say(line) {
@@ -428,11 +557,25 @@ function fill(total, start) {
   return whole;
 }
 
-function answer(kind, body) {
+function framed(kind, body) {
   const frame = Buffer.allocUnsafe(5 + body.length);
   frame.writeUInt32LE(body.length, 0);
   frame[4] = kind;
   frame.set(body, 5);
+  return frame;
+}
+
+// Writes frames while other things go on.
+function send(frames, callback) {
+  if (frames.length === 0) return callback();
+  fs.write(ANSWERS, frames, (error, sent) => {
+    if (error) return callback(error);
+    send(frames.subarray(sent), callback);
+  });
+}
+
+function answer(kind, body) {
+  const frame = framed(kind, body);
   if (rehearsed) return;
   for (let sent = 0; sent < frame.length; ) sent += fs.writeSync(ANSWERS, frame, sent);
 }

@@ -6,6 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bus::{
     outcome::{Ending, Fault, error_object},
     payload::Form,
+    streamed::{Head, KEPT, Outlet},
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     fault::{fault, fault_of, too_large},
-    lock,
+    lock, streamed,
 };
 
 /// Connections of one process; beyond them new ones are closed.
@@ -153,8 +154,15 @@ async fn response(shared: &Shared, id: &str, headers: &HeaderMap, body: Incoming
         return refused_after(body, &refusal).await;
     }
     let mode = text(headers, RESPONSE_MODE);
-    let known = |mode: &str| mode.eq_ignore_ascii_case("streaming") || mode.eq_ignore_ascii_case("buffered");
-    let body = read(body, shared.limit).await;
+    let streams = mode.is_some_and(|mode| mode.eq_ignore_ascii_case("streaming"));
+    let known = |mode: &str| streams || mode.eq_ignore_ascii_case("buffered");
+    let head = Head { request_id: id.parse().ok(), media_type: text(headers, "content-type").map(str::to_owned) };
+    let outlet = if streams { lock(&shared.talk).outlet() } else { None };
+    let passed_on = outlet.is_some();
+    let body = match outlet {
+        Some(outlet) => pass_on(body, &head, &outlet).await,
+        None => read(body, shared.limit).await,
+    };
     if let Some(mode) = mode.filter(|mode| !known(mode)) {
         let message = format!("`{mode}` is no response mode; send `streaming`, or leave the header out");
         let fault = fault("Runtime.InvalidResponseModeHeader", message);
@@ -166,6 +174,10 @@ async fn response(shared: &Shared, id: &str, headers: &HeaderMap, body: Incoming
     };
     // an error in the middle of a stream comes behind it
     match trailers.as_ref().and_then(|trailers| Some((text(trailers, ERROR_TYPE)?, trailers))) {
+        None if streams && !passed_on => match streamed::whole(&head, output) {
+            Ok(output) => accepted(shared, id, Ending::Ok, output, None),
+            Err(fault) => accepted(shared, id, Ending::BadOutput, error_object(&fault), Some(fault)),
+        },
         None => accepted(shared, id, Ending::Ok, output, None),
         Some((kind, trailers)) => {
             let body = text(trailers, ERROR_BODY).and_then(|body| BASE64_STANDARD.decode(body).ok());
@@ -289,6 +301,28 @@ async fn read(mut body: Incoming, limit: usize) -> Body {
         }
     }
     if size > limit { Body::TooLarge(size) } else { Body::Whole(whole.freeze(), trailers) }
+}
+
+/// Gives a body to the caller as it comes, and keeps its beginning. One without a byte is not begun.
+async fn pass_on(mut body: Incoming, head: &Head, outlet: &Outlet) -> Body {
+    let (mut kept, mut trailers) = (BytesMut::new(), None);
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return Body::Truncated };
+        match frame.into_data() {
+            Ok(data) if data.is_empty() => {}
+            Ok(data) => {
+                outlet.room().await;
+                if outlet.sent() == 0 {
+                    outlet.begin(head.clone());
+                    outlet.room().await;
+                }
+                kept.extend_from_slice(&data[..data.len().min(KEPT - kept.len())]);
+                outlet.send(data);
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    Body::Whole(kept.freeze(), trailers)
 }
 
 /// Reads a body nobody wants, so that its sender hears why.

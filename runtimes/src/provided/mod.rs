@@ -89,6 +89,7 @@ impl Api {
             trace,
             payload: invocation.payload.clone(),
             client_context: invocation.client_context.clone(),
+            outlet: invocation.outlet.clone(),
         });
         self.shared.offered.notify_waiters();
     }

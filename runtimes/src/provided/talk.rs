@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bus::{
     outcome::{Ending, Fault},
     payload::Payload,
+    streamed::Outlet,
 };
 use bytes::Bytes;
 
@@ -25,6 +26,8 @@ pub(super) struct Turn {
     pub(super) trace: String,
     pub(super) payload: Payload,
     pub(super) client_context: Option<String>,
+    /// Where its response may go as it comes.
+    pub(super) outlet: Option<Outlet>,
 }
 
 /// Where an instance is.
@@ -101,6 +104,11 @@ impl Talk {
         }
     }
 
+    /// The way for a response that is streamed; the running invocation was asked for before.
+    pub(super) fn outlet(&self) -> Option<Outlet> {
+        self.turn.as_ref().and_then(|turn| turn.outlet.clone())
+    }
+
     /// The invocation has ended so. [`Talk::may_answer`] was asked before, and again here: time has passed.
     pub(super) fn answer(
         &mut self,
@@ -155,7 +163,7 @@ mod tests {
 
     fn turn(id: &str) -> Turn {
         let payload = Payload { bytes: Bytes::from_static(b"1"), form: Form::Json };
-        Turn { id: id.into(), deadline: 7, trace: String::new(), payload, client_context: None }
+        Turn { id: id.into(), deadline: 7, trace: String::new(), payload, client_context: None, outlet: None }
     }
 
     fn running(id: &str) -> Talk {

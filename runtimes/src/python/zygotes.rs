@@ -19,6 +19,7 @@ use crate::{
     ground::Ground,
     lock,
     process::Wires,
+    streamed::Pieces,
     version::Version,
 };
 
@@ -88,7 +89,7 @@ impl Zygotes {
         let frames = frames(ground, &mut started)?;
         let control = started.control.take().ok_or(NoStart::NoFrames)?;
         let mut conversation = converse(ground, function, version, started, Dialogue::Frames(frames));
-        let took = match conversation.exchange(time::Instant::now() + limit).await {
+        let took = match conversation.exchange(time::Instant::now() + limit, Pieces::default()).await {
             Ok(Answer::Forks(took)) => took,
             heard => {
                 if matches!(heard, Ok(Answer::Ready(_))) {

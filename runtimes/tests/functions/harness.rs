@@ -148,6 +148,7 @@ pub(crate) fn invocation(form: Form, payload: &[u8]) -> Invocation {
         event_id: "event-1".into(),
         trace: None,
         client_context: None,
+        outlet: None,
     }
 }
 

@@ -326,3 +326,87 @@ async fn nothing_of_a_handler_goes_on_between_two_invocations() {
     let after: u32 = text(&node.invoke("2").await).parse().unwrap();
     assert!(after - before < 20, "{before} and then {after} ticks");
 }
+
+const WRITES: &str = "\
+const { HttpResponseStream, streamifyResponse } = awslambda;
+const does = {
+  two: async (s) => { s.write('a'); s.end('b'); },
+  nothing: async (s) => s.end(),
+  head: async (s) => { s = HttpResponseStream.from(s, { statusCode: 201, headers: { a: 'b' } }); s.write('x'); s.end(); },
+  throws: async (s) => { s.write('x'.repeat(200000)); throw new TypeError('late'); },
+  open: async (s) => { s.write('a'); },
+  plain: (s) => s.end('a'),
+  late: async (s) => { s.write('a'); s.setContentType('text/plain'); },
+  huge: async (s) => { for (let n = 0; n < 70; n++) s.write(Buffer.alloc(100000)); s.end(); },
+  rejected: async (s) => { s.write('x'.repeat(200000)); Promise.reject(new Error('lost')); await new Promise(() => {}); },
+};
+exports.handler = streamifyResponse((event, stream) => does[event](stream));
+";
+
+#[rstest]
+#[case::in_two_pieces("two", Ok("ab"))]
+#[case::without_a_byte("nothing", Ok(""))]
+#[case::with_a_head("head", Ok(r#"{"body":"x","headers":{"a":"b"},"isBase64Encoded":false,"statusCode":201}"#))]
+#[case::an_error_behind_it("throws", Err((Ending::Error, "TypeError", "late")))]
+#[case::never_ended("open", Err((Ending::Error, "Runtime.NodeJsExit", "call end() on it")))]
+#[case::without_a_promise("plain", Err((Ending::Error, "string", "Streaming does not support non-async handlers.")))]
+#[case::a_type_too_late("late", Err((Ending::Error, "Runtime.InvalidStreamingOperation", "too late")))]
+#[case::over_the_limit("huge", Err((Ending::TooLarge, "Function.ResponseSizeTooLarge", "7000000 bytes")))]
+#[tokio::test]
+async fn a_handler_may_stream_its_answer(#[case] what: &str, #[case] expect: Result<&str, (Ending, &str, &str)>) {
+    let node = function(WRITES);
+    for start in [Start::Cold, Start::Warm] {
+        let outcome = node.invoke(&format!("\"{what}\"")).await;
+        assert_eq!(outcome.start, start, "{outcome:?}");
+        match expect {
+            Ok(output) => {
+                let json: Result<Value, _> = serde_json::from_slice(&outcome.output);
+                assert_eq!(json.map_or_else(|_| text(&outcome).to_owned(), |json| json.to_string()), output);
+            }
+            Err((ending, kind_, says)) => {
+                assert_eq!((outcome.ending, kind(&outcome)), (ending, kind_), "{outcome:?}");
+                assert!(message(&outcome).contains(says), "{}", message(&outcome));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_handles_while_it_streams_is_still_told() {
+    let node = function(WRITES);
+    let outcome = node.invoke("\"rejected\"").await;
+    let expect = (Ending::Crash, "Runtime.UnhandledPromiseRejection", "Error: lost");
+    assert_eq!((outcome.ending, kind(&outcome), message(&outcome)), expect, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn what_is_streamed_comes_in_pieces_and_a_slow_caller_holds_it_up_until_the_timeout() {
+    let code = "exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+        stream.setContentType('text/x'); stream.write('first');
+        for (;;) if (!stream.write(Buffer.alloc(65536))) await new Promise((go) => stream.once('drain', go)); });";
+    let node = function_with("index.js", code, |f| f.timeout = Duration::from_secs(1));
+    let (outlet, inlet) = bus::streamed::channel();
+    let asked = runtimes::Invocation { outlet: Some(outlet), ..invocation(Form::Json, b"{}") };
+    let (id, lease) = (asked.request_id, node.lease().await.unwrap());
+    let (told, ended) = tokio::sync::oneshot::channel();
+    let call = tokio::spawn(async move {
+        let outcome = lease.invoke(asked).await.unwrap();
+        let _ = told.send(outcome.clone());
+        Ok(bus::sink::Reply { event: bus::EventId::new(), outcome })
+    });
+    let mut call = bus::streamed::UnderWay::new(call, inlet);
+    let head = call.head().await.unwrap();
+    assert_eq!((head.request_id, head.media_type.as_deref()), (Some(id), Some("text/x")));
+    assert_eq!(call.data().await.unwrap(), "first");
+    // nobody takes the rest
+    let outcome = ended.await.unwrap();
+    assert_eq!(
+        (outcome.ending, outcome.output.len()),
+        (Ending::Timeout, bus::outcome::error_object(outcome.fault.as_ref().unwrap()).len())
+    );
+    let mut rest = 0;
+    while let Some(data) = call.data().await {
+        rest += data.len();
+    }
+    assert!(rest <= 4 * 65536, "{rest} bytes waited");
+}

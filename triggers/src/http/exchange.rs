@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use bus::{
     Event, EventId, Sink,
     sink::{Accepted, Call},
+    streamed::{self, UnderWay},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -17,11 +18,12 @@ use hyper::{
 
 use super::{
     body, events, guard,
-    memory::Share,
+    memory::{Content, Share},
     problem::Refusal,
     request, response,
     route::METHODS,
     server::Gateway,
+    stream,
     table::{Found, Route},
 };
 use crate::config::Mode;
@@ -31,11 +33,11 @@ pub(super) async fn answer<S: Sink>(
     gateway: &Arc<Gateway<S>>,
     peer: IpAddr,
     request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
+) -> Response<Content> {
     let (head, body) = request.into_parts();
     match route(gateway, peer, head, body).await {
         Ok(response) => response,
-        Err(Refused { why, event }) => why.response(event.as_ref()),
+        Err(Refused { why, event }) => why.response(event.as_ref()).map(Content::Whole),
     }
 }
 
@@ -56,7 +58,7 @@ async fn route<S: Sink>(
     peer: IpAddr,
     head: Parts,
     body: Incoming,
-) -> Result<Response<Full<Bytes>>, Refused> {
+) -> Result<Response<Content>, Refused> {
     if let Some(why) = guard::refused(&head.method, &head.uri) {
         return Err(why.into());
     }
@@ -78,7 +80,7 @@ async fn route<S: Sink>(
     match found {
         _ if ours && head.method == Method::POST => {
             let body = body::read(&head.headers, body, max_body, gateway.limits.body_timeout, &mut share).await?;
-            events::take(gateway, &head.headers, &body, &namespace, share).await
+            Ok(events::take(gateway, &head.headers, &body, &namespace, share).await?.map(Content::Whole))
         }
         Found::Route { route, .. } if route.bound.paused => Err(Refusal::Paused.into()),
         Found::Route { route, params, .. } => {
@@ -93,7 +95,7 @@ async fn route<S: Sink>(
                     let event = request::taken(&head, peer, &route, params, body, &namespace)?;
                     let id = event.id.clone();
                     match accept(gateway, event, share).await {
-                        Ok(accepted) => Ok(accepted_response(&accepted.id)),
+                        Ok(accepted) => Ok(accepted_response(&accepted.id).map(Content::Whole)),
                         Err(why) => Err(Refused { why, event: Some(id) }),
                     }
                 }
@@ -110,12 +112,14 @@ async fn call<S: Sink>(
     event: Event,
     route: &Route,
     share: Share,
-) -> Result<Response<Full<Bytes>>, Refused> {
+) -> Result<Response<Content>, Refused> {
     let id = event.id.clone();
     let refused = |why| Refused { why, event: Some(id.clone()) };
     // the config check sees to it that a synchronous trigger has one
     let Some(function) = route.bound.function.clone() else { return Err(refused(Refusal::Internal)) };
-    let call = Call { function, format: route.bound.format, timeout: route.bound.timeout, log: route.bound.log };
+    let (outlet, inlet) = streamed::channel();
+    let (format, timeout, log) = (route.bound.format, route.bound.timeout, route.bound.log);
+    let call = Call { function, format, timeout, log, outlet: Some(outlet) };
     let sink = gateway.sink.clone();
     // a task of its own: a client that leaves drops this future, not the invocation
     let task = gateway.tasks.spawn(async move {
@@ -123,8 +127,12 @@ async fn call<S: Sink>(
         drop(share);
         reply
     });
-    match task.await {
-        Ok(Ok(reply)) => response::respond(reply.outcome).map_err(refused),
+    let mut called = UnderWay::new(task, inlet);
+    if let Some(head) = called.head().await {
+        return Ok(stream::respond(head, called).await.map_err(refused)?.map(Content::Streamed));
+    }
+    match called.ended().await {
+        Ok(Ok(reply)) => Ok(response::respond(reply.outcome).map_err(refused)?.map(Content::Whole)),
         Ok(Err(why)) => Err(refused(why.into())),
         Err(panic) => Err(refused(broken(&panic))),
     }

@@ -2,7 +2,6 @@
 //! not grow until something ends it.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     sync::{
         Arc,
@@ -15,7 +14,11 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::problem::Refusal;
+use super::{
+    guard::Answering,
+    problem::Refusal,
+    stream::{BrokenOff, Streamed},
+};
 
 /// Answers from this size on are counted: smaller ones cost little, and there are many.
 const COUNTED: usize = 64 * 1024;
@@ -44,8 +47,8 @@ impl Memory {
     }
 
     /// Counts the bytes of an answer until they are written: what has run is answered, whatever the room.
-    pub(super) fn answer(&self, body: Full<Bytes>) -> Answer {
-        Answer { body, memory: self.clone() }
+    pub(super) fn answer(&self, content: Content, answering: Answering) -> Answer {
+        Answer { content, memory: self.clone(), _answering: answering }
     }
 
     fn counted(&self, data: Bytes) -> Bytes {
@@ -77,30 +80,49 @@ impl Drop for Share {
     }
 }
 
+/// What an answer says.
+pub(super) enum Content {
+    Whole(Full<Bytes>),
+    Streamed(Streamed),
+}
+
 /// The body of an answer.
 pub(super) struct Answer {
-    body: Full<Bytes>,
+    content: Content,
     memory: Memory,
+    /// While it is written its client may be silent.
+    _answering: Answering,
 }
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let frame = match &mut self.content {
+            Content::Whole(body) => {
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(|never| match never {}))
+            }
+            Content::Streamed(body) => ready!(Pin::new(body).poll_frame(cx)),
+        };
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|data| self.memory.counted(data)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.content {
+            Content::Whole(body) => body.is_end_stream(),
+            Content::Streamed(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.content {
+            Content::Whole(body) => body.size_hint(),
+            Content::Streamed(body) => body.size_hint(),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ mod problem;
 mod request;
 // A function's outcome as a response.
 mod response;
+// A response that is written while the function runs.
+mod stream;
 // A route as written in the config.
 pub mod route;
 // Listens, limits connections, drains.

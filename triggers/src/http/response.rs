@@ -55,8 +55,10 @@ pub(super) fn respond(outcome: Outcome) -> Result<Response<Full<Bytes>>, Refusal
     };
     match json.get().as_bytes().first() {
         Some(b'{') => {
-            if let Some(shape) = Shape::of(json)? {
-                return shape.response();
+            let members = Members::of(json)?;
+            // without a `statusCode` the object is itself the body
+            if let Some(status) = members.status_code {
+                return Shape::read(&members, status_of(status)?)?.response();
             }
         }
         Some(b'"') => return Ok(with_type(string(json)?.into_owned().into(), JSON)),
@@ -64,6 +66,16 @@ pub(super) fn respond(outcome: Outcome) -> Result<Response<Full<Bytes>>, Refusal
     }
     let body = compact(json.get()).map_or_else(|| output.slice_ref(json.get().as_bytes()), Bytes::from);
     Ok(with_type(body, JSON))
+}
+
+/// A response without its body, of the head that a streamed answer begins with.
+pub(super) fn streamed(head: &[u8]) -> Result<Response<()>, Refusal> {
+    let json = serde_json::from_slice::<&RawValue>(head).ok().filter(|json| json.get().starts_with('{'));
+    let members = Members::of(json.ok_or(Refusal::Response("its head is no JSON object"))?)?;
+    let shape = Shape::read(&members, members.status_code.map_or(Ok(StatusCode::OK), status_of)?)?;
+    let mut response = Response::new(());
+    (*response.status_mut(), *response.headers_mut()) = (shape.status, shape.headers);
+    Ok(response)
 }
 
 fn with_type(body: Bytes, media_type: HeaderValue) -> Response<Full<Bytes>> {
@@ -104,11 +116,7 @@ struct Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    /// None: the object has no `statusCode` and is itself the body.
-    fn of(json: &'a RawValue) -> Result<Option<Self>, Refusal> {
-        let members: Members<'_> =
-            serde_json::from_str(json.get()).map_err(|_| Refusal::Response("it is nested too deeply"))?;
-        let Some(status) = members.status_code else { return Ok(None) };
+    fn read(members: &Members<'a>, status: StatusCode) -> Result<Self, Refusal> {
         let mut headers = HeaderMap::new();
         if let Some(json) = members.headers {
             add_headers(json, &mut headers)?;
@@ -125,7 +133,7 @@ impl<'a> Shape<'a> {
             Some("true" | "\"true\"") => true,
             Some(_) => return Err(Refusal::Response("`isBase64Encoded` is not a boolean")),
         };
-        Ok(Some(Self { status: status_of(status)?, headers, body: members.body, base64 }))
+        Ok(Self { status, headers, body: members.body, base64 })
     }
 
     fn response(mut self) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -215,6 +223,12 @@ struct Members<'a> {
     cookies: Option<&'a RawValue>,
     body: Option<&'a RawValue>,
     is_base64: Option<&'a RawValue>,
+}
+
+impl<'a> Members<'a> {
+    fn of(json: &'a RawValue) -> Result<Self, Refusal> {
+        serde_json::from_str(json.get()).map_err(|_| Refusal::Response("it is nested too deeply"))
+    }
 }
 
 impl<'de> Deserialize<'de> for Members<'de> {

@@ -167,8 +167,7 @@ impl<S: Sink> HttpServer<S> {
             let (gateway, answering) = (gateway.clone(), busy.answering());
             async move {
                 let response = exchange::answer(&gateway, peer, request).await;
-                drop(answering);
-                Ok::<_, std::convert::Infallible>(response.map(|body| gateway.memory.answer(body)))
+                Ok::<_, std::convert::Infallible>(response.map(|body| gateway.memory.answer(body, answering)))
             }
         });
         let connection = graceful.watch(server.serve_connection(io, service).into_owned());
