@@ -34,10 +34,11 @@ use crate::{
     name::Name,
     outcome::Outcome,
     target::Target,
-    window::Window,
+    window::{Limit, Window},
 };
 
-/// Deliveries of one function on their way beyond its free slots: enough that a worker never waits for the next.
+/// Deliveries of one function on their way beyond its slots, where others leave so much room: enough that a worker never
+/// waits for the next.
 const AHEAD: usize = 256;
 /// Deliveries of one function that run at most, in batches.
 const BATCHED: u32 = 1024;
@@ -148,15 +149,18 @@ impl Owner {
 
     /// The catalog has changed: functions may run more, less or nothing now.
     pub fn reconfigured(&self) {
-        let limit = |running: u32| if running == 0 { 0 } else { running as usize + ambient::bound(AHEAD) };
         let catalog = self.catalog();
         let functions = catalog.functions.iter().map(|(name, f)| {
             let batches = catalog.triggers.keys().filter_map(|trigger| catalog.batching(trigger, name));
             let size = batches.map(|batch| batch.size).max().unwrap_or(1);
-            (name.clone().into(), limit(f.concurrency.saturating_mul(size).min(BATCHED)))
+            let running = f.concurrency.saturating_mul(size).min(BATCHED) as usize;
+            (name.clone().into(), Limit { running, ahead: ambient::bound(AHEAD) })
         });
-        let pipelines = catalog.pipelines.keys().map(|name| (name.clone().into(), ambient::bound(RUNS)));
-        let limits: HashMap<Target, usize> = functions.chain(pipelines).collect();
+        let pipelines = catalog
+            .pipelines
+            .keys()
+            .map(|name| (name.clone().into(), Limit { running: ambient::bound(RUNS), ahead: 0 }));
+        let limits: HashMap<Target, Limit> = functions.chain(pipelines).collect();
         self.window().limits(&limits);
         self.wake();
     }

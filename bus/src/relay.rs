@@ -131,9 +131,9 @@ impl<C: Carrier> Relay<C> {
             .log()
             .read(move |connection| {
                 let mut rows: Vec<Due> = Vec::new();
-                let mut bytes = 0;
+                let (most, mut bytes) = (wanted.bytes.min(BYTES), 0);
                 for (n, row) in wanted.again.iter().enumerate() {
-                    if bytes >= BYTES {
+                    if bytes >= most {
                         return Ok((rows, true, wanted.again[n..].to_vec()));
                     }
                     let found = backlog::pending_row(connection, *row)?;
@@ -142,7 +142,7 @@ impl<C: Carrier> Relay<C> {
                 }
                 let mut cut = false;
                 if wanted.room > 0 {
-                    let (target, left) = (wanted.target.to_string(), BYTES.saturating_sub(bytes));
+                    let (target, left) = (wanted.target.to_string(), most.saturating_sub(bytes));
                     let (found, more) = backlog::pending(connection, &target, wanted.after, wanted.room, left)?;
                     rows.extend(found);
                     cut = more;

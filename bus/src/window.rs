@@ -1,7 +1,7 @@
 //! What the owner has on its way to workers: a pure state machine, the in-memory side of `begin` and `end`.
 //!
-//! The backlog stays in the log. Of each function at most `limit` deliveries, lowest first, are open here: loaded,
-//! published and perhaps begun. The log decides what is true; the window decides what is allowed next, without
+//! The backlog stays in the log. Of each function at most so many deliveries as it can run and its share of what may wait
+//! on the way, lowest first, are open here: loaded, published and perhaps begun. The log decides what is true; the window decides what is allowed next, without
 //! waiting for the log:
 //!
 //! ```text
@@ -10,7 +10,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,6 +19,7 @@ use std::{
 };
 
 use crate::{
+    ambient,
     id::{Born, RowId},
     log::{attempt::attempt_row, backlog::Due},
     target::Target,
@@ -34,19 +35,37 @@ const OUTSIDE: usize = 16;
 /// log alone.
 pub const LOAD: usize = 64 << 20;
 
+/// Deliveries that may be on their way to functions beyond what those can run, shared equally by the functions that have
+/// any: what a worker takes off the stream must not be of one function, however many wait for it.
+const AHEAD: usize = 1024;
+/// A function's part is not smaller than this.
+const LEAST: usize = 8;
+/// Bytes of the bodies of what is on its way to functions and has not begun, shared in the same way.
+const WEIGHT: usize = 64 << 20;
+
 /// The open deliveries of every target.
 #[derive(Debug, Default)]
 pub struct Window {
     /// In the order of their targets, so that the same happenings lead to the same decisions.
     lanes: BTreeMap<Target, Lane>,
     load: Arc<AtomicUsize>,
+    /// Functions that had anything on its way, or waiting to be, at the last look.
+    laden: usize,
+}
+
+/// How much may be on its way to one target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limit {
+    /// What it can run at once; 0 holds everything back.
+    pub running: usize,
+    /// What may wait beside it, of a function only as long as others leave room.
+    pub ahead: usize,
 }
 
 /// One target's deliveries.
 #[derive(Debug, Default)]
 struct Lane {
-    /// How many may be open; 0 holds everything back.
-    limit: usize,
+    limit: Limit,
     /// Rows up to here were loaded.
     after: i64,
     /// Whether the log may have pending rows above `after`.
@@ -58,6 +77,10 @@ struct Lane {
     /// Rows that are to be loaded although the walk from `after` has passed them or is not there yet.
     again: BTreeSet<i64>,
     open: BTreeMap<i64, Open>,
+    /// Bytes of what is open and has not begun.
+    weight: Arc<AtomicUsize>,
+    /// Something waits until that is less.
+    heavy: bool,
 }
 
 #[derive(Debug)]
@@ -66,6 +89,8 @@ struct Open {
     publication: u32,
     attempts: u32,
     state: State,
+    /// Until it begins.
+    weight: Option<Load>,
 }
 
 #[derive(Debug)]
@@ -84,7 +109,7 @@ enum State {
     },
 }
 
-/// A body in memory, counted as long as this lives.
+/// A body, counted as long as this lives.
 #[derive(Debug)]
 struct Load {
     bytes: usize,
@@ -123,6 +148,8 @@ pub struct Fill {
     pub after: i64,
     /// How many rows above `after` at most; 0: none.
     pub room: usize,
+    /// Bytes of bodies after which no further row is loaded.
+    pub bytes: usize,
 }
 
 /// The owner's answer to a worker that wants to run a delivery.
@@ -140,7 +167,7 @@ pub enum Begin {
 
 impl Window {
     /// Applies a config: lanes of functions it does not name are closed.
-    pub fn limits(&mut self, limits: &HashMap<Target, usize>) {
+    pub fn limits(&mut self, limits: &HashMap<Target, Limit>) {
         for (target, lane) in &mut self.lanes {
             lane.limit = limits.get(target).copied().unwrap_or_else(|| unlisted(target));
         }
@@ -163,15 +190,21 @@ impl Window {
     /// A row that was just written, with all it carries. Opened at once where nothing waits before it; else it has
     /// merely arrived. A row that the walk has passed is never opened so: it may have run and ended since.
     pub fn offered(&mut self, target: &Target, due: &Due) -> bool {
-        let (laden, load) = (self.is_laden(target), self.load.clone());
+        let (laden, load, share) = (self.is_laden(target), self.load.clone(), self.share());
         let lane = self.lane(target);
         let next = due.row > lane.after && !lane.more && !lane.loading && lane.again.is_empty();
-        if !next || laden || lane.open.len() >= lane.limit {
+        if !next || laden || lane.room(share) == 0 || lane.is_heavy(share) {
             return false;
         }
         lane.after = due.row;
-        lane.open.insert(due.row, Open::of(due, Load::of(due, target, &load)));
+        lane.open(due, target, &load);
         true
+    }
+
+    /// What one function may have of what they share.
+    fn share(&self) -> Share {
+        let functions = self.laden.max(1);
+        Share { ahead: (ambient::bound(AHEAD) / functions).max(LEAST), weight: WEIGHT / functions }
     }
 
     /// No more bodies for this target fit into memory until NATS has taken some.
@@ -193,11 +226,16 @@ impl Window {
     /// more: what arrives while the log is read is wanted anew, and so is never missed.
     pub fn fills(&mut self, chunk: usize) -> Vec<Fill> {
         let full = self.is_full();
+        let functions = self.lanes.iter().filter(|(target, _)| target.name().is_some());
+        self.laden =
+            functions.filter(|(_, lane)| lane.limit.running > 0 && lane.is_wanted() | !lane.open.is_empty()).count();
+        let share = self.share();
         let lanes = self.lanes.iter_mut().filter_map(|(name, lane)| {
-            let room = lane.limit.saturating_sub(lane.open.len()).min(chunk);
-            let wanted = (lane.more || !lane.again.is_empty()) && !(full && name.name().is_some());
-            let due = room >= lane.limit.div_ceil(2).min(chunk);
-            (wanted && due && room > 0).then(|| {
+            let room = lane.room(share).min(chunk);
+            let wanted = lane.is_wanted() && !(full && name.name().is_some());
+            let due = room >= lane.most(share).div_ceil(2).min(chunk);
+            lane.heavy = wanted && lane.is_heavy(share);
+            (wanted && due && room > 0 && !lane.heavy).then(|| {
                 let again: Vec<i64> = lane.again.iter().copied().take(room).collect();
                 for row in &again {
                     lane.again.remove(row);
@@ -208,7 +246,8 @@ impl Window {
                     lane.loading = true;
                 }
                 lane.gone = Some(BTreeSet::new());
-                Fill { target: name.clone(), again, after: lane.after, room }
+                let bytes = share.weight - lane.weight.load(Ordering::Relaxed);
+                Fill { target: name.clone(), again, after: lane.after, room, bytes }
             })
         });
         lanes.collect()
@@ -242,8 +281,8 @@ impl Window {
         let gone = lane.gone.take().unwrap_or_default();
         let mut fresh = Vec::with_capacity(rows.len());
         for due in rows.into_iter().filter(|due| !gone.contains(&due.row)) {
-            if let Entry::Vacant(place) = lane.open.entry(due.row) {
-                place.insert(Open::of(&due, Load::of(&due, &fill.target, &load)));
+            if !lane.open.contains_key(&due.row) {
+                lane.open(&due, &fill.target, &load);
                 fresh.push(due);
             }
         }
@@ -255,8 +294,12 @@ impl Window {
         let load = self.load.clone();
         let lane = self.lane(target);
         lane.again.remove(&due.row);
-        let open = lane.open.entry(due.row).or_insert_with(|| Open::of(due, Load::of(due, target, &load)));
-        if matches!(open.state, State::Publishing { .. }) {
+        if !lane.open.contains_key(&due.row) {
+            lane.open(due, target, &load);
+        }
+        if let Some(open) = lane.open.get_mut(&due.row)
+            && matches!(open.state, State::Publishing { .. })
+        {
             open.state = State::Published { sequence: 0, at: now };
         }
     }
@@ -300,7 +343,14 @@ impl Window {
         let attempt = RowId::new(born, attempt_row(delivery.row(), n));
         open.attempts = n;
         open.state = State::Begun { attempt, lease: now + LEASE };
+        open.weight = None;
         Begin::Run { attempt, n }
+    }
+
+    /// Whether more of this target can be loaded only now that one began.
+    pub fn is_lighter(&mut self, target: &Target) -> bool {
+        let share = self.share();
+        self.lanes.get_mut(target).is_some_and(|lane| !lane.is_heavy(share) && std::mem::take(&mut lane.heavy))
     }
 
     /// The beginning of an attempt could not be written: who holds the message may ask again. Should nobody do so, the
@@ -442,27 +492,52 @@ impl Window {
 }
 
 /// The limit of a target that no config lists: what is outside the bus needs no config.
-fn unlisted(target: &Target) -> usize {
-    if target.name().is_some() { 0 } else { OUTSIDE }
+fn unlisted(target: &Target) -> Limit {
+    Limit { running: if target.name().is_some() { 0 } else { OUTSIDE }, ahead: 0 }
+}
+
+/// What one function may have on its way beyond what it can run.
+#[derive(Clone, Copy)]
+struct Share {
+    ahead: usize,
+    weight: usize,
 }
 
 impl Lane {
+    /// Whether the log has or may have something for it.
+    fn is_wanted(&self) -> bool {
+        self.more || !self.again.is_empty()
+    }
+
+    /// How many may be open.
+    fn most(&self, share: Share) -> usize {
+        match self.limit {
+            Limit { running: 0, .. } => 0,
+            Limit { running, ahead } => running + ahead.min(share.ahead),
+        }
+    }
+
+    fn room(&self, share: Share) -> usize {
+        self.most(share).saturating_sub(self.open.len())
+    }
+
+    /// Whether it has its share of bytes.
+    fn is_heavy(&self, share: Share) -> bool {
+        self.weight.load(Ordering::Relaxed) >= share.weight
+    }
+
+    fn open(&mut self, due: &Due, target: &Target, all: &Arc<AtomicUsize>) {
+        let weight = Load::of(due, target, &self.weight);
+        let state = State::Publishing { _body: Load::of(due, target, all) };
+        let Due { row, id, publication, attempts, .. } = *due;
+        self.open.insert(row, Open { id, publication, attempts, state, weight: Some(weight) });
+    }
+
     /// Frees the place of what has ended.
     fn free(&mut self, row: i64) {
         self.open.remove(&row);
         if let Some(gone) = &mut self.gone {
             gone.insert(row);
-        }
-    }
-}
-
-impl Open {
-    fn of(due: &Due, load: Load) -> Self {
-        Self {
-            id: due.id,
-            publication: due.publication,
-            attempts: due.attempts,
-            state: State::Publishing { _body: load },
         }
     }
 }

@@ -10,6 +10,8 @@
 pub mod config;
 // Pull, lease, begin, render, invoke, end, ack.
 pub mod worker;
+// Places for synchronous calls, so that each function has some.
+mod places;
 // Deliveries that wait to share an invocation.
 mod gather;
 // The registry: which functions there are, and the way to each.

@@ -43,14 +43,14 @@ use crate::{
     Functions, Invocation, Lease, LeaseError, RuntimeKind,
     gather::{Gathering, Kind},
     lock,
+    places::Places,
 };
 
-/// Messages held at once, over all functions.
+/// Messages that wait for an instance at once, over all functions: more than the owner's window lets hundreds of flooded
+/// functions have on their way.
 const HELD: usize = 2048;
 /// KiB of their bodies.
 const HELD_KIB: usize = 256 << 10;
-/// Synchronous calls that run or wait for an instance at once; more are told that all are busy.
-const CALLS: usize = 4096;
 /// A delivery waits for its turn as long as it takes; this only has to be longer than anybody runs a node.
 const PATIENCE: Duration = Duration::from_hours(24 * 365);
 /// Before the owner is asked again when its log does not answer.
@@ -65,7 +65,7 @@ pub struct Worker {
     next: Arc<AtomicU64>,
     room: Arc<Semaphore>,
     memory: Arc<Semaphore>,
-    calls: Arc<Semaphore>,
+    calls: Arc<Places>,
     /// What waits to share an invocation.
     gathering: Arc<Gathering<Holding>>,
     tasks: TaskTracker,
@@ -73,7 +73,7 @@ pub struct Worker {
     draining: CancellationToken,
 }
 
-/// A message's share of what may be held, in number and in size.
+/// A message's share of what may wait, in number and in size.
 type Room = [OwnedSemaphorePermit; 2];
 
 /// A message in our hands, and the attempt it became.
@@ -91,7 +91,7 @@ impl Worker {
             next: Arc::default(),
             room: Arc::new(Semaphore::new(HELD)),
             memory: Arc::new(Semaphore::new(HELD_KIB)),
-            calls: Arc::new(Semaphore::new(CALLS)),
+            calls: Arc::default(),
             gathering: Arc::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -171,7 +171,7 @@ impl Worker {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         let delivered = Arc::new(delivered);
         lock(&self.held).insert(key, Held { delivered: delivered.clone(), attempt: None });
-        Holding { worker: self.clone(), key, delivered, _room: room }
+        Holding { worker: self.clone(), key, delivered, room: Some(room) }
     }
 
     /// Runs one invocation for the deliveries that are there when an instance is.
@@ -207,9 +207,12 @@ impl Worker {
             }
         };
         let mut begun = Vec::with_capacity(held.len());
-        for (held, answer) in held.into_iter().zip(answers) {
+        for (mut held, answer) in held.into_iter().zip(answers) {
             match answer {
-                Begin::Run { attempt, .. } => begun.push((held, attempt)),
+                Begin::Run { attempt, .. } => {
+                    held.room = None;
+                    begun.push((held, attempt));
+                }
                 _ => held.delivered.ack().await,
             }
         }
@@ -305,7 +308,7 @@ impl Worker {
 
     async fn serve(self, mut calls: Calls) {
         while let Some(called) = calls.next().await {
-            let Ok(place) = self.calls.clone().try_acquire_owned() else {
+            let Some(place) = self.calls.take(&called.function) else {
                 called.refuse(Refusal::Busy).await;
                 continue;
             };
@@ -367,7 +370,8 @@ struct Holding {
     worker: Worker,
     key: u64,
     delivered: Arc<Delivered>,
-    _room: Room,
+    /// Until it runs: how many can run is bounded for each function.
+    room: Option<Room>,
 }
 
 impl Holding {

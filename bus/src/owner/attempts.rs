@@ -115,7 +115,14 @@ impl Owner {
     }
 
     fn begin_known(&self, claim: &Claim) -> Begin {
-        self.window().begin(&claim.target, claim.delivery, claim.publication, Born::now(), ambient::instant())
+        let mut window = self.window();
+        let answer = window.begin(&claim.target, claim.delivery, claim.publication, Born::now(), ambient::instant());
+        let more = window.is_lighter(&claim.target);
+        drop(window);
+        if more {
+            self.wake();
+        }
+        answer
     }
 
     /// A message from before a restart, or from outside the window: the log says whether it is still wanted.

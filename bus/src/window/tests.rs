@@ -24,7 +24,7 @@ fn name() -> Target {
 /// A window of `limit` with rows 1..=`rows` loaded and published.
 fn window(limit: usize, rows: i64) -> Window {
     let mut window = Window::default();
-    window.limits(&HashMap::from([(name(), limit)]));
+    window.limits(&HashMap::from([(name(), Limit { running: limit, ahead: 0 })]));
     window.arrived(&name(), 1);
     let fill = window.fills(100).remove(0);
     window.loaded(&fill, (1..=rows).map(|row| due(row, 1)).collect(), false, &[]);
@@ -32,6 +32,11 @@ fn window(limit: usize, rows: i64) -> Window {
         window.published(&name(), row, 1, row as u64, Instant::now());
     }
     window
+}
+
+/// What is to be loaded where nothing is on its way that weighs anything.
+fn to_load(again: &[i64], after: i64, room: usize) -> Fill {
+    Fill { target: name(), again: again.to_vec(), after, room, bytes: WEIGHT }
 }
 
 fn begin(window: &mut Window, row: i64, publication: u32) -> Begin {
@@ -45,13 +50,13 @@ fn a_lane_is_filled_up_to_its_limit_and_again_when_half_is_free() {
     window.gone(&name(), 1);
     assert_eq!(window.fills(100), []);
     window.gone(&name(), 2);
-    assert_eq!(window.fills(100), [Fill { target: name(), again: vec![], after: 4, room: 2 }]);
+    assert_eq!(window.fills(100), [to_load(&[], 4, 2)]);
 }
 
 #[test]
 fn a_function_with_limit_zero_is_held_back() {
     let mut window = window(4, 0);
-    window.limits(&HashMap::from([(name(), 0)]));
+    window.limits(&HashMap::from([(name(), Limit::default())]));
     window.arrived(&name(), 9);
     assert_eq!(window.fills(100), []);
 }
@@ -61,7 +66,7 @@ fn a_lane_that_was_read_to_its_end_rests_until_something_arrives() {
     let mut window = window(10, 3);
     assert_eq!(window.fills(100), []);
     window.arrived(&name(), 4);
-    assert_eq!(window.fills(100), [Fill { target: name(), again: vec![], after: 3, room: 7 }]);
+    assert_eq!(window.fills(100), [to_load(&[], 3, 7)]);
 }
 
 #[test]
@@ -72,7 +77,7 @@ fn what_arrives_while_the_log_is_read_is_not_missed() {
     // The log was read up to 4 when 5 is committed, and what was read is taken after that.
     window.arrived(&name(), 5);
     window.loaded(&fill, vec![due(4, 1)], false, &[]);
-    assert_eq!(window.fills(100), [Fill { target: name(), again: vec![], after: 4, room: 6 }]);
+    assert_eq!(window.fills(100), [to_load(&[], 4, 6)]);
 }
 
 #[test]
@@ -117,10 +122,10 @@ fn a_new_row_is_opened_at_once_unless_something_waits_before_it() {
 fn a_row_that_was_held_back_is_loaded_without_a_walk_over_those_behind_it() {
     let mut window = window(4, 1);
     window.fills(100);
-    window.loaded(&Fill { target: name(), again: vec![], after: 1, room: 3 }, vec![], false, &[]);
+    window.loaded(&to_load(&[], 1, 3), vec![], false, &[]);
     window.freed(&name(), 7);
     let fill = window.fills(100).remove(0);
-    assert_eq!(fill, Fill { target: name(), again: vec![7], after: 1, room: 0 });
+    assert_eq!(fill, to_load(&[7], 1, 0));
     assert_eq!(window.loaded(&fill, vec![due(7, 1)], false, &[]).len(), 1);
     // the walk goes on where it was, and passes what is open already
     window.arrived(&name(), 9);
@@ -152,7 +157,7 @@ fn a_walk_that_met_only_what_was_wanted_again_goes_on() {
     window.freed(&name(), 7);
     window.arrived(&name(), 9);
     let fill = window.fills(2).remove(0);
-    assert_eq!(fill, Fill { target: name(), again: vec![7], after: 0, room: 1 });
+    assert_eq!(fill, to_load(&[7], 0, 1));
     assert_eq!(window.loaded(&fill, vec![due(7, 1), due(7, 1)], false, &[]).len(), 1);
     let fill = window.fills(1).remove(0);
     window.loaded(&fill, vec![due(7, 1)], false, &[]);
@@ -215,7 +220,48 @@ fn bodies_that_nats_does_not_take_are_bounded_and_the_rest_stays_in_the_log() {
     let outside: Target = "https://a.example/".parse().unwrap();
     assert!(window.offered(&outside, &large(4)));
     window.published(&name(), 1, 1, 1, Instant::now());
+    begin(&mut window, 1, 1);
     assert_eq!(window.fills(100)[0].after, 2);
+}
+
+#[test]
+fn what_may_wait_beside_what_runs_is_shared_by_the_functions_that_have_any() {
+    let mut window = Window::default();
+    let names: Vec<Target> = (0..2048).map(|n| format!("f{n}").parse().unwrap()).collect();
+    let limits = names.iter().map(|name| (name.clone(), Limit { running: 2, ahead: 256 }));
+    window.limits(&limits.collect());
+    let mut rooms = |busy: &[Target]| {
+        for name in busy {
+            window.arrived(name, 1);
+        }
+        let fills = window.fills(1000);
+        let rooms: Vec<usize> = fills.iter().map(|fill| fill.room).collect();
+        // nothing is found, and so nothing is on its way
+        for fill in &fills {
+            window.loaded(fill, vec![], false, &[]);
+        }
+        rooms
+    };
+    assert_eq!(rooms(&names[..1]), [258]);
+    assert_eq!(rooms(&names[..8]), [2 + AHEAD / 8; 8]);
+    assert_eq!(rooms(&names), [2 + LEAST; 2048], "each has some");
+    assert_eq!(rooms(&names[..1]), [258]);
+}
+
+#[test]
+fn what_waits_of_one_function_weighs_no_more_than_its_share_until_it_begins() {
+    let heavy = |row| Due { event: Event::new("/t", "t", vec![0; WEIGHT / 2]).into(), ..due(row, 1) };
+    let mut window = window(8, 0);
+    window.arrived(&name(), 1);
+    let wanted = window.fills(100).remove(0);
+    window.loaded(&wanted, vec![heavy(1), heavy(2)], true, &[]);
+    window.published(&name(), 1, 1, 1, Instant::now());
+    window.published(&name(), 2, 1, 2, Instant::now());
+    assert_eq!(window.fills(100), [], "there is room in number");
+    assert!(!window.is_lighter(&name()));
+    begin(&mut window, 1, 1);
+    assert!(window.is_lighter(&name()) && !window.is_lighter(&name()));
+    assert_eq!(window.fills(100)[0].bytes, WEIGHT / 2);
 }
 
 #[test]
@@ -226,7 +272,7 @@ fn what_did_not_fit_into_memory_is_loaded_later() {
     window.arrived(&name(), 4);
     let fill = window.fills(100).remove(0);
     window.loaded(&fill, vec![due(1, 1)], true, &[2]);
-    assert_eq!(window.fills(100), [Fill { target: name(), again: vec![2], after: 3, room: 7 }]);
+    assert_eq!(window.fills(100), [to_load(&[2], 3, 7)]);
 }
 
 #[test]
@@ -235,7 +281,7 @@ fn a_failed_publication_is_loaded_again_but_a_begun_one_is_left_alone() {
     begin(&mut window, 1, 1);
     window.reload(&name(), 1);
     window.reload(&name(), 2);
-    assert_eq!(window.fills(100), [Fill { target: name(), again: vec![2], after: 2, room: 0 }]);
+    assert_eq!(window.fills(100), [to_load(&[2], 2, 0)]);
 }
 
 #[test]

@@ -25,6 +25,8 @@ mod p11;
 mod p14;
 // Doing nothing.
 mod p15;
+// Several functions at once.
+mod p18;
 // Starting.
 mod p16;
 // The small JSON of P1, P2, P3, P5, P8 and C1.
@@ -60,6 +62,7 @@ pub(crate) const ALL: &[Spec] = &[
     p14::SPEC,
     p15::SPEC,
     p16::SPEC,
+    p18::SPEC,
     c1::SPEC,
 ];
 
