@@ -27,6 +27,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // not a command: what a node starts ahead of a function
+    if let Some(ended) = runtimes::entered() {
+        return ended;
+    }
     let args = args::Args::parse();
     match command::run(args) {
         Ok(code) => code,

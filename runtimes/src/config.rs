@@ -79,7 +79,7 @@ impl FunctionConfig {
     }
 
     pub fn is_sandboxed(&self) -> bool {
-        self.isolation == Isolation::Sandbox
+        self.isolation != Isolation::Process
     }
 }
 
@@ -195,6 +195,8 @@ pub enum Isolation {
     /// That, and the kernel holds it to its own files, processes and system calls.
     #[default]
     Sandbox,
+    /// That, and it sees nothing else either.
+    Namespaces,
 }
 
 impl Isolation {
@@ -202,14 +204,17 @@ impl Isolation {
         match self {
             Self::Process => "process",
             Self::Sandbox => "sandbox",
+            Self::Namespaces => "namespaces",
         }
     }
 }
 
 impl Word for Isolation {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[(Self::Sandbox.as_str(), Self::Sandbox), (Self::Process.as_str(), Self::Process)];
-    const LATER: &'static [&'static str] = &["namespaces"];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        (Self::Sandbox.as_str(), Self::Sandbox),
+        (Self::Process.as_str(), Self::Process),
+        (Self::Namespaces.as_str(), Self::Namespaces),
+    ];
 }
 
 /// One environment variable of a function.

@@ -100,7 +100,9 @@ pub(crate) async fn start(
 }
 
 async fn python(ground: &Arc<Ground>, function: &Name, version: &Version, limit: Duration) -> Result<Made, NoStart> {
+    // what is forked in namespaces is nobody this node could adopt
     if version.zygote
+        && version.isolation != Isolation::Namespaces
         && orphans::adopts()
         && let Some(made) = ground.zygotes.start(ground, function, version, limit).await?
     {
@@ -214,7 +216,7 @@ async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result
         reach,
     });
     let started = started.await?;
-    let sandboxed = version.isolation == Isolation::Sandbox;
+    let sandboxed = version.isolation != Isolation::Process;
     api.belongs_to(sandboxed.then(|| started.process.group().clone()));
     Ok(Made::new(converse(ground, function, version, started, Dialogue::Api(api)), Start::Cold))
 }

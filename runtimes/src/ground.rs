@@ -210,6 +210,7 @@ impl Ground {
         reach.read.extend(version.folders.read.iter().cloned());
         reach.write.extend(version.folders.write.iter().cloned());
         reach.network = version.network;
+        reach.namespaces = version.isolation == Isolation::Namespaces;
         Ok(Some(reach))
     }
 
@@ -218,7 +219,7 @@ impl Ground {
         let machine = || sandbox::machine(&self.settings.data, self.settings.project.as_deref());
         let mut read = self.machine.get_or_init(machine).clone();
         read.extend(engine);
-        Reach { read, write: vec![private.to_owned()], network: true }
+        Reach { read, write: vec![private.to_owned()], network: true, namespaces: false }
     }
 
     /// Found once; looked for again as long as there is none.

@@ -83,7 +83,7 @@ pub use functions::Functions;
 pub use ground::{Settings, interpreter, missing_interpreter};
 pub use lease::{Invocation, Lease, LeaseError};
 pub use output::TAIL;
-pub use sandbox::{Enforcement, Part};
+pub use sandbox::{Enforcement, Part, entered};
 pub use worker::Worker;
 
 /// Locks, whatever happened to others who held it: no state here is left half changed by a panic.

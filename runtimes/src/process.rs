@@ -39,7 +39,7 @@ use crate::{
     cgroups::{Cgroup, Cgroups, Limits},
     lock,
     orphans::{self, Home},
-    sandbox::{Reach, Walls},
+    sandbox::{self, Reach, Walls},
 };
 
 /// What to start.
@@ -115,6 +115,8 @@ pub(crate) struct Group {
     leader: Pid,
     /// Readable when the leader has ended.
     pidfd: AsyncFd<OwnedFd>,
+    /// Whether the program is not the leader, but two below it: see `sandbox/namespaces.rs`.
+    inner: bool,
     /// Set when the leader was reaped: from then on its id may be somebody else's.
     exit: Mutex<Option<Exit>>,
     /// What it may have with all that it starts.
@@ -125,7 +127,11 @@ pub(crate) struct Group {
 pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
     let (fd1, stdout) = pipe::pipe()?;
     let (fd2, stderr) = pipe::pipe()?;
-    let mut command = Command::new(&launch.program);
+    let inner = launch.reach.as_ref().filter(|reach| reach.namespaces).map(sandbox::ahead).transpose()?;
+    let mut command = Command::new(inner.as_ref().map_or(&launch.program, |(program, _)| program));
+    if let Some((_, before)) = &inner {
+        command.args(before).arg(&launch.program);
+    }
     command
         .args(&launch.arguments)
         .env_clear()
@@ -160,11 +166,12 @@ pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
             frames = Some((asks, replies));
         }
     }
-    let walls = launch.reach.map(|reach| reach.walls()).transpose()?;
+    // in namespaces they can only be made there
+    let walls = launch.reach.filter(|_| inner.is_none()).map(|reach| reach.walls()).transpose()?;
     confine(&mut command, launch.memory, launch.wires.foreign(), walls);
 
     let home = Home::new(launch.home);
-    let process = child::make(move || make(&mut command, home)).await?;
+    let process = child::make(move || make(&mut command, home, inner.is_some())).await?;
     Ok(Started { process, stdin, frames, control, stdout, stderr })
 }
 
@@ -174,7 +181,7 @@ pub(crate) fn adopt(leader: Pid, maker: &Process, home: Home) -> io::Result<Proc
     let pidfd = pidfd_open(leader, PidfdFlags::empty())?;
     orphans::remark(leader, maker.home(), home.path())?;
     orphans::keep(leader);
-    Ok(Process { group: Arc::new(Group::new(leader, pidfd)?), home })
+    Ok(Process { group: Arc::new(Group::new(leader, pidfd, false)?), home })
 }
 
 /// Where the whole machine is out of memory, the kernel is to take functions before their node.
@@ -206,11 +213,11 @@ fn confine(command: &mut Command, memory: u64, foreign: u32, walls: Option<Walls
     unsafe { command.pre_exec(confine) };
 }
 
-fn make(command: &mut Command, home: Home) -> io::Result<Process> {
+fn make(command: &mut Command, home: Home, inner: bool) -> io::Result<Process> {
     let child = command.spawn()?;
     let leader = Pid::from_child(&child);
     let pidfd = pidfd_open(leader, PidfdFlags::empty()).map_err(io::Error::from);
-    match pidfd.and_then(|pidfd| Group::new(leader, pidfd)) {
+    match pidfd.and_then(|pidfd| Group::new(leader, pidfd, inner)) {
         Ok(group) => Ok(Process { group: Arc::new(group), home }),
         Err(e) => {
             let _ = kill_process_group(leader, Signal::KILL);
@@ -257,10 +264,10 @@ impl Drop for Process {
 }
 
 impl Group {
-    fn new(leader: Pid, pidfd: OwnedFd) -> io::Result<Self> {
+    fn new(leader: Pid, pidfd: OwnedFd, inner: bool) -> io::Result<Self> {
         // SAFETY: the descriptor is owned by the `AsyncFd` from here on, so it stays open and the same.
         let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
-        Ok(Self { leader, pidfd, exit: Mutex::new(None), cgroup: Mutex::new(None) })
+        Ok(Self { leader, pidfd, inner, exit: Mutex::new(None), cgroup: Mutex::new(None) })
     }
 
     /// The leader's process id.
@@ -315,9 +322,14 @@ impl Group {
         if let Some(exit) = *lock(&self.exit) {
             return Some(exit.peak);
         }
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-        line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
+        let peak = |process: Pid| {
+            let status = fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).ok()?;
+            let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+            line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
+        };
+        // in namespaces the program is two below
+        let inner = || child::children_of(self.leader).into_iter().flat_map(child::children_of).filter_map(peak).max();
+        if self.inner { inner() } else { peak(self.leader) }
     }
 
     /// Waits for the end of the leader.

@@ -1,7 +1,6 @@
 //! `fnbus doctor`: what this machine has for fnbus, and what of `isolation` its kernel enforces.
 
 use std::{
-    fs,
     path::PathBuf,
     process::{Command, ExitCode},
 };
@@ -28,7 +27,6 @@ pub(crate) struct Doctor {
 #[derive(Debug, Serialize)]
 struct Findings {
     isolation: Enforcement,
-    namespaces: bool,
     open_files: Option<u64>,
     programs: Vec<Program>,
     /// What the config file asks for and is not there, a sentence each.
@@ -83,14 +81,7 @@ impl Findings {
             };
             missing.extend(program.problem.clone().filter(|_| used));
         }
-        Self {
-            isolation,
-            namespaces: read("/proc/sys/user/max_user_namespaces").parse::<u64>().is_ok_and(|most| most > 0)
-                && read("/proc/sys/kernel/unprivileged_userns_clone") != "0",
-            open_files: getrlimit(Resource::Nofile).maximum,
-            programs,
-            missing,
-        }
+        Self { isolation, open_files: getrlimit(Resource::Nofile).maximum, programs, missing }
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
@@ -106,7 +97,6 @@ impl Findings {
         for part in parts {
             rows.push(row(part.what, is(part.enforced, "held back", "NOT held back"), &part.by));
         }
-        rows.push(row("user namespaces", is(self.namespaces, "allowed", "not allowed"), "not used"));
         rows.push(row("more data than its limit in one process", "held back", "rlimit"));
         rows.push(row("filling the disk", "NOT held back", "docs/functions.md says what to do"));
         let files = self.open_files.map_or("unlimited".to_owned(), |most| most.to_string());
@@ -151,8 +141,4 @@ fn nats_server() -> Program {
         Ok(output) => missing(Some(path), format!("nats-server does not say its version: {}", output.status)),
         Err(error) => missing(Some(path.clone()), format!("{} does not start: {error}", path.display())),
     }
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }

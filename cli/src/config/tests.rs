@@ -214,7 +214,7 @@ fn words_that_are_not_there() {
         r#"
 [functions.price]
 runtime = "wasm"
-isolation = "namespaces"
+isolation = "container"
 [triggers.orders]
 http = "GET /orders"
 mode = "asynch"

@@ -111,7 +111,7 @@ impl Spares {
         }
         // nor can what a sandbox has beside what each has
         let plain = version.network && version.folders.is_empty() && version.files <= MOST_FILES;
-        if version.isolation == Isolation::Sandbox && !plain {
+        if !Self::waits_for(version) || version.isolation == Isolation::Sandbox && !plain {
             return None;
         }
         let kind = Kind::of(version);
@@ -125,8 +125,16 @@ impl Spares {
         None
     }
 
+    /// Whether a process can be started before its function is known.
+    fn waits_for(version: &Version) -> bool {
+        version.isolation != Isolation::Namespaces
+    }
+
     /// Starts as many as are missing for functions like this one, in the background.
     pub(crate) fn refill(ground: &Arc<Ground>, version: &Version) {
+        if !Self::waits_for(version) {
+            return;
+        }
         let kind = Kind::of(version);
         let mut state = lock(&ground.spares.state);
         let there = state.waiting.iter().filter(|spare| spare.kind == kind).count()
@@ -170,7 +178,7 @@ async fn launch(ground: &Ground, node: &NodeJs, kind: Kind) -> Option<Started> {
     let env = Ground::bare_env(&home);
     let reach = match kind.isolation {
         Isolation::Process => None,
-        Isolation::Sandbox => {
+        Isolation::Sandbox | Isolation::Namespaces => {
             let code = home.with_file_name(CODE);
             fs::create_dir(&code).ok()?;
             Some(ground.bare_reach(&home, node.folders().into_iter().chain([code])))

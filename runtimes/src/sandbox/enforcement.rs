@@ -4,12 +4,14 @@ use std::fs;
 
 use serde::Serialize;
 
-use super::calls;
+use super::{calls, namespaces};
 use crate::{
     cgroups::{self, Kind},
-    config::FunctionConfig,
+    config::{FunctionConfig, Isolation},
 };
 
+/// Missed alone where a function has namespaces.
+const SIGHT: &str = "seeing other processes and files, with namespaces";
 /// Missed alone where a function has such a limit.
 const CPU: &str = "more CPU time than its limit";
 
@@ -61,6 +63,12 @@ impl Enforcement {
             calls("ptrace, mounts, namespaces, keys, bpf, io_uring"),
             calls("every connection, with network = false"),
         ];
+        let namespaces = namespaces::possible();
+        parts.push(Part {
+            what: SIGHT,
+            enforced: namespaces.is_ok(),
+            by: namespaces.unwrap_or_else(|missing| missing).to_owned(),
+        });
         parts.extend(cgroups::enforced().into_iter().map(|(kind, found)| Part {
             what: match kind {
                 Kind::Memory => "more memory than its limit, with all it starts",
@@ -77,12 +85,12 @@ impl Enforcement {
 
     /// What these functions ask for and the kernel does not enforce.
     pub fn missing<'a>(&'a self, functions: impl Iterator<Item = &'a FunctionConfig>) -> Vec<&'a Part> {
-        let (mut sandboxed, mut limited) = (false, false);
-        for function in functions.filter(|function| function.is_sandboxed()) {
-            sandboxed = true;
-            limited |= function.cpu.is_some();
-        }
-        let asked = |part: &&Part| sandboxed && (limited || part.what != CPU);
+        let sandboxed: Vec<_> = functions.filter(|function| function.is_sandboxed()).collect();
+        let asked = |part: &&Part| match part.what {
+            CPU => sandboxed.iter().any(|function| function.cpu.is_some()),
+            SIGHT => sandboxed.iter().any(|function| function.isolation == Isolation::Namespaces),
+            _ => !sandboxed.is_empty(),
+        };
         self.parts.iter().filter(asked).filter(|part| !part.enforced).collect()
     }
 }
@@ -99,7 +107,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::config::{Isolation, RuntimeKind};
+    use crate::config::RuntimeKind;
 
     #[test]
     fn only_what_a_function_asks_for_can_be_missing() {

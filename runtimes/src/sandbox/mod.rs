@@ -8,6 +8,8 @@
 mod folders;
 // Which system calls are refused.
 mod calls;
+// A view of the machine of its own.
+mod namespaces;
 // What this kernel enforces.
 mod enforcement;
 
@@ -24,6 +26,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 
 pub use enforcement::{Enforcement, Part};
 pub(crate) use folders::{around, machine};
+pub(crate) use namespaces::ahead;
+pub use namespaces::entered;
 
 /// The newest rules that are asked for; an older kernel enforces what it knows of them.
 const RULES: ABI = ABI::V6;
@@ -43,6 +47,8 @@ pub(crate) struct Reach {
     pub(crate) write: Vec<PathBuf>,
     /// Whether it may open connections.
     pub(crate) network: bool,
+    /// Whether it sees nothing else either: see `namespaces.rs`.
+    pub(crate) namespaces: bool,
 }
 
 /// A sandbox that is ready to be entered.

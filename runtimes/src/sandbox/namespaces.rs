@@ -1,0 +1,283 @@
+//! Namespaces: a function sees its own processes, and of the files what it may reach and nothing beside; its `/tmp` is its
+//! own. `fnbus` itself goes ahead of the program: it makes them, and the sandbox in them, and stays above it, first as the
+//! process that the node knows, then as the first process inside, which reaps. With either all inside ends.
+
+use std::{
+    convert::Infallible,
+    env,
+    ffi::{OsStr, OsString},
+    fs,
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{
+            fs::{PermissionsExt, symlink},
+            process::{CommandExt, ExitStatusExt},
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, ExitStatus},
+};
+
+use rustix::{
+    fs::{Mode, OFlags, open},
+    mount::{
+        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_remount,
+        unmount,
+    },
+    pipe::{PipeFlags, pipe_with},
+    process::{
+        Pid, Resource, Rlimit, Signal, WaitOptions, getgid, getpid, getuid, kill_process, pivot_root,
+        set_parent_process_death_signal, setrlimit, wait, waitpid,
+    },
+    thread::{CapabilitySet, UnshareFlags, capabilities},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Reach, folders};
+
+/// The first argument of an `fnbus` that goes ahead of a function.
+const ENTER: &str = "enter-namespaces";
+/// What it ends with when it could not.
+const FAILED: u8 = 126;
+/// Folders that each instance has for itself, in memory.
+const OWN: [&str; 2] = ["/tmp", "/dev/shm"];
+
+/// What it is told.
+#[derive(Serialize, Deserialize)]
+struct Order {
+    read: Vec<PathBuf>,
+    write: Vec<PathBuf>,
+    network: bool,
+}
+
+/// The program that makes the namespaces and the arguments that go before the function's own program.
+pub(crate) fn ahead(reach: &Reach) -> io::Result<(PathBuf, [OsString; 2])> {
+    let order = Order { read: reach.read.clone(), write: reach.write.clone(), network: reach.network };
+    Ok((PathBuf::from("/proc/self/exe"), [ENTER.into(), serde_json::to_string(&order)?.into()]))
+}
+
+/// Whether this process may make them: the right to, or user namespaces, which give it.
+pub(super) fn possible() -> Result<&'static str, &'static str> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    if privileged() {
+        Ok("CAP_SYS_ADMIN")
+    } else if read("/proc/sys/user/max_user_namespaces") == "0"
+        || read("/proc/sys/kernel/unprivileged_userns_clone") == "0"
+    {
+        Err("needs CAP_SYS_ADMIN, or user namespaces, which this kernel does not allow")
+    } else {
+        Ok("user namespaces")
+    }
+}
+
+fn privileged() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// When this process is to go ahead of a function, does, and gives what it ends with. To be called before any thread is
+/// started.
+pub fn entered() -> Option<ExitCode> {
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().as_deref() != Some(OsStr::new(ENTER)) {
+        return None;
+    }
+    let (order, program) = (arguments.next()?, arguments.next()?);
+    let failed = |error: io::Error| {
+        let _ = writeln!(
+            io::stderr(),
+            "fnbus: the namespaces of this function cannot be made: {error}; see `fnbus doctor`, or set isolation = \"sandbox\""
+        );
+        ExitCode::from(FAILED)
+    };
+    Some(enter(&order, &program, arguments).unwrap_or_else(failed))
+}
+
+fn enter(order: &OsStr, program: &OsStr, arguments: impl Iterator<Item = OsString>) -> io::Result<ExitCode> {
+    let order: Order = serde_json::from_slice(order.as_encoded_bytes())?;
+    let folder = env::current_dir()?;
+    if !privileged() {
+        let (user, group) = (getuid().as_raw(), getgid().as_raw());
+        disconnect(UnshareFlags::NEWUSER)?;
+        fs::write("/proc/self/setgroups", "deny")?;
+        fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+        fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
+        // who gets rights loses what it had asked for
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+    }
+    let network = if order.network { UnshareFlags::empty() } else { UnshareFlags::NEWNET };
+    disconnect(UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | network)?;
+    let (said, tell) = pipe_with(PipeFlags::CLOEXEC)?;
+    // SAFETY: this process has one thread, so the child may do whatever it could.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            drop(said);
+            let Err(error) = first(&order, &folder, program, arguments, tell);
+            let _ = writeln!(io::stderr(), "fnbus: {} cannot be started in its namespaces: {error}", program.display());
+            std::process::exit(FAILED.into())
+        }
+        child => {
+            drop(tell);
+            let child = Pid::from_raw(child).ok_or(io::ErrorKind::InvalidData)?;
+            Ok(above(child, said))
+        }
+    }
+}
+
+/// What is above: ends as the program does.
+fn above(first: Pid, mut said: OwnedFd) -> ExitCode {
+    // what the node says to the group is for the program
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: no handler is set.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    let kept = said.as_raw_fd();
+    said = alone(said, kept);
+    let mut status = [0; 4];
+    let told = fs::File::from(said).read_exact(&mut status).is_ok();
+    let ended = waitpid(Some(first), WaitOptions::empty());
+    if !told {
+        let code = ended.ok().flatten().and_then(|(_, status)| status.exit_status());
+        return ExitCode::from(code.map_or(FAILED, |code| code as u8));
+    }
+    let status = ExitStatus::from_raw(i32::from_ne_bytes(status));
+    if let Some(signal) = status.signal().and_then(Signal::from_named_raw) {
+        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+        // SAFETY: the default is set again.
+        unsafe { libc::signal(signal.as_raw(), libc::SIG_DFL) };
+        let _ = kill_process(getpid(), signal);
+    }
+    ExitCode::from(status.code().map_or(FAILED, |code| code as u8))
+}
+
+/// The first process inside: starts the program, reaps, and tells how it ended. Comes back only when it could not.
+fn first(
+    order: &Order,
+    folder: &Path,
+    program: &OsStr,
+    arguments: impl Iterator<Item = OsString>,
+    tell: OwnedFd,
+) -> io::Result<Infallible> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    look(order)?;
+    env::set_current_dir(folder)?;
+    let mut reach =
+        Reach { read: order.read.clone(), write: order.write.clone(), network: order.network, ..Reach::default() };
+    reach.write.extend(OWN.map(PathBuf::from));
+    let walls = reach.walls()?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    // SAFETY: between fork and exec only system calls are made on values that are there.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            walls.enter()
+        });
+    }
+    let program = Pid::from_child(&command.spawn()?);
+    drop(command);
+    let kept = tell.as_raw_fd();
+    let tell = alone(tell, kept);
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((process, status))) if process == program => {
+                let _ = fs::File::from(tell).write_all(&status.as_raw().to_ne_bytes());
+                std::process::exit(0);
+            }
+            Ok(_) => {}
+            Err(error) if error == rustix::io::Errno::INTR => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Closes all descriptors but one: the others are the program's, whose end is to be seen.
+fn alone(kept: OwnedFd, number: i32) -> OwnedFd {
+    let number = number as u32;
+    // SAFETY: no other descriptor is used by this process any more.
+    unsafe {
+        if number > 0 {
+            libc::close_range(0, number - 1, 0);
+        }
+        libc::close_range(number + 1, u32::MAX, 0);
+    }
+    kept
+}
+
+fn disconnect(from: UnshareFlags) -> io::Result<()> {
+    // SAFETY: there is one thread, and no descriptor table is shared.
+    Ok(unsafe { rustix::thread::unshare_unsafe(from) }?)
+}
+
+/// Puts what may be reached at its place below a new root, and goes there.
+fn look(order: &Order) -> io::Result<()> {
+    let mut read = order.read.clone();
+    read.sort();
+    // what lies in one that is there comes with it
+    read.dedup_by(|path, before| path.starts_with(before));
+    let bound = read.iter().map(|path| (path, false)).chain(order.write.iter().map(|path| (path, true)));
+    let devices = folders::DEVICES.map(PathBuf::from);
+    // held open: the new root is going to lie over one of them
+    let bound = bound.chain(devices.iter().map(|device| (device, true)));
+    let bound: Vec<_> = bound
+        .filter_map(|(path, writable)| {
+            Some((path, writable, open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?))
+        })
+        .collect();
+    let links = fs::read_dir("/")?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+    let links: Vec<_> = links.filter_map(|link| Some((link.file_name(), fs::read_link(link.path()).ok()?))).collect();
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+    let root = order.write.first().ok_or_else(|| io::Error::other("there is no private folder"))?;
+    memory(root)?;
+    for (name, target) in links {
+        symlink(target, root.join(name))?;
+    }
+    for own in OWN {
+        let own = below(root, Path::new(own));
+        fs::create_dir_all(&own)?;
+        memory(&own)?;
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o1777))?;
+    }
+    for (path, writable, held) in &bound {
+        let target = below(root, path);
+        if path.as_path() == Path::new("/proc") {
+            fs::create_dir_all(&target)?;
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            // in some containers no other can be mounted: then the machine's, which the sandbox guards
+            if mount("proc", &target, "proc", flags, None).is_ok() {
+                continue;
+            }
+        }
+        place(held, &target, path.is_dir())?;
+        if !writable {
+            // the sandbox holds it to reading too
+            let _ = mount_remount(&target, MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID, "");
+        }
+    }
+    let old = root.join(".old");
+    fs::create_dir(&old)?;
+    pivot_root(root, &old)?;
+    env::set_current_dir("/")?;
+    unmount("/.old", UnmountFlags::DETACH)?;
+    fs::remove_dir("/.old")
+}
+
+fn place(held: &OwnedFd, target: &Path, folder: bool) -> io::Result<()> {
+    if folder {
+        fs::create_dir_all(target)?;
+    } else if !target.exists() {
+        fs::create_dir_all(target.parent().unwrap_or(target))?;
+        fs::OpenOptions::new().create(true).append(true).open(target)?;
+    }
+    Ok(mount_bind_recursive(format!("/proc/self/fd/{}", held.as_fd().as_raw_fd()), target)?)
+}
+
+/// A file system in memory, which counts as the instance's.
+fn memory(folder: &Path) -> io::Result<()> {
+    Ok(mount("fnbus", folder, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=0755"))?)
+}
+
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}

@@ -1,0 +1,144 @@
+//! `isolation = "namespaces"`: a function sees itself, and of the machine what it may read.
+
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+
+use fnbus_tests::{
+    Node, Project,
+    crowd::{CODE, NOTES, left},
+    eventually,
+};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+const KEYS: &str = "isolation = 'namespaces'\nretry = { attempts = 1 }\n";
+
+/// A function `f` in Python.
+fn project(handler: &str, keys: &str) -> Project {
+    let project = Project::new();
+    let notes = project.path().join(NOTES).display().to_string();
+    let folder = project.path().join("notes").display().to_string();
+    let keys = format!("{KEYS}env = {{ NOTES = '{notes}' }}\nfolders = {{ write = '{folder}' }}\n{keys}");
+    project
+        .function_with("f", &format!("{CODE}def handler(event, context):\n{handler}"), &keys)
+        .config("[triggers.f]\nhttp = 'POST /f'\npayload = 'body'\nto = 'f'\n")
+}
+
+/// Whether this machine has namespaces; a test that needs them says that it was skipped.
+async fn there(node: &Node) -> bool {
+    let found = node.json(&["doctor", "--json"]).await.remove(0);
+    let parts = found["isolation"]["parts"].as_array().unwrap().clone();
+    let there =
+        parts.iter().any(|part| part["what"].as_str().unwrap().starts_with("seeing") && part["enforced"] == true);
+    if !there {
+        println!("skipped: no namespaces can be made here: {parts:?}");
+    }
+    there
+}
+
+#[tokio::test]
+async fn a_function_sees_no_process_but_its_own_and_no_file_but_what_it_may_read() {
+    let look = "    seen = [name for name in os.listdir('/proc') if name.isdigit()]
+    open('/tmp/mine', 'w').write('x')
+    above = os.path.dirname(os.path.dirname(os.environ['LAMBDA_TASK_ROOT']))
+    return {'processes': sorted(seen), 'tmp': os.listdir('/tmp'), 'versions': os.listdir(above + '/versions'), 'data': os.listdir(above),
+            'root': 'root' in os.listdir('/') and os.listdir('/root') != [], 'task': os.listdir(os.environ['LAMBDA_TASK_ROOT'])}
+";
+    let node = project(look, "").function("g", "def handler(event, context): pass\n").start().await;
+    if !there(&node).await {
+        return;
+    }
+    let mut data = node.post("/f", "{}").await.json::<Value>();
+    data["data"].as_array_mut().unwrap().sort_by_key(ToString::to_string);
+    assert_eq!(data["processes"], json!(["1", "2"]), "it, and the one that reaps: {data}");
+    let tmp = data["tmp"].as_array().unwrap();
+    assert!(tmp.contains(&json!("mine")) && tmp.len() <= 2, "nothing else but the project in it: {data}");
+    assert_eq!(data["versions"].as_array().unwrap().len(), 1, "its own: {data}");
+    assert!(!data["data"].as_array().unwrap().contains(&json!("log")), "{data}");
+    assert!(data["task"].as_array().unwrap().contains(&json!("app.py")), "{data}");
+    assert!(!std::path::Path::new("/tmp/mine").exists());
+}
+
+#[tokio::test]
+async fn what_it_starts_ends_with_it_and_its_end_is_told_as_any_other() {
+    let ends = "    for env in [os.environ, {}]: daemon(env, event['seconds'])
+    if event['do'] == 'exit': os._exit(7)
+    if event['do'] == 'kill': os.kill(os.getpid(), signal.SIGKILL)
+    if event['do'] == 'hang': time.sleep(1000)
+    return os.getpid()
+";
+    let later = "[triggers.later]\nhttp = 'POST /later'\nmode = 'async'\npayload = 'body'\nto = 'f'\n";
+    let node = project(ends, "timeout = '1s'").config(later).start().await;
+    if !there(&node).await {
+        return;
+    }
+    for (event, says) in [("exit", "exit status 7"), ("kill", "signal 9"), ("hang", "timed out")] {
+        // nobody else sleeps so long
+        let seconds = format!("1000.{}", node.http().rsplit(':').next().unwrap());
+        node.accepted("/later", json!({ "do": event, "seconds": seconds }).to_string()).await;
+        node.says(says).await;
+        let sleeps = || {
+            let all = std::fs::read_dir("/proc").unwrap().flatten();
+            all.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok())
+                .any(|command| command.contains(&seconds))
+        };
+        eventually("what it had started is gone", || async { (!sleeps()).then_some(()) }).await;
+    }
+}
+
+#[rstest]
+#[case::node(
+    "node",
+    "index.js",
+    "exports.handler = async () => require('fs').readdirSync('/proc').filter(n => /^\\d+$/.test(n)).length;\n",
+    ""
+)]
+#[case::command("command", "run", "#!/bin/sh\ncat > /dev/null; ls -d /proc/[0-9]* | wc -l\n", "handler = './run'\n")]
+#[case::without_network(
+    "python",
+    "app.py",
+    "import os\ndef handler(event, context): return len([n for n in os.listdir('/proc') if n.isdigit()])\n",
+    "network = false\n"
+)]
+#[tokio::test]
+async fn any_runtime_runs_in_namespaces(
+    #[case] runtime: &str,
+    #[case] file: &str,
+    #[case] code: &str,
+    #[case] keys: &str,
+) {
+    let node = Project::new()
+        .program(&format!("f/{file}"), code)
+        .config(&format!("[functions.f]\nruntime = '{runtime}'\n{KEYS}{keys}"))
+        .config("[triggers.f]\nhttp = 'POST /f'\nto = 'f'\n")
+        .start()
+        .await;
+    if !there(&node).await {
+        return;
+    }
+    let answer = node.post("/f", "{}").await;
+    let seen: usize = answer.text().trim().parse().unwrap_or(usize::MAX);
+    assert!(seen < 6, "it sees processes: {}", answer.text());
+}
+
+#[tokio::test]
+async fn a_killed_node_leaves_nothing_of_it() {
+    let node = project("    child(); session(); daemon({})\n    note()\n    time.sleep(1000)\n", "timeout = '100s'")
+        .start()
+        .await;
+    if !there(&node).await {
+        return;
+    }
+    let processes = {
+        let asked = node.post("/f", "{}");
+        tokio::pin!(asked);
+        tokio::select! {
+            answer = &mut asked => panic!("{}", answer.text()),
+            // as they see themselves: what the node sees are the children of its own
+            ids = node.lines_of(NOTES, 4) => assert_eq!(ids.len(), 4),
+        }
+        node.processes()
+    };
+    assert!(processes.len() >= 6, "{}", processes.len());
+    node.kill();
+    eventually("all are gone", || async { left(&processes).is_empty().then_some(()) }).await;
+}
