@@ -66,6 +66,8 @@ mod command;
 
 // Immutable copies of code.
 mod version;
+// Code in a zip file.
+mod archive;
 // The versions of a function that are kept.
 mod book;
 // Which of them calls go to: pure.
@@ -77,6 +79,7 @@ mod deploy;
 // Edits of code.
 mod watch;
 
+pub use archive::BadArchive;
 pub use book::pinned;
 pub use config::{EnvValue, Folders, FunctionConfig, Isolation, KeepAlive, RuntimeKind, RuntimesConfig};
 pub use functions::Functions;

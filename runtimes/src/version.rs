@@ -1,8 +1,8 @@
 //! Versions: immutable snapshots of a function's code with what its instances are started with.
 //!
 //! The code is copied to `<data>/versions/<hash of the code>/` and run from there, so an edit never changes what runs. A
-//! folder stays as long as the log keeps a version of it, or something runs from it. Left out: `.git`, `__pycache__`, `*.pyc`, and `.venv`, which is used where it is (it is large, and no edit of code
-//! touches it).
+//! folder stays as long as the log keeps a version of it, or something runs from it. Left out: `.git`, `__pycache__`, `*.pyc`, and `.venv`, which is
+//! used where it is (it is large, and no edit of code touches it). An archive is unpacked there.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    archive::{self, BadArchive},
     cgroups::Limits,
     config::{EnvValue, Folders, FunctionConfig, Isolation, RuntimeKind},
     lock,
@@ -39,7 +40,7 @@ pub(crate) struct Version {
     pub(crate) code: PathBuf,
     #[serde(skip)]
     pub(crate) _held: Arc<Held>,
-    /// The folder it was copied from.
+    /// The folder or archive it was copied from.
     pub(crate) source: PathBuf,
     pub(crate) runtime: RuntimeKind,
     pub(crate) handler: String,
@@ -70,6 +71,8 @@ pub(crate) enum SnapshotError {
     Missing(PathBuf),
     #[error("its code cannot be copied: {path}: {source}", path = path.display())]
     Copy { path: PathBuf, source: io::Error },
+    #[error("its code cannot be unpacked: {path}: {source}", path = path.display())]
+    Archive { path: PathBuf, source: BadArchive },
     #[error("its code has folders more than {MAX_DEPTH} deep: {path}; is there a link that leads back?", path = .0.display())]
     Deep(PathBuf),
 }
@@ -121,36 +124,9 @@ impl Store {
 
     /// Copies the code as it is now and names the version. Blocks.
     pub(crate) fn snapshot(&self, config: &FunctionConfig) -> Result<Version, SnapshotError> {
-        let mut files = self.files(&config.code)?;
-        let (mut hash, mut bytes) = hash(&files)?;
-        let mut held = self.hold(&hash);
-        if !self.folder.join(&hash).is_dir() {
-            let name = format!(".{}", uuid::Uuid::now_v7().simple());
-            let (temporary, _held) = (self.folder.join(&name), self.hold(&name));
-            for file in &files {
-                copy(file, &temporary)?;
-            }
-            // an edit may have come in between: what counts is what was copied
-            fs::create_dir_all(&temporary).map_err(|source| failed(&temporary, source))?;
-            files = self.files(&temporary)?;
-            (hash, bytes) = self::hash(&files)?;
-            held = self.hold(&hash);
-            let place = self.folder.join(&hash);
-            if place.is_dir() {
-                let _ = fs::remove_dir_all(&temporary);
-            } else {
-                failpoint::reach(Failpoint::VersionCopied);
-                if let Err(source) = fs::rename(&temporary, &place) {
-                    let _ = fs::remove_dir_all(&temporary);
-                    // another function with the same code may have been quicker
-                    if !place.is_dir() {
-                        return Err(failed(&place, source));
-                    }
-                }
-                failpoint::reach(Failpoint::VersionNamed);
-            }
-        }
-        let source = if config.code.is_file() { config.code.parent().unwrap_or(&config.code) } else { &config.code };
+        let Copied { hash, held, files, bytes } = self.copied(&config.code)?;
+        let is_file = config.code.is_file() && !archive::is_archive(&config.code);
+        let source = if is_file { config.code.parent().unwrap_or(&config.code) } else { &config.code };
         Ok(Version {
             id: version_id(&hash, config),
             code: self.folder.join(&hash),
@@ -166,9 +142,53 @@ impl Store {
             isolation: config.isolation,
             network: config.network,
             folders: config.folders.clone(),
-            files: files.len(),
+            files,
             bytes,
         })
+    }
+
+    /// The folder with a copy of code, made where there is none yet.
+    fn copied(&self, code: &Path) -> Result<Copied, SnapshotError> {
+        if archive::is_archive(code) {
+            let failed = |source| SnapshotError::Archive { path: code.to_owned(), source };
+            return self.place(|to| archive::unpack(code, to).map_err(failed));
+        }
+        let files = self.files(code)?;
+        let (hash, bytes) = hash(&files)?;
+        let held = self.hold(&hash);
+        if self.folder.join(&hash).is_dir() {
+            return Ok(Copied { hash, held, files: files.len(), bytes });
+        }
+        self.place(|to| files.iter().try_for_each(|file| copy(file, to)))
+    }
+
+    /// Has a folder filled, and names it by what is in it then: an edit may have come in between.
+    fn place(&self, fill: impl FnOnce(&Path) -> Result<(), SnapshotError>) -> Result<Copied, SnapshotError> {
+        let name = format!(".{}", uuid::Uuid::now_v7().simple());
+        let (temporary, _held) = (self.folder.join(&name), self.hold(&name));
+        let filled = fs::create_dir_all(&temporary).map_err(|source| failed(&temporary, source));
+        if let Err(error) = filled.and_then(|()| fill(&temporary)) {
+            let _ = fs::remove_dir_all(&temporary);
+            return Err(error);
+        }
+        let files = self.files(&temporary)?;
+        let (hash, bytes) = hash(&files)?;
+        let held = self.hold(&hash);
+        let place = self.folder.join(&hash);
+        if place.is_dir() {
+            let _ = fs::remove_dir_all(&temporary);
+        } else {
+            failpoint::reach(Failpoint::VersionCopied);
+            if let Err(source) = fs::rename(&temporary, &place) {
+                let _ = fs::remove_dir_all(&temporary);
+                // another function with the same code may have been quicker
+                if !place.is_dir() {
+                    return Err(failed(&place, source));
+                }
+            }
+            failpoint::reach(Failpoint::VersionNamed);
+        }
+        Ok(Copied { hash, held, files: files.len(), bytes })
     }
 
     /// A version that is kept; none when its code is not there any more.
@@ -252,6 +272,14 @@ impl Version {
             bytes: self.bytes,
         }
     }
+}
+
+/// A folder with a copy of code.
+struct Copied {
+    hash: String,
+    held: Arc<Held>,
+    files: usize,
+    bytes: u64,
 }
 
 struct CodeFile {

@@ -147,9 +147,13 @@ fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problem
         CodeError::NotOnPath { program } => {
             ("handler", format!("install `{program}`, put it into the folder, or correct `handler`"))
         }
+        CodeError::NotExecutable { file } if file.is_relative() => {
+            ("handler", format!("run: chmod +x {}, and make the zip file anew", file.display()))
+        }
         CodeError::NotExecutable { file } => ("handler", format!("run: chmod +x {}", file.display())),
         CodeError::NoFolder { .. } => ("code", format!("make the folder, or set `code` in [functions.{name}]")),
-        _ => ("code", "name the folder that the file is in".to_owned()),
+        CodeError::Archive { .. } => ("code", "mend it, or name the folder with the code".to_owned()),
+        _ => ("code", "name the folder that the file is in, or a zip file".to_owned()),
     };
     let function = places.key(&["functions", name]).unwrap_or(0..0);
     let span = places.value(&["functions", name, key]).unwrap_or(function);
@@ -157,6 +161,7 @@ fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problem
     let message = match &error {
         CodeError::NoFolder { .. } => format!("the folder `{code}` with the code of `{name}` does not exist"),
         CodeError::NotAFolder { .. } => format!("`{code}`, the code of `{name}`, is not a folder"),
+        CodeError::Archive { reason } => format!("`{code}`, the code of `{name}`, cannot be unpacked: {reason}"),
         CodeError::NotOnPath { program } => {
             format!("the program of `{name}` is missing: there is no `{program}` in `{code}` and none on PATH")
         }
@@ -166,6 +171,10 @@ fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problem
         CodeError::NotExecutable { .. } => format!("the handler of `{name}` is not executable"),
         other => format!("`{name}`: {other}"),
     };
-    let label = if matches!(error, CodeError::NotExecutable { .. }) { "cannot be run" } else { "not found" };
+    let label = match &error {
+        CodeError::NotExecutable { .. } => "cannot be run",
+        CodeError::Archive { .. } => "cannot be unpacked",
+        _ => "not found",
+    };
     problems.record(Problem::new(span, message).label(label).advice(advice));
 }

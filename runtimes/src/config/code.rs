@@ -1,9 +1,15 @@
 //! Whether a function's code is where its config says.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use super::{FunctionConfig, RuntimeKind};
-use crate::{command, entry};
+use crate::{
+    archive::{self, BadArchive},
+    command, entry,
+};
 
 /// Why a function has no code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +19,8 @@ pub enum CodeError {
     NoFolder { folder: PathBuf },
     #[error("the code is not a folder")]
     NotAFolder { path: PathBuf },
+    #[error("{reason}")]
+    Archive { reason: BadArchive },
     /// None of these files is in the code folder.
     #[error("there is no {} in the code folder", tried.join(" and no "))]
     NoHandler { tried: Vec<String> },
@@ -30,6 +38,9 @@ impl FunctionConfig {
         if !self.code.exists() {
             return Err(CodeError::NoFolder { folder: self.code.clone() });
         }
+        if archive::is_archive(&self.code) {
+            return self.check_archive();
+        }
         if !self.code.is_dir() {
             return Err(CodeError::NotAFolder { path: self.code.clone() });
         }
@@ -41,6 +52,20 @@ impl FunctionConfig {
             Ok(())
         } else {
             Err(CodeError::NoHandler { tried })
+        }
+    }
+
+    /// The same of an archive.
+    fn check_archive(&self) -> Result<(), CodeError> {
+        let files = archive::files(&self.code).map_err(|reason| CodeError::Archive { reason })?;
+        let tried = self.handler_files();
+        let file = |name: &String| files.iter().find(|(path, _)| *path == Path::new(name.trim_start_matches("./")));
+        let is_program = matches!(self.runtime, RuntimeKind::Provided | RuntimeKind::Command);
+        match tried.iter().find_map(file) {
+            Some((path, false)) if is_program => Err(CodeError::NotExecutable { file: path.clone() }),
+            Some(_) => Ok(()),
+            None if self.runtime == RuntimeKind::Command => self.check_program(tried),
+            None => Err(CodeError::NoHandler { tried }),
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
         doc: "A function: code, runtime, handler and limits.",
         keys: vec![
             Key::new("runtime", Shape::word::<RuntimeKind>(), "What the code is written for.").required(),
-            Key::new("code", Shape::Path, "The folder with the code; else the one of the function's name."),
+            Key::new("code", Shape::Path, "The folder with the code, or a zip file; else the folder of the function's name."),
             Key::new(
                 "handler",
                 Shape::Text("where a call begins"),
