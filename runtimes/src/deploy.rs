@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    fmt::Write,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -255,7 +256,13 @@ fn compile(ground: &Arc<Ground>, version: Arc<Version>) {
 
 fn refuse(function: &Function, outcome: &Outcome) {
     let name = &function.name;
-    let reason = outcome.fault.as_ref().map_or_else(String::new, |f| format!("{}: {}", f.kind, f.message));
+    let mut reason = outcome.fault.as_ref().map_or_else(String::new, |f| format!("{}: {}", f.kind, f.message));
+    // who just ends has told why, if at all, on its stderr
+    if outcome.fault.as_ref().is_some_and(|fault| fault.kind == "Runtime.ExitError")
+        && let Some(said) = outcome.log.lines().rfind(|line| !line.trim().is_empty())
+    {
+        let _ = write!(reason, "; it printed: {said}");
+    }
     let current = function.pool.version();
     if let Some(current) = &current {
         let id = &current.id;

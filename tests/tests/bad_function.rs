@@ -228,3 +228,13 @@ async fn after_the_last_instance_was_lost_the_next_event_finds_a_warm_one(#[case
     assert_eq!(node.post("/sync", "1").await.text(), "fine");
     assert_eq!(node.function("f").await["cold_starts"], before["cold_starts"], "nobody waited for a start");
 }
+
+#[tokio::test]
+async fn a_program_that_ends_at_its_start_is_refused_with_the_last_it_printed() {
+    let node = Project::new()
+        .program("f/bootstrap", "#!/bin/sh\necho 'libfoo.so.1: not found' >&2\nexit 3\n")
+        .config("[functions.f]\nruntime = 'provided'\n")
+        .start()
+        .await;
+    node.says("`f` cannot serve: Runtime.ExitError: Runtime exited with error: exit status 3; it printed: libfoo.so.1: not found").await;
+}
