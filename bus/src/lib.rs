@@ -39,6 +39,8 @@ pub mod chain;
 pub mod pipeline;
 // Accept, begin, end: every decision about a delivery.
 pub mod owner;
+// Calls that are known to come.
+pub mod foresight;
 // What is on its way to workers, as a pure state machine.
 pub mod window;
 

@@ -15,6 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -391,6 +392,10 @@ impl Ledger for Bus {
         }
         self.log().write(move |tx| Ok::<_, LogError>(mark::write(tx, &marks)?)).await?;
         Ok(None)
+    }
+
+    fn foresee(&self, trigger: &Name, at: DateTime<Utc>) {
+        self.owner().foresee(trigger, at);
     }
 
     async fn marks(&self, trigger: &Name) -> Result<BTreeMap<String, String>, AcceptError> {

@@ -24,6 +24,7 @@ use crate::{
     ambient,
     catalog::Catalog,
     failpoint::{self, Failpoint},
+    foresight::{Ahead, Foresight},
     id::RowId,
     log::{
         Log, LogError, Tx,
@@ -72,6 +73,7 @@ struct Inner {
     next_due: Mutex<Option<DateTime<Utc>>>,
     /// Wakes the relay.
     wake: Notify,
+    foresight: Foresight,
     /// Outcomes that came too late to count.
     late: AtomicU64,
     /// Events that came under the id of another one.
@@ -99,6 +101,7 @@ impl Owner {
                 ready: Mutex::default(),
                 next_due: Mutex::default(),
                 wake: Notify::new(),
+                foresight: Foresight::default(),
                 late: AtomicU64::new(0),
                 conflicts: AtomicU64::new(0),
             }),
@@ -202,7 +205,10 @@ impl Owner {
         let mut ready = Vec::new();
         {
             let mut window = self.window();
-            for Placed { row, target, place } in placed {
+            for Placed { row, target, place, path } in placed {
+                if path.len() > 1 {
+                    self.inner.foresight.say(Ahead::Path(path));
+                }
                 match place {
                     Place::New(due) if window.offered(&target, &due) => ready.push((target, *due)),
                     Place::New(_) | Place::Last => window.arrived(&target, row),
@@ -305,6 +311,26 @@ impl Owner {
     pub async fn data_of(&self, delivery: RowId) -> Result<Option<bytes::Bytes>, LogError> {
         let row = delivery.row();
         self.log().read(move |c| Ok::<_, LogError>(backlog::data(c, row)?.map(bytes::Bytes::from))).await
+    }
+
+    /// What is known to be called soon.
+    pub fn foresight(&self) -> &Foresight {
+        &self.inner.foresight
+    }
+
+    /// A trigger's next time: what it feeds is called then.
+    pub fn foresee(&self, trigger: &Name, at: DateTime<Utc>) {
+        let catalog = self.catalog();
+        let Some(binding) = catalog.triggers.get(trigger) else { return };
+        let first = |target: &Target| {
+            let name = target.name()?;
+            Some(match catalog.pipelines.get(name) {
+                Some(machine) => machine.path(&machine.begin(), 0).remove(0),
+                None => vec![name.clone()],
+            })
+        };
+        let functions = binding.to.iter().filter_map(first).flatten().collect();
+        self.inner.foresight.say(Ahead::At(at, functions));
     }
 
     pub(crate) fn window(&self) -> MutexGuard<'_, Window> {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{retry::RetryPolicy, target::Target};
+use crate::{name::Name, retry::RetryPolicy, target::Target};
 
 /// A pipeline, or a branch of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,48 @@ impl Machine {
             }
         }
         targets
+    }
+
+    /// The functions that run if these steps end well: those of the steps themselves, then of those that follow, at most so
+    /// many further. A branch that ends before the others waits for them.
+    pub fn path(&self, steps: &[Begin], most: usize) -> Vec<Vec<Name>> {
+        let functions = |begins: &[Begin]| begins.iter().filter_map(|step| step.target.name().cloned()).collect();
+        let mut path = vec![functions(steps)];
+        let mut last: Vec<Begin> = steps.to_vec();
+        while path.len() <= most {
+            let mut next: Vec<Begin> = Vec::new();
+            for step in &last {
+                for begin in self.after(&step.path) {
+                    if !next.iter().any(|known| known.path == begin.path) {
+                        next.push(begin);
+                    }
+                }
+            }
+            if next.is_empty() {
+                break;
+            }
+            path.push(functions(&next));
+            last = next;
+        }
+        path
+    }
+
+    /// The steps that begin when the one at `path` is done, and the branches beside it.
+    fn after(&self, path: &str) -> Vec<Begin> {
+        let Some((machine, name)) = self.at(path) else { return Vec::new() };
+        let Some(State::Task { next, .. } | State::Parallel { next, .. }) = machine.states.get(name) else {
+            return Vec::new();
+        };
+        let prefix = path.rsplit_once('/').map_or("", |(prefix, _)| prefix);
+        match (next, prefix.rsplit_once('/')) {
+            (Some(next), _) => {
+                let mut begins = Vec::new();
+                machine.enter(prefix, next, None, &mut begins);
+                begins
+            }
+            (None, Some((parallel, _))) => self.after(parallel),
+            (None, None) => Vec::new(),
+        }
     }
 
     /// The step at `path` is done.
@@ -246,6 +288,16 @@ mod tests {
         let Next::Begin(last) = joined else { panic!("{joined:?}") };
         assert_eq!((last[0].path.as_str(), last[0].input.as_deref()), ("e", Some(&br#"["not json",1.10]"#[..])));
         assert_eq!(machine.done(&mut joins, "e", "9".into()), Next::Finished("9".into()));
+    }
+
+    #[test]
+    fn what_will_run_is_known_as_far_as_the_path_is_straight() {
+        let machine = diamond();
+        let names = |path: Vec<Vec<Name>>| {
+            path.iter().map(|at| at.iter().map(Name::as_str).collect::<Vec<_>>().join("|")).collect::<Vec<_>>()
+        };
+        assert_eq!(names(machine.path(&machine.begin(), 9)), ["a", "b|c", "e|d", "e"]);
+        assert_eq!(names(machine.path(&machine.begin(), 1)), ["a", "b|c"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{log::LogError, name::Name, sink::AcceptError};
+use crate::{log::LogError, name::Name, outcome::Start, sink::AcceptError};
 
 /// One line a function printed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,9 +57,44 @@ pub struct FunctionStatus {
     /// Invocations waiting for an instance.
     pub waiting: usize,
     pub invocations: u64,
+    /// Partial ones too.
     pub cold_starts: u64,
+    /// Instances that were started before anybody called, and those of them that were then called.
+    #[serde(default)]
+    pub pre_warmed: u64,
+    #[serde(default)]
+    pub pre_warmed_used: u64,
+    /// Invocations by whether an instance was there, and where their time went.
+    #[serde(default)]
+    pub starts: Vec<StartStatus>,
+    /// Bytes that its instances hold.
+    #[serde(default)]
+    pub memory: u64,
+    /// Idle instances that are stopped until the next call.
+    #[serde(default)]
+    pub frozen: usize,
     pub errors: u64,
     pub last_error: Option<String>,
+}
+
+/// The invocations of a function that found an instance in one way, since the node was started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartStatus {
+    pub found: Start,
+    pub count: u64,
+    pub queue_us: Quantiles,
+    /// Zero when warm.
+    pub start_us: Quantiles,
+    /// Zero when warm.
+    pub init_us: Quantiles,
+    pub run_us: Quantiles,
+}
+
+/// Half of all times are at most `p50`, all but one in a hundred at most `p99`; to a fifth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantiles {
+    pub p50: u64,
+    pub p99: u64,
 }
 
 /// Whether a function can run.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
+
 use crate::{
     event::Event,
     id::EventId,
@@ -33,6 +35,9 @@ pub trait Ledger: Sink {
 
     /// All marks of a trigger, by key.
     fn marks(&self, trigger: &Name) -> impl Future<Output = Result<BTreeMap<String, String>, AcceptError>> + Send;
+
+    /// The next time of a trigger, so that what it feeds can be made ready.
+    fn foresee(&self, _trigger: &Name, _at: DateTime<Utc>) {}
 
     /// Whether a delivery that came by this trigger is still unended.
     fn has_open(&self, trigger: &Name) -> impl Future<Output = Result<bool, AcceptError>> + Send;

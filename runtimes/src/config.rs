@@ -2,6 +2,7 @@
 
 mod code;
 mod keys;
+mod pool;
 mod reading;
 mod runtimes;
 
@@ -16,6 +17,7 @@ use bus::{
 use serde::{Deserialize, Serialize};
 
 pub use code::CodeError;
+pub use pool::PoolConfig;
 pub use runtimes::RuntimesConfig;
 
 /// One function as configured. Paths are absolute, every value is in its range.
@@ -50,6 +52,8 @@ pub struct FunctionConfig {
     pub network: bool,
     /// What it may reach of the machine beside its own files.
     pub folders: Folders,
+    /// Whether idle instances are stopped, so that nothing that goes on in them takes any CPU; default true.
+    pub freeze: bool,
     /// Whether instances are forked from a process that has loaded the code, which only Python does; default true.
     pub zygote: bool,
 }
@@ -74,6 +78,7 @@ impl FunctionConfig {
             isolation: Isolation::default(),
             network: true,
             folders: Folders::default(),
+            freeze: true,
             zygote: true,
         }
     }

@@ -37,8 +37,12 @@ pub(crate) fn too_large(size: usize, limit: usize) -> Fault {
 /// The machine has not enough of something to start a process now: descriptors, processes or memory. That says nothing about
 /// the function.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Lack(pub(crate) String);
+#[error("{reason}")]
+pub(crate) struct Lack {
+    pub(crate) reason: String,
+    /// What the functions may have was set, and they have it.
+    pub(crate) is_limit: bool,
+}
 
 impl Lack {
     /// Whether this is why something failed: the kernel's word is looked for, however deep it lies.
@@ -46,7 +50,7 @@ impl Lack {
         let lacks = |code: i32| [libc::EMFILE, libc::ENFILE, libc::EAGAIN, libc::ENOMEM].contains(&code);
         let mut causes = iter::successors(Some(error), |error| (*error).source());
         let code = causes.find_map(|error| error.downcast_ref::<io::Error>()?.raw_os_error());
-        code.is_some_and(lacks).then(|| Self(error.to_string()))
+        code.is_some_and(lacks).then(|| Self { reason: error.to_string(), is_limit: false })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -158,6 +158,23 @@ impl Functions {
         Some(slots.concurrency.saturating_sub(slots.busy + slots.waiting))
     }
 
+    /// Bytes that all functions may hold together from now on; none: half of what there is.
+    pub fn limit_memory(&self, most: Option<u64>) {
+        self.registry.ground.budget.limit(most);
+    }
+
+    /// A call of a function is expected then.
+    pub fn expect(&self, function: &Name, at: Instant) {
+        if let Some(pool) = self.pool(function) {
+            pool.expect(at);
+        }
+    }
+
+    /// How long an invocation of a function takes, as far as is known.
+    pub(crate) fn run(&self, function: &Name) -> Duration {
+        self.pool(function).map(|pool| pool.run()).unwrap_or_default()
+    }
+
     /// Every function's runtime, as its worker class.
     pub fn runtime(&self, function: &Name) -> Option<RuntimeKind> {
         self.registry.functions.load().get(function).map(|f| lock(&f.config).runtime)
@@ -214,6 +231,7 @@ impl Function {
             Deployment::Failed(message) => (State::Failed { message: message.clone() }, None),
         };
         let (slots, counts) = (self.pool.slots(), &self.pool.counts);
+        let (memory, frozen) = self.pool.held();
         let version = self.pool.version().map(|v| v.id.to_string());
         let book = self.book.get().map(lock);
         let book = book.as_deref();
@@ -233,6 +251,11 @@ impl Function {
             waiting: slots.waiting,
             invocations: counts.invocations.load(Ordering::Relaxed),
             cold_starts: counts.cold_starts.load(Ordering::Relaxed),
+            pre_warmed: counts.pre_warmed.load(Ordering::Relaxed),
+            pre_warmed_used: counts.pre_warmed_used.load(Ordering::Relaxed),
+            starts: counts.starts(),
+            memory,
+            frozen,
             errors: counts.errors.load(Ordering::Relaxed),
             last_error: lock(&counts.last_error).clone(),
         }

@@ -17,12 +17,15 @@ use tokio::sync::{OnceCell, broadcast};
 use uuid::Uuid;
 
 use crate::{
+    budget::{Budget, Share},
     cgroups::Cgroups,
     config::{EnvValue, Isolation, RuntimeKind},
+    fault::Lack,
     lock,
     node::{NoNode, NodeJs, Spares},
     orphans::{self, MARK},
     policy::cost_window::Prices,
+    pool::Pool,
     process::Group,
     python::{Interpreter, NoPython, Zygotes},
     sandbox::{self, Reach},
@@ -50,6 +53,8 @@ pub struct Settings {
     pub node_js: Option<PathBuf>,
     /// What memory is worth against waiting, where `keep_alive` is `auto`.
     pub prices: Prices,
+    /// Bytes that all functions may hold together; none: half of what there is.
+    pub memory: Option<u64>,
     /// Processes of Node.js kept ready for functions of one memory size, as it is slow to start; 0: none.
     pub spares: usize,
     /// Versions of each function that are kept, beside those in use.
@@ -71,6 +76,7 @@ impl Settings {
             python: None,
             node_js: None,
             prices: Prices::default(),
+            memory: None,
             spares: 2,
             keep_versions: 10,
             logs: broadcast::channel(1024).0,
@@ -78,12 +84,15 @@ impl Settings {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Ground {
     pub(crate) settings: Settings,
     /// Where versions are kept, beside their code.
     pub(crate) log: Log,
     pub(crate) store: Store,
+    /// What all functions may hold of the memory.
+    pub(crate) budget: Arc<Budget>,
+    /// Those that hold it.
+    pools: Mutex<Vec<Weak<Pool>>>,
     /// Processes of Node.js that wait for a function.
     pub(crate) spares: Spares,
     /// Processes of Python that have loaded a function.
@@ -125,6 +134,8 @@ impl Ground {
         orphans::take(&homes);
         Self {
             store: Store::new(&settings.data),
+            budget: Budget::new(settings.memory, settings.prices.memory),
+            pools: Mutex::default(),
             settings,
             log,
             spares: Spares::default(),
@@ -298,6 +309,41 @@ impl Ground {
             (MARK, home),
         ];
         pairs.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    /// Room for so many bytes; instances end for it that are worth less, then what others are started from.
+    pub(crate) fn make_room(&self, bytes: u64) -> Result<Share, Lack> {
+        loop {
+            match self.budget.take(bytes) {
+                Err(_) if self.gives_up() => {}
+                taken => return taken,
+            }
+        }
+    }
+
+    /// Ends what is worth least as long as functions hold more than they may.
+    pub(crate) fn trim(&self) {
+        while self.budget.is_over() && self.gives_up() {}
+    }
+
+    /// Ends what is worth least. Whether there was anything.
+    fn gives_up(&self) -> bool {
+        let pools: Vec<Arc<Pool>> = lock(&self.pools).iter().filter_map(Weak::upgrade).collect();
+        let idle = pools.iter().filter_map(|pool| Some((pool.worth()?, pool)));
+        if let Some((_, pool)) = idle.min_by(|one, other| one.0.total_cmp(&other.0)) {
+            if let Some(worth) = pool.give_up() {
+                self.budget.ended(worth);
+            }
+            return true;
+        }
+        pools.iter().any(|pool| pool.gives_zygote_up()) || self.spares.end()
+    }
+
+    /// Keeps count of a pool.
+    pub(crate) fn joined(&self, pool: &Weak<Pool>) {
+        let mut pools = lock(&self.pools);
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(pool.clone());
     }
 
     /// Keeps hold of a process that no pool knows, for a shutdown.

@@ -47,6 +47,10 @@ pub(crate) struct Instance {
     limit: usize,
     /// It took a process that waited, and none was started in its place yet.
     owes: bool,
+    /// It was started before anybody called, and nobody has yet.
+    pub(crate) is_ahead: bool,
+    /// How long its last invocation took, until the pool has taken note.
+    pub(crate) ran: Option<Duration>,
 }
 
 /// How a process came to be.
@@ -115,6 +119,8 @@ impl Instance {
             conversation: None,
             limit: provided::limit(version.runtime, ground.settings.payload_limit),
             owes: false,
+            is_ahead: false,
+            ran: None,
         };
         let (loaded, heard);
         match engine {

@@ -102,7 +102,7 @@ impl Lease {
         loop {
             match self.run(&invocation).await {
                 Ok(outcome) => return Ok(outcome),
-                Err(NotRun::Lack(Lack(reason))) => return Err(LeaseError::NoRoom { reason }),
+                Err(NotRun::Lack(Lack { reason, .. })) => return Err(LeaseError::NoRoom { reason }),
                 // it ended while idle
                 Err(NotRun::NotTaken) => {}
             }
@@ -126,10 +126,12 @@ impl Lease {
         let born = birth.or(self.cold);
         instance.finish(invocation, run, born);
         self.running = !healthy;
-        self.pool.counts.invoked(fault.as_ref(), birth.is_some());
+        instance.ran = Some(run);
+        let is_own = birth.is_some();
         let birth = born.unwrap_or(Birth { kind: Start::Warm, start: Duration::ZERO, init: Duration::ZERO });
         let (start, version) = (birth.kind, instance.version.id.clone());
         let times = Times { queue: self.queue, start: birth.start, init: birth.init, run };
+        self.pool.counts.invoked(fault.as_ref(), is_own, start, &times);
         let request_id = Some(invocation.request_id);
         Ok(Outcome { ending, output, fault, log, request_id, version, start, started, times, shared: false })
     }

@@ -10,6 +10,8 @@
 pub mod config;
 // Pull, lease, begin, render, invoke, end, ack.
 pub mod worker;
+// Instances for calls that are known to come.
+mod ahead;
 // Places for synchronous calls, so that each function has some.
 mod places;
 // Deliveries that wait to share an invocation.
@@ -29,6 +31,8 @@ pub mod trial;
 
 // What all instances of a node share.
 mod ground;
+// The memory they may hold together.
+mod budget;
 // A version that is ready to run invocations.
 mod instance;
 // From a version to a process that can be spoken to.

@@ -7,8 +7,10 @@
 //! A new version changes what is started from then on: idle instances of the old one end at once, busy ones when
 //! their invocation has ended.
 
+mod ahead;
 mod counts;
 mod keeper;
+mod room;
 mod stay;
 
 use std::{
@@ -26,6 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use crate::{
+    budget::Budget,
     config::{FunctionConfig, KeepAlive, RuntimeKind},
     deploy::Orders,
     fault::Lack,
@@ -34,10 +37,12 @@ use crate::{
     lease::{Lease, LeaseError},
     lock,
     process::Group,
-    slots::{Admission, Backoff, Slots},
+    slots::{Admission, Backoff, Pace, Slots},
     version::Version,
 };
 
+/// An instance that was idle for so long has come to rest: it is measured, and stopped.
+const REST: Duration = Duration::from_secs(1);
 pub(crate) struct Pool {
     name: Name,
     ground: Arc<Ground>,
@@ -56,6 +61,14 @@ struct Pooled {
     version: Option<Arc<Version>>,
     limits: Limits,
     stay: stay::Stay,
+    /// How long invocations took lately.
+    run: Option<Duration>,
+    /// Calls since there was no instance.
+    calls: u64,
+    expected: Option<ahead::Expected>,
+    /// The keeper looks when the next idle one has come to rest, and when who waits has waited for too long.
+    watches_idle: bool,
+    watches_queue: bool,
     /// Oldest first; the last one is handed out first, so that the others get old.
     idle: Vec<Idle>,
     busy: usize,
@@ -74,10 +87,15 @@ struct Pooled {
 struct Idle {
     instance: Instance,
     since: Instant,
+    /// It came to rest, was measured and stopped.
+    has_settled: bool,
+    /// The budget's clock when it became idle.
+    clock: f64,
 }
 
 struct Waiter {
     id: u64,
+    since: Instant,
     tell: oneshot::Sender<Result<Lease, LeaseError>>,
 }
 
@@ -88,35 +106,79 @@ struct Limits {
     warm: u32,
     keep_alive: KeepAlive,
     timeout: Duration,
+    freeze: bool,
+    /// Whether there is anything to keep between invocations.
+    keeps: bool,
 }
 
 impl Limits {
     fn of(config: &FunctionConfig) -> Self {
-        let &FunctionConfig { concurrency, keep_alive, timeout, .. } = config;
+        let &FunctionConfig { concurrency, keep_alive, timeout, freeze, .. } = config;
         // where each invocation has a process of its own there is nothing to keep, and nothing to start ahead
-        let (warm, keep_alive) = match config.runtime {
-            RuntimeKind::Command => (0, KeepAlive::For(Duration::ZERO)),
-            _ => (config.warm, keep_alive),
-        };
-        Self { concurrency, warm, keep_alive, timeout }
+        let keeps = config.runtime != RuntimeKind::Command;
+        let (warm, keep_alive) = if keeps { (config.warm, keep_alive) } else { (0, KeepAlive::For(Duration::ZERO)) };
+        Self { concurrency, warm, keep_alive, timeout, freeze, keeps }
     }
 }
 
 impl Pooled {
     fn slots(&self) -> Slots {
+        let expects = self.expected.is_some_and(|expected| expected.from <= Instant::now());
         Slots {
             idle: self.idle.len(),
             busy: self.busy,
             starting: self.starting,
             waiting: self.waiters.len(),
             concurrency: self.limits.concurrency as usize,
-            warm: self.limits.warm as usize,
+            warm: self.limits.warm.max(u32::from(expects)) as usize,
+            pace: self.run.zip(self.stay.start()).map(|(run, start)| Pace { run, start }),
+            waited: self.waiters.front().map_or(Duration::ZERO, |first| first.since.elapsed()),
         }
     }
 
+    /// Somebody calls: what was expected has come.
+    fn called(&mut self, now: Instant) {
+        self.calls += 1;
+        self.stay.called(now);
+        self.expected = self.expected.filter(|expected| expected.from > now);
+    }
+
+    /// An invocation took so long.
+    fn ran(&mut self, took: Option<Duration>) {
+        let Some(took) = took else { return };
+        self.run = Some(self.run.map_or(took, |known| (known * 4 + took) / 5));
+    }
+
+    /// What the idle one is worth that has been idle for longest; none when it may not end.
+    fn worth(&self) -> Option<f64> {
+        let slots = self.slots();
+        let first = self.idle.first().filter(|_| slots.expendable() > 0)?;
+        Some(first.clock + self.calls as f64 * self.stay.worth() / slots.total() as f64)
+    }
+
+    /// Stops those that have come to rest, so that nothing that goes on in them takes a core, and gives them to be measured.
+    fn settle(&mut self, now: Instant) -> (Vec<Arc<Group>>, Option<Instant>) {
+        let mut settled = Vec::new();
+        for idle in self.idle.iter_mut().filter(|idle| !idle.has_settled && idle.since + REST <= now) {
+            idle.has_settled = true;
+            if let Some(group) = idle.instance.group() {
+                if self.limits.freeze {
+                    group.freeze();
+                }
+                settled.push(group.clone());
+            }
+        }
+        let next = self.idle.iter().filter(|idle| !idle.has_settled).map(|idle| idle.since + REST).min();
+        self.watches_idle = next.is_some();
+        (settled, next)
+    }
+
     /// After something ended: when nothing runs any more, how long what is idle stays. Whether the keeper is to look.
-    fn rest(&mut self, now: Instant) -> bool {
-        self.busy == 0 && self.waiters.is_empty() && self.stay.rested(now) && self.slots().expendable() > 0
+    fn rest(&mut self, now: Instant, budget: &Budget) -> bool {
+        self.busy == 0
+            && self.waiters.is_empty()
+            && self.stay.rested(now, || budget.price(now))
+            && self.slots().expendable() > 0
     }
 
     /// Whether an instance may go on serving.
@@ -130,7 +192,7 @@ impl Pool {
     pub(crate) fn new(name: Name, ground: Arc<Ground>, orders: Arc<Orders>, config: &FunctionConfig) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
         let (limits, prices) = (Limits::of(config), ground.settings.prices);
-        Arc::new_cyclic(|pool| Self {
+        let pool = Arc::new_cyclic(|pool| Self {
             _keeper: AbortOnDropHandle::new(tokio::spawn(keeper::keep(pool.clone(), wake.clone()))),
             name,
             ground,
@@ -139,6 +201,11 @@ impl Pool {
             state: Mutex::new(Pooled {
                 version: None,
                 stay: stay::Stay::new(limits.keep_alive, prices),
+                run: None,
+                calls: 0,
+                expected: None,
+                watches_idle: false,
+                watches_queue: false,
                 limits,
                 idle: Vec::new(),
                 busy: 0,
@@ -151,7 +218,9 @@ impl Pool {
                 closed: false,
             }),
             wake,
-        })
+        });
+        pool.ground.joined(&Arc::downgrade(&pool));
+        pool
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -179,16 +248,20 @@ impl Pool {
             if state.closed {
                 return Err(LeaseError::Unknown(self.name.clone()));
             }
-            state.stay.called(asked);
+            state.called(asked);
             loop {
                 match state.slots().admit() {
                     Admission::Refuse => return Err(LeaseError::Stopped),
                     Admission::HandOut => {
-                        let Some(Idle { instance, .. }) = state.idle.pop() else { continue };
+                        let Some(Idle { mut instance, .. }) = state.idle.pop() else { continue };
                         // one that died is dropped, and the next is looked at
                         if instance.is_alive() {
                             state.busy += 1;
                             drop(state);
+                            if let Some(group) = instance.group() {
+                                group.thaw();
+                            }
+                            self.counts.used(&mut instance);
                             return Ok(Lease::new(self.clone(), instance, false).asked(asked));
                         }
                     }
@@ -198,12 +271,15 @@ impl Pool {
             let (tell, told) = oneshot::channel();
             let id = state.next_waiter;
             state.next_waiter += 1;
-            state.waiters.push_back(Waiter { id, tell });
+            state.waiters.push_back(Waiter { id, tell, since: asked });
             if state.version.is_none() {
                 // asked for after taking the place, so that the answer finds it
                 self.orders.urge(&self.name);
             }
             self.start_wanted(&mut state);
+            if state.slots().held_back().is_some() && !std::mem::replace(&mut state.watches_queue, true) {
+                self.wake.notify_one();
+            }
             (Place { pool: self, id }, told)
         };
         place.wait(told, wait).await.map(|lease| lease.asked(asked))
@@ -214,11 +290,13 @@ impl Pool {
         let Some(version) = state.version.clone().filter(|_| !state.closed) else { return };
         while state.lack.until(Instant::now()).is_none() {
             let slots = state.slots();
+            let waited_for = slots.starts_for_waiting();
             let warm = slots.starts_for_warmth() && state.backoff.until(Instant::now()).is_none();
-            if !slots.starts_for_waiting() && !warm {
+            if !waited_for && !warm {
                 break;
             }
-            self.start_one(state, version.clone());
+            let ahead = !waited_for && slots.total() >= state.limits.warm as usize;
+            self.start_one(state, version.clone(), ahead);
         }
     }
 
@@ -227,12 +305,14 @@ impl Pool {
         let (mut state, now) = (lock(&self.state), Instant::now());
         // those that were started together fail together
         let first = state.lack.until(now).is_none();
+        // of a limit that was chosen nothing has to be said twice
+        let news = first && (!lack.is_limit || state.lack.has_worked());
         if first {
             state.lack.failed(now);
         }
         let again = state.lack.until(now).unwrap_or(now);
         drop(state);
-        if first {
+        if news {
             let wait = (again - now).as_millis();
             warn!(
                 function.name = %self.name,
@@ -243,9 +323,9 @@ impl Pool {
         again
     }
 
-    fn start_one(self: &Arc<Self>, state: &mut Pooled, version: Arc<Version>) {
+    fn start_one(self: &Arc<Self>, state: &mut Pooled, version: Arc<Version>, ahead: bool) {
         state.starting += 1;
-        tokio::spawn(start(Starting { pool: Some(self.clone()) }, version, state.limits.timeout));
+        tokio::spawn(start(Starting { pool: Some(self.clone()), ahead }, version, state.limits.timeout));
     }
 
     /// Takes a version into service, with the instance that showed that it works.
@@ -259,6 +339,7 @@ impl Pool {
         };
         drop(old);
         self.give(instance, From::Deploy);
+        self.ground.trim();
     }
 
     /// Tells everybody who waits for the first version that there is none.
@@ -274,7 +355,9 @@ impl Pool {
         if from == From::Busy {
             instance.pay();
         }
+        let budget = &self.ground.budget;
         let mut state = lock(&self.state);
+        state.ran(instance.ran.take());
         match from {
             From::Busy => state.busy -= 1,
             From::Start => state.starting -= 1,
@@ -283,6 +366,9 @@ impl Pool {
         if from != From::Busy {
             state.lack.worked();
             state.stay.started(instance.birth.start + instance.birth.init);
+            if let Some(group) = instance.group() {
+                group.counts(budget, state.stay.size());
+            }
         }
         if from == From::Busy {
             state.backoff.worked();
@@ -290,10 +376,16 @@ impl Pool {
             state.groups.extend(instance.group().cloned());
             self.wake.notify_one();
         }
+        // a function that has none goes before one that has several
+        let yields = from == From::Busy && instance.keeps() && budget.starves() && state.slots().total() > 0;
         loop {
-            if !state.serves(&instance) {
+            if yields || !state.serves(&instance) {
+                if yields {
+                    state.lack.failed(Instant::now());
+                    self.wake.notify_one();
+                }
                 self.start_wanted(&mut state);
-                state.rest(Instant::now());
+                state.rest(Instant::now(), budget);
                 drop(state);
                 return drop(instance);
             }
@@ -301,14 +393,19 @@ impl Pool {
                 if instance.keeps() {
                     instance.pay();
                     let since = Instant::now();
-                    state.idle.push(Idle { instance, since });
-                    if from == From::Busy && state.rest(since) {
+                    state.idle.push(Idle { instance, since, has_settled: false, clock: budget.clock() });
+                    let watches = std::mem::replace(&mut state.watches_idle, true);
+                    let rests = from == From::Busy && state.rest(since, budget);
+                    if rests || from == From::Busy && !watches {
                         self.wake.notify_one();
                     }
+                    drop(state);
+                    budget.rested();
                 }
                 return;
             };
             state.busy += 1;
+            self.counts.used(&mut instance);
             // a lease that is not taken comes back to the pool: never under its lock
             drop(state);
             let cold = from != From::Busy && instance.keeps();
@@ -336,11 +433,13 @@ impl Pool {
     pub(crate) fn ended(self: &Arc<Self>, mut instance: Instance) {
         instance.pay();
         let kept = instance.keeps();
+        let ran = instance.ran.take();
         drop(instance);
         let mut state = lock(&self.state);
         state.busy -= 1;
+        state.ran(ran);
         self.start_wanted(&mut state);
-        state.rest(Instant::now());
+        state.rest(Instant::now(), &self.ground.budget);
         let lost = kept && !state.closed && state.slots().starts_first();
         let now = Instant::now();
         if lost
@@ -348,7 +447,7 @@ impl Pool {
             && state.lack.until(now).is_none()
             && let Some(version) = state.version.clone()
         {
-            self.start_one(&mut state, version);
+            self.start_one(&mut state, version, false);
         }
     }
 
@@ -359,6 +458,13 @@ impl Pool {
             state.limits = Limits::of(config);
             let keep = state.limits.keep_alive;
             state.stay.keep(keep);
+            for idle in &mut state.idle {
+                // if they are to rest, they do so again
+                idle.has_settled = false;
+                if let Some(group) = idle.instance.group() {
+                    group.thaw();
+                }
+            }
             let surplus = state.slots().surplus();
             let ended: Vec<Idle> = state.idle.drain(..surplus).collect();
             let stopped = if config.concurrency == 0 { std::mem::take(&mut state.waiters) } else { VecDeque::new() };
@@ -452,6 +558,8 @@ enum From {
 /// A start that is under way, counted as long as this lives.
 struct Starting {
     pool: Option<Arc<Pool>>,
+    /// Nobody has called.
+    ahead: bool,
 }
 
 impl Drop for Starting {
@@ -464,8 +572,24 @@ impl Drop for Starting {
 
 async fn start(mut starting: Starting, version: Arc<Version>, timeout: Duration) {
     let Some(pool) = starting.pool.clone() else { return };
-    let failed = match Instance::start(&pool.ground, &pool.name, version, timeout).await {
-        Ok(instance) => {
+    let size = lock(&pool.state).stay.size();
+    // until the instance itself is counted
+    let _room = match version.runtime {
+        // there is no process but for an invocation
+        RuntimeKind::Command => None,
+        _ => match pool.ground.make_room(size) {
+            Ok(room) => Some(room),
+            Err(lack) => {
+                drop(starting);
+                return pool.wait_for_room(&lack).await;
+            }
+        },
+    };
+    let started = Instance::start(&pool.ground, &pool.name, version, timeout).await;
+    let failed = match started {
+        Ok(mut instance) => {
+            instance.is_ahead = starting.ahead;
+            pool.counts.started(starting.ahead);
             // from now on counted as what it becomes
             starting.pool = None;
             return pool.give(instance, From::Start);

@@ -6,16 +6,18 @@
 
 use std::{
     ffi::OsString,
-    fs,
-    future::poll_fn,
-    io,
+    fs, io,
     os::{
         fd::OwnedFd,
         unix::process::{CommandExt, ExitStatusExt},
     },
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, OnceLock, mpsc},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     task::{Context, Poll, ready},
     thread,
 };
@@ -36,6 +38,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
+    budget::{Budget, Share},
     cgroups::{Cgroup, Cgroups, Limits},
     lock,
     orphans::{self, Home},
@@ -121,6 +124,10 @@ pub(crate) struct Group {
     exit: Mutex<Option<Exit>>,
     /// What it may have with all that it starts.
     cgroup: Mutex<Option<Cgroup>>,
+    /// Stopped, until it is thawed.
+    frozen: AtomicBool,
+    /// What it holds of the memory of all functions, once that is counted.
+    share: OnceLock<Share>,
 }
 
 /// Starts a process.
@@ -259,6 +266,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.group.signal(Signal::KILL);
+        // others need not wait until it is gone
+        self.group.holds(0);
         let _ = reaper().send((self.group.clone(), std::mem::take(&mut self.home)));
     }
 }
@@ -267,7 +276,8 @@ impl Group {
     fn new(leader: Pid, pidfd: OwnedFd, inner: bool) -> io::Result<Self> {
         // SAFETY: the descriptor is owned by the `AsyncFd` from here on, so it stays open and the same.
         let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
-        Ok(Self { leader, pidfd, inner, exit: Mutex::new(None), cgroup: Mutex::new(None) })
+        let (exit, cgroup) = (Mutex::new(None), Mutex::new(None));
+        Ok(Self { leader, pidfd, inner, exit, cgroup, frozen: AtomicBool::new(false), share: OnceLock::new() })
     }
 
     /// The leader's process id.
@@ -275,10 +285,22 @@ impl Group {
         self.leader.as_raw_nonzero().get() as u32
     }
 
-    /// Sends a signal to every process of the group, unless its leader is reaped.
+    /// Sends a signal to every process of the group, unless its leader is reaped. What is frozen hears it too.
     pub(crate) fn signal(&self, signal: Signal) {
-        if lock(&self.exit).is_none() {
+        let exit = lock(&self.exit);
+        if exit.is_none() {
             let _ = kill_process_group(self.leader, signal);
+            if self.frozen.swap(false, Ordering::Relaxed) {
+                let _ = kill_process_group(self.leader, Signal::CONT);
+            }
+        }
+    }
+
+    /// Stops every process of the group: none of them takes any CPU until it is thawed.
+    pub(crate) fn freeze(&self) {
+        let exit = lock(&self.exit);
+        if exit.is_none() && !self.frozen.swap(true, Ordering::Relaxed) {
+            let _ = kill_process_group(self.leader, Signal::STOP);
         }
     }
 
@@ -302,6 +324,42 @@ impl Group {
                 warn!(%error, "a process is not held to its limits with all that it starts");
             }
         });
+    }
+
+    /// Lets it go on, if it is frozen.
+    pub(crate) fn thaw(&self) {
+        if self.frozen.load(Ordering::Relaxed) {
+            self.signal(Signal::CONT);
+        }
+    }
+
+    /// Counts it among what all functions hold, or counts it anew.
+    pub(crate) fn counts(&self, budget: &Arc<Budget>, bytes: u64) {
+        self.share.get_or_init(|| Share::new(budget)).set(bytes);
+    }
+
+    /// Where it is counted, it holds so much now.
+    pub(crate) fn holds(&self, bytes: u64) {
+        if let Some(share) = self.share.get() {
+            share.set(bytes);
+        }
+    }
+
+    /// Bytes it was last counted with.
+    pub(crate) fn held(&self) -> u64 {
+        self.share.get().map_or(0, Share::bytes)
+    }
+
+    /// Bytes the program holds now: its own, and its part of what it shares. Where the kernel does not say that, all it has.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        let of = |id: Pid, file: &str, field: &str| {
+            let text = fs::read_to_string(format!("/proc/{}/{file}", id.as_raw_nonzero())).ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+            line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
+        };
+        let held = |id: Pid| of(id, "smaps_rollup", "Pss:").or_else(|| of(id, "status", "VmRSS:"));
+        let inner = || child::children_of(self.leader).into_iter().flat_map(child::children_of).filter_map(held).max();
+        if self.inner { inner() } else { held(self.leader) }
     }
 
     /// Whether the leader has ended; asks the kernel.
@@ -360,13 +418,10 @@ fn wait(leader: Pid) -> Exit {
     Exit { status: ExitStatus::from_raw(status), peak: usage.ru_maxrss.max(0) as u64 * 1024, starved: false }
 }
 
-/// Waits until all of them are gone.
+/// Waits until all of them are gone. Not by polling: of those who poll a group the last one alone hears of its end, and that
+/// may be its pool.
 pub(crate) async fn all_gone(groups: &[Arc<Group>]) {
-    poll_fn(|context| {
-        for group in groups {
-            ready!(group.poll_gone(context));
-        }
-        Poll::Ready(())
-    })
-    .await;
+    for group in groups {
+        group.gone().await;
+    }
 }

@@ -14,6 +14,17 @@ pub(crate) struct Slots {
     pub(crate) concurrency: usize,
     /// Instances kept at all times.
     pub(crate) warm: usize,
+    /// How long an invocation takes, and a start; none where that is not known.
+    pub(crate) pace: Option<Pace>,
+    /// How long the first of those who wait has waited.
+    pub(crate) waited: Duration,
+}
+
+/// How long things take with a function, by what it did lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub(crate) run: Duration,
+    pub(crate) start: Duration,
 }
 
 /// What who asks for an instance gets.
@@ -42,6 +53,19 @@ impl Slots {
 
     /// Whether one more must be started for those who wait.
     pub(crate) fn starts_for_waiting(&self) -> bool {
+        self.may_start() && self.held_back().is_none()
+    }
+
+    /// Those who wait will have an instance that is busy now before another one could be started; if they have not, when
+    /// they have waited for so long, one is started.
+    pub(crate) fn held_back(&self) -> Option<Duration> {
+        let pace = self.pace.filter(|_| self.may_start() && self.busy > 0)?;
+        let turns = (self.waiting - self.starting) as u32;
+        let wait = pace.run.saturating_mul(turns) / (self.busy + self.starting) as u32;
+        (wait < pace.start && self.waited < pace.start).then_some(pace.start)
+    }
+
+    fn may_start(&self) -> bool {
         self.starting < self.waiting && self.total() < self.concurrency
     }
 
@@ -88,6 +112,15 @@ impl Backoff {
         *self = Self::default();
     }
 
+    pub(crate) fn has_worked(&self) -> bool {
+        self.failures == 0
+    }
+
+    /// The next start may be now; should it fail, the one after it comes as late as it would have.
+    pub(crate) fn skip(&mut self) {
+        self.not_before = None;
+    }
+
     /// When the next start may be; none: now.
     pub(crate) fn until(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|&t| t > now)
@@ -100,7 +133,20 @@ mod tests {
 
     use super::*;
 
-    const EMPTY: Slots = Slots { idle: 0, busy: 0, starting: 0, waiting: 0, concurrency: 4, warm: 0 };
+    const EMPTY: Slots = Slots {
+        idle: 0,
+        busy: 0,
+        starting: 0,
+        waiting: 0,
+        concurrency: 4,
+        warm: 0,
+        pace: None,
+        waited: Duration::ZERO,
+    };
+    const MS: Duration = Duration::from_millis(1);
+    /// A start takes as long as five invocations.
+    const QUICK: Slots =
+        Slots { busy: 1, waiting: 1, pace: Some(Pace { run: MS, start: Duration::from_millis(5) }), ..EMPTY };
 
     #[rstest]
     #[case::an_idle_one_is_handed_out(Slots { idle: 1, ..EMPTY }, Admission::HandOut)]
@@ -121,6 +167,22 @@ mod tests {
     #[case::below_the_cap(Slots { waiting: 9, starting: 1, busy: 2, ..EMPTY }, true)]
     fn one_is_started_for_who_waits_when(#[case] slots: Slots, #[case] expect: bool) {
         assert_eq!(slots.starts_for_waiting(), expect);
+    }
+
+    #[rstest]
+    #[case::the_busy_one_is_free_before_another_is_started(QUICK, false)]
+    #[case::so_many_wait_that_a_start_is_sooner(Slots { waiting: 5, ..QUICK }, true)]
+    #[case::several_are_free_soon(Slots { busy: 3, waiting: 9, ..QUICK }, false)]
+    #[case::what_is_being_started_takes_its_part(Slots { starting: 2, waiting: 9, ..QUICK }, false)]
+    #[case::it_took_longer_than_was_thought(Slots { waited: 5 * MS, ..QUICK }, true)]
+    #[case::nobody_is_busy(Slots { busy: 0, ..QUICK }, true)]
+    #[case::nothing_is_known(Slots { pace: None, ..QUICK }, true)]
+    #[case::slow(Slots { pace: Some(Pace { run: 9 * MS, start: 5 * MS }), ..QUICK }, true)]
+    #[case::never_over_the_cap(Slots { busy: 4, waited: 5 * MS, ..QUICK }, false)]
+    fn in_a_burst_another_one_is_started_where_waiting_costs_more(#[case] slots: Slots, #[case] expect: bool) {
+        assert_eq!(slots.starts_for_waiting(), expect);
+        let again = slots.held_back();
+        assert_eq!(again, (!expect && slots.busy < 4).then_some(5 * MS), "and if not, it is looked at again");
     }
 
     #[rstest]

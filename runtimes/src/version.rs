@@ -388,6 +388,7 @@ mod tests {
             isolation: Isolation::Process,
             network: true,
             folders: Folders::default(),
+            freeze: true,
             zygote: true,
         }
     }

@@ -40,7 +40,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    Functions, Invocation, Lease, LeaseError, RuntimeKind,
+    Functions, Invocation, Lease, LeaseError, RuntimeKind, ahead,
     gather::{Gathering, Kind},
     lock,
     places::Places,
@@ -111,6 +111,7 @@ impl Worker {
         }
         let called = tokio::spawn(self.clone().serve(calls));
         let progress = tokio::spawn(self.clone().report_progress());
+        let ahead = tokio::spawn(ahead::listen(self.bus.owner().foresight().listen(), self.functions.clone()));
         shutdown.cancelled().await;
         self.draining.cancel();
         self.tasks.close();
@@ -119,6 +120,7 @@ impl Worker {
         }
         called.abort();
         progress.abort();
+        ahead.abort();
     }
 
     async fn pull(self, kind: RuntimeKind) {
@@ -220,6 +222,7 @@ impl Worker {
             return;
         }
         self.note_attempts(&begun);
+        self.foresee(function);
         let outcomes = match lease {
             Ok(lease) => self.invoke(lease, &begun, batched).await,
             Err(outcome) => Ok(vec![outcome; begun.len()]),
@@ -237,6 +240,17 @@ impl Worker {
         };
         let ends = begun.iter().zip(outcomes).map(|((held, attempt), outcome)| self.end(held, *attempt, outcome));
         join_all(ends).await;
+    }
+
+    /// What follows from a call of a function that ends well is called soon.
+    fn foresee(&self, function: &Name) {
+        let catalog = self.bus.owner().catalog();
+        let Some(chain) = catalog.functions.get(function).map(|f| &f.chain).filter(|chain| !chain.then.is_empty())
+        else {
+            return;
+        };
+        let next: Vec<Name> = chain.then.iter().filter_map(|target| target.name().cloned()).collect();
+        ahead::follow(&self.functions, &[vec![function.clone()], next]);
     }
 
     /// From now on it is said of them that they run.
@@ -324,6 +338,7 @@ impl Worker {
         let outlet = called.outlet.take();
         let ran = match self.functions.lease(&called.function, QUEUE_WAIT).await {
             Ok(lease) => {
+                self.foresee(&called.function);
                 let payload = payload::render(&called.event, called.format);
                 run(lease, payload, &called.event, Uuid::now_v7(), outlet).await
             }

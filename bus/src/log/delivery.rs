@@ -30,6 +30,8 @@ pub struct Placed {
     pub row: i64,
     pub target: Target,
     pub place: Place,
+    /// The functions of its run, from this one on; of steps that begin together the first one has them.
+    pub path: Vec<Vec<Name>>,
 }
 
 /// What there is to do about it.
@@ -98,7 +100,7 @@ pub(crate) fn place_one(
         intact: true,
     };
     let place = if held { Place::Held } else { Place::New(Box::new(due())) };
-    Ok(Placed { row: id.row(), target: matched.target.clone(), place })
+    Ok(Placed { row: id.row(), target: matched.target.clone(), place, path: Vec::new() })
 }
 
 /// Where a delivery comes from, when it is no match of a new event.
@@ -457,7 +459,9 @@ pub(crate) fn recover(tx: &Tx<'_>, by: &Rules<'_>) -> rusqlite::Result<Vec<End>>
 /// Rows and targets as placed deliveries; a target that no longer reads as a name is left to `recover`.
 fn placed(rows: Vec<(i64, String)>) -> Vec<Placed> {
     rows.into_iter()
-        .filter_map(|(row, target)| Some(Placed { row, target: target.parse().ok()?, place: Place::Last }))
+        .filter_map(|(row, target)| {
+            Some(Placed { row, target: target.parse().ok()?, place: Place::Last, path: Vec::new() })
+        })
         .collect()
 }
 

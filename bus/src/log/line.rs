@@ -58,7 +58,9 @@ pub(super) fn free_next(tx: &Tx<'_>, delivery: i64) -> rusqlite::Result<Option<P
         )?
         .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    Ok(freed.and_then(|(row, target)| Some(Placed { row, target: target.parse().ok()?, place: Place::Freed })))
+    Ok(freed.and_then(|(row, target)| {
+        Some(Placed { row, target: target.parse().ok()?, place: Place::Freed, path: Vec::new() })
+    }))
 }
 
 /// What a held delivery waits for, and what sets it free.

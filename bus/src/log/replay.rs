@@ -159,7 +159,7 @@ pub fn create(tx: &Tx<'_>, request: &Request) -> Result<(Created, Vec<Placed>), 
         }
         let (id, held) = delivery::insert(tx, event, &matched, origin)?;
         let place = if held { Place::Held } else { Place::Last };
-        placed.push(Placed { row: id.row(), target: matched.target, place });
+        placed.push(Placed { row: id.row(), target: matched.target, place, path: Vec::new() });
     }
     Ok((Created { name, plan }, placed))
 }

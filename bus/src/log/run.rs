@@ -25,6 +25,9 @@ use crate::{
     retry::RetryPolicy,
 };
 
+/// How many steps beyond the one that begins are told of.
+const FORESEEN: usize = 3;
+
 /// A run between two of its steps, as it lies in the log: with the machine it began with.
 #[derive(Serialize, Deserialize)]
 struct Memory {
@@ -89,7 +92,9 @@ pub(crate) fn start(
     ])?;
     let run = tx.last_insert_rowid();
     let place = |step: &Begin| place_step(tx, run, current.event, &due.event, step, due.format);
-    machine.begin().iter().map(place).collect::<Result<_, _>>().map(Some)
+    let steps = machine.begin();
+    let placed = steps.iter().map(place).collect::<Result<_, _>>()?;
+    Ok(Some(foreseen(placed, machine, &steps)))
 }
 
 /// The retry policy of the step, when it has one of its own.
@@ -127,7 +132,8 @@ pub(crate) fn step_ended(
             let event = Prepared::new(chain::step(parent, current.id, &source, input));
             let row = insert(tx, &event)?;
             let place = |step| place_step(tx, run, row, event.event(), step, Format::Body);
-            steps.iter().map(place).collect::<Result<Vec<_>, _>>()?
+            let placed = steps.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+            foreseen(placed, machine, &steps)
         }
         Next::Wait => Vec::new(),
         Next::Finished(output) => {
@@ -176,6 +182,14 @@ fn failed(step: &str, outcome: &Outcome) -> Outcome {
     };
     let fault = Fault::new(kind, format!("step `{step}` failed: {message}"));
     Outcome { ending: Ending::Error, output: error_object(&fault), fault: Some(fault), ..outcome.clone() }
+}
+
+/// Notes what will follow from steps that begin together.
+fn foreseen(mut placed: Vec<Placed>, machine: &Machine, steps: &[Begin]) -> Vec<Placed> {
+    if let Some(first) = placed.first_mut() {
+        first.path = machine.path(steps, FORESEEN);
+    }
+    placed
 }
 
 fn place_step(

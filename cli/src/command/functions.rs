@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bus::presence::FunctionStatus;
+use bus::{outcome::Start, presence::FunctionStatus};
 
 use super::versions::Action;
 use crate::{args::Global, failure::Failure, show, terminal};
@@ -42,16 +42,38 @@ impl Functions {
                     f.warm.to_string(),
                     f.invocations.to_string(),
                     f.cold_starts.to_string(),
+                    start(f),
+                    format!("{} MiB", f.memory.div_ceil(1 << 20)),
                     f.errors.to_string(),
                     show::short(f.trouble().unwrap_or_default(), 80),
                 ]
             });
-            let headers =
-                ["NAME", "RUNTIME", "STATE", "VERSION", "BUSY", "WARM", "CALLS", "COLD", "ERRORS", "LAST TROUBLE"];
+            let headers = [
+                "NAME",
+                "RUNTIME",
+                "STATE",
+                "VERSION",
+                "BUSY",
+                "WARM",
+                "CALLS",
+                "COLD",
+                "START",
+                "MEMORY",
+                "ERRORS",
+                "LAST TROUBLE",
+            ];
             show::table(&headers, rows)?;
             Ok(ExitCode::SUCCESS)
         })
     }
+}
+
+/// How long calls waited that found no instance with the code loaded: half of them, and all but one in a hundred.
+fn start(function: &FunctionStatus) -> String {
+    let cold = function.starts.iter().filter(|start| start.found != Start::Warm);
+    let Some(most) = cold.max_by_key(|start| start.count) else { return "-".to_owned() };
+    let ms = |start: u64, init: u64| (start + init) as f64 / 1e3;
+    format!("{:.1}/{:.1} ms", ms(most.start_us.p50, most.init_us.p50), ms(most.start_us.p99, most.init_us.p99))
 }
 
 /// The number of the version that serves and its id, and whether it stays.

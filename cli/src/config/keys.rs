@@ -7,7 +7,7 @@ use bus::{
     config::{BusConfig, Key, LogConfig, Section, Shape},
     sender::Webhooks,
 };
-use runtimes::config::{FunctionConfig, RuntimesConfig};
+use runtimes::config::{FunctionConfig, PoolConfig, RuntimesConfig};
 use triggers::config::{HttpConfig, TriggerConfig, Zone};
 
 use super::PipelineConfig;
@@ -25,6 +25,7 @@ pub(super) static FILE: LazyLock<Section> = LazyLock::new(|| {
             Key::new("api", table(ApiConfig::section()), ApiConfig::section().doc),
             Key::new("webhooks", table(Webhooks::section()), Webhooks::section().doc),
             Key::new("runtimes", table(RuntimesConfig::section()), RuntimesConfig::section().doc),
+            Key::new("pool", table(PoolConfig::section()), PoolConfig::section().doc),
             Key::new("functions", Shape::map("NAME", table(FunctionConfig::section())), FunctionConfig::section().doc),
             Key::new("triggers", Shape::map("NAME", table(TriggerConfig::section())), TriggerConfig::section().doc),
             Key::new("pipelines", Shape::map("NAME", table(PipelineConfig::section())), PipelineConfig::section().doc),

@@ -26,7 +26,7 @@ use bus::{
     sender::Webhooks,
 };
 use miette::Diagnostic;
-use runtimes::config::{FunctionConfig, RuntimesConfig};
+use runtimes::config::{FunctionConfig, PoolConfig, RuntimesConfig};
 use serde_json::json;
 use toml::de::DeTable;
 use triggers::config::{HttpConfig, TriggerConfig, Zone};
@@ -49,6 +49,7 @@ pub(crate) struct Config {
     pub(crate) api: ApiConfig,
     pub(crate) webhooks: Webhooks,
     pub(crate) runtimes: RuntimesConfig,
+    pub(crate) pool: PoolConfig,
     /// The folder relative paths begin at.
     pub(crate) base: PathBuf,
     pub(crate) functions: BTreeMap<Name, FunctionConfig>,
@@ -120,6 +121,7 @@ impl Config {
             api: ApiConfig::read(file.table("api")),
             webhooks: Webhooks::read(file.table("webhooks")),
             runtimes: RuntimesConfig::read(file.table("runtimes")),
+            pool: PoolConfig::read(file.table("pool")),
             base: base.to_owned(),
             functions: named(&file, "functions", |name, reader| FunctionConfig::read(name, reader, base)),
             triggers: named(&file, "triggers", |_, reader| TriggerConfig::read(reader, base, timezone)),

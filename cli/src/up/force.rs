@@ -61,6 +61,7 @@ impl Force {
         let mut now = self.now();
         let next = Now { config: Arc::new(config), paused: now.paused.clone() };
         let table = table(&next)?;
+        self.functions.limit_memory(next.config.pool.memory);
         self.functions.configure(next.config.functions.clone());
         self.bind(&next, table);
         *now = next;

@@ -115,6 +115,7 @@ pub(crate) async fn serve(
         watch: options.watch,
         project: Some(config.base.clone()),
         logs: logs.clone(),
+        memory: config.pool.memory,
         keep_versions: config.runtimes.keep_versions as usize,
         ..runtimes::Settings::new(&config.bus.data)
     };

@@ -88,6 +88,12 @@ pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
                 .default(default.network),
             Key::new("folders", Shape::Table(&FOLDERS), FOLDERS.doc),
             Key::new(
+                "freeze",
+                Shape::Bool,
+                "Idle instances are stopped until the next call, so that what goes on in them takes no CPU.",
+            )
+            .default(default.freeze),
+            Key::new(
                 "zygote",
                 Shape::Bool,
                 "Instances of a python function are forked from a process that has loaded its code; false: each loads it.",

@@ -46,6 +46,7 @@ impl FunctionConfig {
             isolation: reader.get_or("isolation", default.isolation),
             network: reader.get_or("network", default.network),
             folders: read_folders(reader.table("folders"), base),
+            freeze: reader.get_or("freeze", default.freeze),
             zygote: reader.get_or("zygote", default.zygote),
             ..default
         };

@@ -25,6 +25,8 @@ use crate::{
 const MOST: usize = 8;
 /// Code of more files is not linked: a process of its own is as quick.
 const MOST_FILES: usize = 1000;
+/// Bytes that one holds, about.
+const SIZE: u64 = 40 << 20;
 /// The folder for the code, beside the private one.
 const CODE: &str = "code";
 
@@ -139,19 +141,23 @@ impl Spares {
         let mut state = lock(&ground.spares.state);
         let there = state.waiting.iter().filter(|spare| spare.kind == kind).count()
             + state.starting.iter().filter(|&&starting| starting == kind).count();
+        // where memory is short it is for instances
+        if ground.budget.take(SIZE).is_err() {
+            return;
+        }
         for _ in there..ground.settings.spares {
             state.starting.push(kind);
             tokio::spawn(start(ground.clone(), kind, state.era));
         }
     }
 
-    /// Ends all of them.
-    pub(crate) fn end(&self) {
+    /// Ends all of them. Whether there was any.
+    pub(crate) fn end(&self) -> bool {
         let mut state = lock(&self.state);
         state.era += 1;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        drop(waiting);
+        !waiting.is_empty()
     }
 }
 
@@ -166,6 +172,7 @@ async fn start(ground: Arc<Ground>, kind: Kind, era: u64) {
         state.starting.swap_remove(at);
     }
     let Some(started) = started.filter(|_| state.era == era) else { return };
+    started.process.group().counts(&ground.budget, SIZE);
     state.waiting.push(Spare { kind, started });
     let surplus = state.waiting.len().saturating_sub(MOST);
     let surplus: Vec<Spare> = state.waiting.drain(..surplus).collect();

@@ -93,6 +93,13 @@ impl CostWindow {
         }
     }
 
+    /// Memory is worth so much now. Small changes change no window.
+    pub fn price(&mut self, memory: f64) {
+        if (memory / self.prices.memory).ln().abs() > 0.1 {
+            (self.prices.memory, self.chosen) = (memory, None);
+        }
+    }
+
     /// The stretch that gains most. One pass: the best begin for each end is the best of those before it.
     fn best(&self) -> Window {
         let Prices { memory: price, gap } = self.prices;

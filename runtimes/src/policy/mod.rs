@@ -3,12 +3,14 @@
 //!
 //! * [`fixed`]: always as long; [`hybrid`]: by a histogram of the gaps between calls, with thresholds;
 //!   [`cost_window`]: by what a cold start costs against what the memory costs meanwhile, fnbus' own;
+//! * [`scarcity`]: what memory is worth, by how much of it is taken;
 //! * [`greedy_dual`]: kept until memory is short, then the one that is worth least goes.
 
 pub mod fixed;
 pub mod hybrid;
 pub mod cost_window;
 pub mod greedy_dual;
+pub mod scarcity;
 
 /// When an instance is to be there, in seconds after an invocation has ended.
 #[derive(Debug, Clone, Copy, PartialEq)]

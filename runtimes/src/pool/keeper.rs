@@ -12,7 +12,7 @@ use tokio::{sync::Notify, time};
 use tracing::warn;
 
 use super::{Pool, Pooled};
-use crate::lock;
+use crate::{lock, process::Group};
 
 /// Runs until the pool is gone, which it does not keep alive.
 pub(super) async fn keep(pool: Weak<Pool>, wake: Arc<Notify>) {
@@ -48,18 +48,18 @@ impl Pool {
             state.backoff.failed(now);
         }
         ended.extend(died);
-        if state.stay.is_auto()
-            && let Some(peak) = state.idle.last().and_then(|i| i.instance.group()?.peak_memory())
-        {
-            state.stay.measured(peak);
-        }
+        state.expected = state.expected.filter(|expected| expected.until > now);
         let old = state.idle.iter().take_while(|i| state.stay.ends(i.since) <= now).count();
         let expendable = old.min(state.slots().expendable());
         ended.extend(state.idle.drain(..expendable));
         self.start_wanted(&mut state);
         self.start_ahead(&mut state, now);
 
+        let (settled, rest) = state.settle(now);
         let slots = state.slots();
+        let queue = slots.held_back().and_then(|after| Some(state.waiters.front()?.since + after));
+        state.watches_queue = queue.is_some();
+        let expected = state.expected.map(|expected| if expected.from > now { expected.from } else { expected.until });
         let expiry = match state.idle.first() {
             Some(_) if slots.expendable() == 0 => None,
             Some(oldest) => Some(state.stay.ends(oldest.since)),
@@ -73,7 +73,21 @@ impl Pool {
         let ahead = state.stay.starts();
         drop(state);
         drop(ended);
-        expiry.into_iter().chain(retry).chain(room).chain(zygote).chain(ahead).min()
+        self.measure(&settled);
+        [expiry, retry, room, zygote, ahead, rest, queue, expected].into_iter().flatten().min()
+    }
+
+    /// Counts instances that came to rest with what they hold.
+    fn measure(&self, settled: &[Arc<Group>]) {
+        let measured = settled.iter().filter_map(|group| {
+            let bytes = group.memory()?;
+            group.holds(bytes);
+            Some(bytes)
+        });
+        if let Some(bytes) = measured.max() {
+            lock(&self.state).stay.measured(bytes);
+            self.ground.trim();
+        }
     }
 
     /// Starts one before anybody calls, when that is due and there is none.
@@ -84,7 +98,7 @@ impl Pool {
             && state.slots().starts_first()
             && let Some(version) = state.version.clone()
         {
-            self.start_one(state, version);
+            self.start_one(state, version, true);
         }
     }
 

@@ -63,11 +63,12 @@ impl Stay {
         }
     }
 
-    /// Nothing runs any more. True when an instance may be due sooner than those before it were.
-    pub(super) fn rested(&mut self, now: Instant) -> bool {
+    /// Nothing runs any more. True when an instance may be due sooner than those before it were. `price`: of memory, now.
+    pub(super) fn rested(&mut self, now: Instant, price: impl FnOnce() -> f64) -> bool {
         if self.rests.is_some() || !self.is_auto() {
             return false;
         }
+        self.policy.price(price());
         (self.rests, self.is_ahead) = (Some(now), false);
         let before = std::mem::replace(&mut self.window, self.policy.window());
         self.window.from > 0.0 || self.window.until < before.until || before.from > 0.0
@@ -81,10 +82,25 @@ impl Stay {
         self.policy.costs(self.cost);
     }
 
-    /// An instance held so much at its most.
+    /// An instance that came to rest holds so much.
     pub(super) fn measured(&mut self, bytes: u64) {
         self.cost.memory = bytes as f64 / 1e6;
         self.policy.costs(self.cost);
+    }
+
+    /// Bytes that another one will hold, as far as is known.
+    pub(super) fn size(&self) -> u64 {
+        (self.cost.memory * 1e6) as u64
+    }
+
+    /// How long starts take; none before one was measured.
+    pub(super) fn start(&self) -> Option<Duration> {
+        self.has_started.then(|| seconds(self.cost.start))
+    }
+
+    /// What the cold start that an idle instance spares is worth, for each MB and call.
+    pub(super) fn worth(&self) -> f64 {
+        self.cost.start * 1e3 / self.cost.memory.max(0.1)
     }
 
     pub(super) fn is_auto(&self) -> bool {
@@ -134,6 +150,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn usual() -> f64 {
+        Prices::default().memory
+    }
+
     /// A function that is called each so many seconds, and what is known of it in the rest after the last call.
     fn called_each(every: u32, keep: KeepAlive) -> (Stay, Instant) {
         let mut stay = Stay::new(keep, Prices::default());
@@ -143,7 +163,7 @@ mod tests {
         for _ in 0..20 {
             now += every * SECOND;
             stay.called(now);
-            stay.rested(now);
+            stay.rested(now, usual);
         }
         (stay, now)
     }
@@ -152,7 +172,7 @@ mod tests {
     fn a_fixed_time_is_kept_to_whatever_the_calls_are_like() {
         let (mut stay, rest) = called_each(3600, KeepAlive::For(7 * SECOND));
         assert_eq!((stay.ends(rest), stay.starts()), (rest + 7 * SECOND, None));
-        assert!(!stay.rested(rest), "a call never wakes the keeper");
+        assert!(!stay.rested(rest, usual), "a call never wakes the keeper");
     }
 
     #[test]
@@ -161,7 +181,7 @@ mod tests {
         let now = Instant::now();
         assert_eq!(stay.ends(now), now + 600 * SECOND);
         stay.called(now);
-        stay.rested(now);
+        stay.rested(now, usual);
         assert_eq!((stay.ends(now), stay.starts()), (now + 600 * SECOND, None));
     }
 
@@ -197,7 +217,7 @@ mod tests {
             stay.started(Duration::ZERO);
         }
         stay.called(rest + SECOND);
-        stay.rested(rest + SECOND);
+        stay.rested(rest + SECOND, usual);
         assert_eq!(stay.ends(rest + SECOND), rest + 61 * SECOND);
     }
 }

@@ -98,6 +98,8 @@ impl Zygotes {
                 return Ok(Some(Made { heard: Some(heard), ..Made::new(conversation, Start::Cold) }));
             }
         };
+        let group = conversation.group();
+        group.counts(&ground.budget, group.memory().unwrap_or_default());
         let printed = conversation.log();
         let mut zygote = Box::new(Zygote::new(conversation, control));
         match zygote.instance(ground, function, version).await {
@@ -115,9 +117,12 @@ impl Zygotes {
         }
     }
 
-    /// Ends the zygotes of a function, but the one of this version.
-    pub(crate) fn retire(&self, function: &Name, but: Option<&str>) {
-        lock(&self.places).retain(|place| place.function != *function || but == Some(&*place.version));
+    /// Ends the zygotes of a function, but the one of this version. Whether there was any.
+    pub(crate) fn retire(&self, function: &Name, but: Option<&str>) -> bool {
+        let mut places = lock(&self.places);
+        let before = places.len();
+        places.retain(|place| place.function != *function || but == Some(&*place.version));
+        places.len() < before
     }
 
     /// Ends those of a function that nobody has used for long; when to look again.

@@ -1,6 +1,9 @@
 //! What a pool promises: caps, queues, warmth, expiry, and that nothing it started outlives its use.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use crate::harness::*;
 use bus::{
@@ -9,6 +12,11 @@ use bus::{
 };
 use rstest::rstest;
 use runtimes::{KeepAlive, LeaseError, policy::cost_window::Prices};
+
+/// What goes on in the background when a call has been answered: a thread that never rests.
+const BUSY: &str = "import os, threading\ndef spin():\n    while True: pass\n\
+                    def handler(event, context):\n    if event: threading.Thread(target=spin, daemon=True).start()\n    \
+                    return os.getpid()\n";
 
 const PID: &str = "import os\ndef handler(event, context):\n    return os.getpid()\n";
 
@@ -252,4 +260,57 @@ async fn a_removed_function_finishes_what_it_runs() {
     node.functions.configure(std::collections::BTreeMap::new());
     assert_eq!(text(&running.await.unwrap().unwrap()), "\"done\"");
     assert!(node.functions.status().is_empty());
+}
+
+/// A process's state and the CPU time it has had, as the kernel has them.
+fn used(pid: &str) -> (char, u64) {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (fields[0].chars().next().unwrap(), fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap())
+}
+
+#[tokio::test]
+async fn what_goes_on_in_an_idle_instance_takes_no_cpu_until_the_next_call() {
+    let mut node = Node::new().function(BUSY);
+    let first = node.invoke("true").await;
+    let pid = text(&first).to_owned();
+    let before = until(|| (used(&pid).0 == 'T').then(|| used(&pid).1)).await;
+    node.until(|s| s.frozen == 1).await;
+    assert!(before > 0, "the thread ran");
+    for _ in 0..3 {
+        let second = node.invoke("false").await;
+        assert_eq!((second.ending, second.start, text(&second)), (Ending::Ok, Start::Warm, &*pid));
+        let ticks = until(|| (used(&pid).0 == 'T').then(|| used(&pid).1)).await;
+        assert_eq!(used(&pid), ('T', ticks), "it is stopped again");
+    }
+    node.reconfigure(|f| f.freeze = false);
+    until(|| (used(&pid).0 != 'T').then_some(())).await;
+    let ticks = used(&pid).1;
+    until(|| (used(&pid).1 > ticks).then_some(())).await;
+    assert_eq!(node.status().frozen, 0);
+}
+
+#[tokio::test]
+async fn an_idle_instance_that_is_stopped_hears_that_the_node_ends() {
+    let code = "import os, signal, sys\nNOTE = None\ndef end(*_):\n    open(NOTE, 'w').write('ended')\n    os._exit(0)\n\
+                signal.signal(signal.SIGTERM, end)\n\
+                def handler(event, context):\n    global NOTE\n    NOTE = event\n";
+    let node = Node::new().function(code);
+    node.invoke(&serde_json::to_string(&node.note()).unwrap()).await;
+    node.until(|s| s.frozen == 1).await;
+    node.functions.shutdown(LONG).await;
+    assert_eq!(fs::read_to_string(node.note()).unwrap(), "ended");
+}
+
+#[tokio::test]
+async fn for_a_call_that_is_expected_an_instance_is_started_before_and_that_is_counted() {
+    let node = Node::new().function_with(PID, |f| f.keep_alive = Duration::from_millis(1).into());
+    node.invoke("1").await;
+    node.until(|s| s.warm == 0).await;
+    node.functions.expect(&name(), Instant::now());
+    let status = node.until(|s| s.warm == 1).await;
+    assert_eq!((status.pre_warmed, status.pre_warmed_used), (1, 0));
+    assert_eq!(node.invoke("1").await.start, Start::Warm);
+    assert_eq!(node.status().pre_warmed_used, 1);
+    node.until(|s| s.warm == 0).await;
 }

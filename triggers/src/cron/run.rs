@@ -85,6 +85,9 @@ impl<S: Ledger> Cron<S> {
             *memory = done;
         }
         let next = next(&self.config, memory.began, memory.done.max(now)).map(|slot| slot.time);
+        if let Some(next) = next {
+            self.sink.foresee(&self.trigger, next);
+        }
         self.live.next(next.map(|next| next.with_timezone(&self.config.zone.0).fixed_offset()));
         Ok(nap(next, Utc::now()))
     }
