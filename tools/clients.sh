@@ -1,7 +1,8 @@
 #!/bin/sh
 # Prints a folder with clients of AWS Lambda that the tests call fnbus with: a Python environment (`bin/python`: boto3,
 # the aws cli, the runtime client) and `node_modules` (the JavaScript SDK, the runtime client without its native part, which
-# would have to be compiled). Fetched once, in pinned versions.
+# would have to be compiled). Fetched once, in pinned versions. Beside it, `rust/debug/bootstrap`: a program with the runtime
+# client for Rust, built when it has changed.
 set -eu
 
 TOOLS=${1:-target/tools}
@@ -24,4 +25,5 @@ if [ "$(cat "$clients/wanted" 2>/dev/null)" != "$WANTED $MODULES" ]; then
     rm -rf "$clients"
     mv "$folder" "$clients"
 fi
+CARGO_TARGET_DIR=$TOOLS/rust ${CARGO:-cargo} build --quiet --locked --manifest-path "$(dirname "$0")/rust/Cargo.toml" >&2
 echo "$clients"
