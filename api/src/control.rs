@@ -36,6 +36,7 @@ use bus::{
         FunctionStatus, LogLine, MoveError, Moved, Promote, Steer, SteerError, Steered, TriggerStatus, VersionStatus,
     },
     sink::{Call, LogMode},
+    target::{Qualifier, Target},
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, future::BoxFuture, stream};
@@ -67,6 +68,7 @@ pub struct Views {
     pub versions: Arc<dyn Fn(Name) -> Moving<Vec<VersionStatus>> + Send + Sync>,
     pub promote: Arc<dyn Fn(Name, Promote) -> Moving<Moved> + Send + Sync>,
     pub rollback: Arc<dyn Fn(Name) -> Moving<Moved> + Send + Sync>,
+    pub has_version: Arc<dyn Fn(Name, Qualifier) -> Moving<bool> + Send + Sync>,
     pub triggers: Arc<dyn Fn() -> Vec<TriggerStatus> + Send + Sync>,
     /// Tells a trigger that there is to do something.
     pub steer: Arc<dyn Fn(Name, Steer) -> Steering + Send + Sync>,
@@ -294,7 +296,8 @@ async fn invoke(
     let catalog = control.bus.owner().catalog().clone();
     // a pipeline is invoked as it is called: a run, and its last output
     let is_known = |name: &Name| catalog.functions.contains_key(name) || catalog.pipelines.contains_key(name);
-    let Some(function) = name.parse::<Name>().ok().filter(is_known) else {
+    let target = name.parse::<Target>().ok();
+    let Some(function) = target.as_ref().and_then(|target| target.name()).filter(|name| is_known(name)).cloned() else {
         let mut known: Vec<String> =
             catalog.functions.keys().chain(catalog.pipelines.keys()).map(Name::to_string).collect();
         known.sort();
@@ -304,7 +307,11 @@ async fn invoke(
     if serde_json::from_slice::<serde::de::IgnoredAny>(&event.data).is_ok() {
         event.datacontenttype = Some("application/json".into());
     }
-    let call = Call { function, format: Format::Body, timeout: None, log: LogMode::Full, outlet: None };
+    let version = target.and_then(|target| target.version().cloned());
+    if let Some(version) = &version {
+        versions::known(&control, &function, version).await?;
+    }
+    let call = Call { function, version, format: Format::Body, timeout: None, log: LogMode::Full, outlet: None };
     let reply = control.bus.call(event, call).await?;
     let outcome = reply.outcome;
     let text = std::str::from_utf8(&outcome.output).ok().map(str::to_owned);

@@ -21,6 +21,7 @@ use crate::{
     sink::{Call, CallError},
     streamed::Outlet,
     subject::Subjects,
+    target::Qualifier,
     wire,
 };
 
@@ -133,6 +134,9 @@ impl Caller {
         let mut map = wire::encode(event);
         map.insert(headers::FUNCTION, call.function.as_str());
         map.insert(headers::FORMAT, call.format.as_str());
+        if let Some(version) = &call.version {
+            map.insert(headers::VERSION, version.as_str());
+        }
         let lent = call.outlet.clone().map(|outlet| self.bodies.lend(outlet));
         if let Some(lent) = &lent {
             map.insert(headers::OUTLET, lent.key.to_string());
@@ -189,6 +193,8 @@ pub struct Calls {
 pub struct Called {
     pub event: Event,
     pub function: Name,
+    /// Which version of it; none: what serves.
+    pub version: Option<Qualifier>,
     pub format: Format,
     /// Where the answer may go as it comes.
     pub outlet: Option<Outlet>,
@@ -239,6 +245,7 @@ impl Calls {
         let body = self.bodies.whole(map, message.payload).ok_or("its body is not here any more")?;
         Ok(Called {
             function: get(headers::FUNCTION).and_then(|name| name.parse().ok()).ok_or("it names no function")?,
+            version: get(headers::VERSION).and_then(|version| version.parse().ok()),
             format: get(headers::FORMAT).and_then(Format::parse).unwrap_or_default(),
             outlet: get(headers::OUTLET).and_then(|key| self.bodies.outlet(key)),
             event: wire::decode(map, body).map_err(|malformed| malformed.what)?,

@@ -4,7 +4,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use async_nats::jetstream::{
-    context::PublishError, message::PublishMessage, publish::PublishAck, stream::RawMessageErrorKind,
+    context::{PublishError, PublishErrorKind},
+    message::PublishMessage,
+    publish::PublishAck,
+    stream::RawMessageErrorKind,
 };
 use futures_util::future::BoxFuture;
 use tokio_util::task::TaskTracker;
@@ -12,7 +15,6 @@ use tokio_util::task::TaskTracker;
 use crate::{
     headers,
     log::backlog::Due,
-    name::Name,
     nats::{
         Nats,
         stream::{self, Incarnation, StreamError},
@@ -38,11 +40,11 @@ pub trait Carrier: Clone + Send + Sync + 'static {
     /// Returns when there is no connection, from this call on and however short it is gone.
     fn disconnected(&self) -> impl Future<Output = ()> + Send + 'static;
 
-    /// Hands a delivery to the stream.
+    /// Hands a delivery to a function to the stream.
     fn publish(
         &self,
         class: &'static str,
-        function: &Name,
+        target: &Target,
         due: &Due,
     ) -> impl Future<Output = Result<Ack, PublishError>> + Send;
 
@@ -77,8 +79,11 @@ impl JetStream {
         Self { nats, subjects, node, sender, sending: TaskTracker::new() }
     }
 
-    fn message(&self, due: &Due) -> PublishMessage {
+    fn message(&self, target: &Target, due: &Due) -> PublishMessage {
         let mut map = wire::encode(&due.event);
+        if let Some(version) = target.version() {
+            map.insert(headers::VERSION, version.as_str());
+        }
         map.insert(headers::DELIVERY, due.id.to_string());
         map.insert(headers::PUBLICATION, due.publication.to_string());
         map.insert(headers::OWNER, &*self.node);
@@ -105,9 +110,10 @@ impl Carrier for JetStream {
         self.nats.disconnected()
     }
 
-    async fn publish(&self, class: &'static str, function: &Name, due: &Due) -> Result<Ack, PublishError> {
+    async fn publish(&self, class: &'static str, target: &Target, due: &Due) -> Result<Ack, PublishError> {
+        let function = target.name().ok_or_else(|| PublishError::new(PublishErrorKind::Other))?;
         let subject = self.subjects.deliver(class, function);
-        let sent = self.nats.jetstream.send_publish(subject, self.message(due)).await?;
+        let sent = self.nats.jetstream.send_publish(subject, self.message(target, due)).await?;
         Ok(sent.into_future())
     }
 

@@ -7,10 +7,11 @@ use futures_util::StreamExt;
 use tokio::time::sleep;
 
 use crate::{
-    Event, Name, RowId, headers,
+    Event, Name, RowId, Target, headers,
     nats::{Nats, stream},
     payload::Format,
     subject::Subjects,
+    target::Qualifier,
     wire,
 };
 
@@ -40,6 +41,8 @@ pub struct Delivered {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
     pub function: Name,
+    /// Which version of it; none: what serves.
+    pub version: Option<Qualifier>,
     pub id: RowId,
     pub publication: u32,
     pub format: Format,
@@ -47,6 +50,12 @@ pub struct Delivery {
     /// The data stayed with the owner; see [`crate::owner::Owner::data_of`].
     pub by_reference: bool,
     pub event: Event,
+}
+
+impl Delivery {
+    pub fn target(&self) -> Target {
+        Target::of(self.function.clone(), self.version.clone())
+    }
 }
 
 impl std::ops::Deref for Delivered {
@@ -115,6 +124,7 @@ fn read(message: &async_nats::Message) -> Result<Delivery, &'static str> {
     let function = message.subject.rsplit('.').next().and_then(|name| name.parse().ok());
     Ok(Delivery {
         function: function.ok_or("its subject names no function")?,
+        version: get(headers::VERSION).and_then(|version| version.parse().ok()),
         id: get(headers::DELIVERY).and_then(|id| id.parse().ok()).ok_or("it has no delivery id")?,
         publication: get(headers::PUBLICATION).and_then(|n| n.parse().ok()).ok_or("it has no publication")?,
         format: get(headers::FORMAT).and_then(Format::parse).unwrap_or_default(),

@@ -8,6 +8,8 @@ pub const PUBLICATION: &str = "fnbus-publication";
 pub const OWNER: &str = "fnbus-owner";
 /// The function a call is for.
 pub const FUNCTION: &str = "fnbus-function";
+/// Which version of the function, where it is named.
+pub const VERSION: &str = "fnbus-version";
 /// The payload's shape.
 pub const FORMAT: &str = "fnbus-format";
 /// The trigger's facts, JSON.

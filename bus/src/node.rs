@@ -340,7 +340,7 @@ impl Bus {
     fn record(&self, event: Event, call: &Call, outcome: &Outcome) -> CallRecord {
         CallRecord {
             event: Prepared::new(event),
-            function: call.function.clone(),
+            target: call.target(),
             format: call.format,
             node: self.owner().node().clone(),
             outcome: outcome.clone(),

@@ -23,7 +23,6 @@ use crate::{
     carrier::Carrier,
     failpoint::{self, Failpoint},
     log::backlog::Due,
-    name::Name,
     owner::Owner,
     target::Target,
     window::Sent,
@@ -52,7 +51,7 @@ pub(crate) struct Outbox {
 /// Deliveries to one function.
 struct Parcel {
     class: &'static str,
-    function: Name,
+    target: Target,
     due: Vec<Due>,
     /// How often it was not taken.
     tries: u32,
@@ -79,8 +78,8 @@ impl Outbox {
     }
 
     /// Returns at once.
-    pub(crate) fn post(&self, class: &'static str, function: &Name, due: Vec<Due>) {
-        self.send(Parcel { class, function: function.clone(), due, tries: 0 });
+    pub(crate) fn post(&self, class: &'static str, target: &Target, due: Vec<Due>) {
+        self.send(Parcel { class, target: target.clone(), due, tries: 0 });
     }
 
     fn send(&self, parcel: Parcel) {
@@ -137,7 +136,7 @@ impl<C: Carrier> Postman<C> {
     /// Publishes a parcel; the acknowledgements are awaited aside, so that the next one need not wait. What is not
     /// taken comes back after a while.
     async fn publish(&self, mut parcel: Parcel) {
-        let target = Target::from(parcel.function.clone());
+        let target = parcel.target.clone();
         // Set before anything can be cut off by the end of the connection: then it comes back by itself.
         let lost = self.carrier.disconnected();
         {
@@ -149,7 +148,7 @@ impl<C: Carrier> Postman<C> {
         let mut sent = Vec::with_capacity(parcel.due.len());
         let mut refusal = None;
         for due in &parcel.due {
-            match self.carrier.publish(parcel.class, &parcel.function, due).await {
+            match self.carrier.publish(parcel.class, &target, due).await {
                 Ok(ack) => {
                     failpoint::reach(Failpoint::PublishSent);
                     sent.push((due.row, due.publication, ack));

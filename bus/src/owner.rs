@@ -179,8 +179,9 @@ impl Owner {
         };
         let catalog = self.catalog().clone();
         for (target, deliveries) in unended {
-            let Ok(Target::Named(name)) = target.parse() else { continue };
-            if !catalog.functions.contains_key(&name) && !catalog.pipelines.contains_key(&name) {
+            let Ok(target) = target.parse::<Target>() else { continue };
+            let Some(name) = target.name() else { continue };
+            if !catalog.functions.contains_key(name) && !catalog.pipelines.contains_key(name) {
                 tracing::warn!(
                     deliveries,
                     "`{name}` is not in the config and deliveries wait for it: they stay in the log and go on when it \

@@ -1,6 +1,8 @@
 //! What a node tells people of itself: the shapes of `fnbus functions`, `triggers` and `logs`, filled in by those who
 //! know, shown by the control plane, which sees only the bus.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -29,7 +31,7 @@ pub enum LogStream {
 }
 
 /// One function, as `fnbus functions` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FunctionStatus {
     pub name: Name,
     pub runtime: String,
@@ -44,6 +46,9 @@ pub struct FunctionStatus {
     /// What serves stays until somebody promotes another version; else it is the newest.
     #[serde(default)]
     pub pinned: bool,
+    /// Other versions that get a part of the calls, from 0 to 1.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shares: BTreeMap<u32, f64>,
     #[serde(flatten)]
     pub state: FunctionState,
     /// Why the last edit does not serve, while an older version does.
@@ -158,14 +163,33 @@ pub struct VersionStatus {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Promote {
-    /// A number, `$LATEST` or an alias; none: the newest.
+    /// A number, an id, `$LATEST` or an alias; none: the newest.
     pub version: Option<String>,
+    /// Which alias is to lead to it; none: `live`, which is what calls without one go to.
+    pub alias: Option<Name>,
+    /// It stays even when it is the newest.
+    pub pin: bool,
+    /// A part of the calls alone, from 0 to 1; none: all of them.
+    pub share: Option<f64>,
+    /// With such a part it is watched for a while, and then serves or goes.
+    pub canary: Option<CanaryPlan>,
+}
+
+/// How a version is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CanaryPlan {
+    pub seconds: f64,
+    /// Most of its calls that may fail, from 0 to 1.
+    pub max_errors: f64,
+    /// Before so many calls nothing is made of it.
+    pub min_calls: u64,
 }
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Moved {
     pub function: Name,
+    pub alias: String,
     pub version: u32,
     /// What served before.
     pub before: Option<u32>,
@@ -173,6 +197,9 @@ pub struct Moved {
     pub changed: bool,
     /// It stays until somebody promotes another version.
     pub pinned: bool,
+    /// Its part of the calls, where it has not all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
 }
 
 /// Why what serves was not changed.
@@ -183,6 +210,12 @@ pub enum MoveError {
     Gone { function: Name },
     #[error("`{function}` has no version `{version}`; it has {known}")]
     NoVersion { function: Name, version: String, known: String },
+    #[error("version {version} of `{function}` serves all calls already; promote another one, or roll back first")]
+    Serves { function: Name, version: u32 },
+    #[error("`{alias}` is the number of a version and cannot be an alias; choose a name such as `stable`")]
+    NoAlias { alias: Name },
+    #[error("only `live` can have a canary; leave --alias or --canary out")]
+    NotLive,
     #[error(
         "no version served `{function}` before this one, or none that is kept; `fnbus functions versions {function}` has them"
     )]

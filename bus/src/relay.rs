@@ -171,18 +171,15 @@ impl<C: Carrier> Relay<C> {
     }
 
     async fn carry(&self, target: &Target, due: Vec<Due>) -> Result<(), LogError> {
-        match target {
-            Target::Named(name) => {
-                let class = self.owner.catalog().functions.get(name).map(|function| function.class);
-                match class {
-                    Some(class) => self.outbox.post(class, name, due),
-                    None => return self.start_runs(name, due).await,
-                }
+        if let Some(name) = target.name() {
+            let class = self.owner.catalog().functions.get(name).map(|function| function.class);
+            match class {
+                Some(class) => self.outbox.post(class, target, due),
+                None => return self.start_runs(name, due).await,
             }
-            outside => {
-                for due in due {
-                    self.carrier.send(outside, due);
-                }
+        } else {
+            for due in due {
+                self.carrier.send(target, due);
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use crate::{
     outcome::Outcome,
     payload::Format,
     streamed::Outlet,
+    target::{Qualifier, Target},
 };
 
 /// Takes events. `accept` is asynchronous delivery (durable before it answers), `call` a synchronous invocation.
@@ -90,13 +91,22 @@ pub enum AcceptError {
 /// How to run a synchronous call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
+    /// Or a pipeline.
     pub function: Name,
+    /// Which version of the function; none: what serves.
+    pub version: Option<Qualifier>,
     pub format: Format,
     /// How long the caller waits in all; none: as long as the function's own timeout and the queue allow.
     pub timeout: Option<Duration>,
     pub log: LogMode,
     /// Where the answer may go as it comes; none: it is wanted whole.
     pub outlet: Option<Outlet>,
+}
+
+impl Call {
+    pub fn target(&self) -> Target {
+        Target::of(self.function.clone(), self.version.clone())
+    }
 }
 
 /// How much of a trigger's synchronous calls is logged.

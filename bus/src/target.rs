@@ -1,5 +1,5 @@
 //! Where an event or output can go, in one grammar for triggers, destinations and pipeline steps:
-//! a function or pipeline by name, `event:type`, `nats:subject`, `https://…`, `file:path`.
+//! a function (or a version of it, `name:version`) or pipeline by name, `event:type`, `nats:subject`, `https://…`, `file:path`.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -12,6 +12,8 @@ use crate::name::{InvalidName, Name};
 pub enum Target {
     /// A function or pipeline of this bus.
     Named(Name),
+    /// `name:version`: a version of a function.
+    Version(Name, Qualifier),
     /// `event:type`: put on the bus as an event of that type, for whichever rule it matches.
     Event(Arc<str>),
     /// `nats:subject`: published there.
@@ -20,6 +22,57 @@ pub enum Target {
     Web(Arc<str>),
     /// `file:path`: appended as a line.
     File(Arc<str>),
+}
+
+/// Which version of a function is meant: its number, `$LATEST`, or an alias.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Qualifier(Arc<str>);
+
+impl Qualifier {
+    /// The newest version.
+    pub const LATEST: &'static str = "$LATEST";
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Qualifier {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if text != Self::LATEST {
+            text.parse::<Name>()?;
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl TryFrom<String> for Qualifier {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        text.parse()
+    }
+}
+
+impl From<Qualifier> for String {
+    fn from(qualifier: Qualifier) -> Self {
+        qualifier.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for Qualifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Qualifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// Why a text is not a target.
@@ -36,16 +89,33 @@ pub enum InvalidTarget {
     #[error("`file:` wants a path")]
     Path,
     #[error(
-        "`{scheme}:` is no kind of target; use a function's name, `event:type`, `nats:subject`, `https://…` or `file:path`"
+        "`{scheme}:` is no kind of target; use a function's name, `name:version`, `event:type`, `nats:subject`, `https://…` \
+         or `file:path`"
     )]
     Scheme { scheme: String },
 }
 
 impl Target {
+    /// A function, or a version of it.
+    pub fn of(function: Name, version: Option<Qualifier>) -> Self {
+        match version {
+            Some(version) => Self::Version(function, version),
+            None => Self::Named(function),
+        }
+    }
+
     /// The function or pipeline; none for any other target.
     pub fn name(&self) -> Option<&Name> {
         match self {
-            Self::Named(name) => Some(name),
+            Self::Named(name) | Self::Version(name, _) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Which version of the function; none: what serves.
+    pub fn version(&self) -> Option<&Qualifier> {
+        match self {
+            Self::Version(_, version) => Some(version),
             _ => None,
         }
     }
@@ -67,7 +137,10 @@ impl FromStr for Target {
             },
             Some(("file", "")) => Err(InvalidTarget::Path),
             Some(("file", path)) => Ok(Self::File(path.into())),
-            Some((scheme, _)) => Err(InvalidTarget::Scheme { scheme: scheme.to_owned() }),
+            Some((name, version)) => match (name.parse(), version.parse()) {
+                (Ok(name), Ok(version)) => Ok(Self::Version(name, version)),
+                _ => Err(InvalidTarget::Scheme { scheme: name.to_owned() }),
+            },
         }
     }
 }
@@ -105,6 +178,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(name) => name.fmt(f),
+            Self::Version(name, version) => write!(f, "{name}:{version}"),
             Self::Event(kind) => write!(f, "event:{kind}"),
             Self::Nats(subject) => write!(f, "nats:{subject}"),
             Self::Web(url) => f.write_str(url),
@@ -121,6 +195,9 @@ mod tests {
     fn a_target_reads_back_as_it_was_written() {
         for text in [
             "price",
+            "price:3",
+            "price:live",
+            "price:$LATEST",
             "event:order.priced",
             "nats:orders.priced",
             "https://ops.example/hook?x=1",
@@ -143,6 +220,9 @@ mod tests {
             "https://",
             "file:",
             "ftp://x/y",
+            "price:",
+            "price:a b",
+            "price:$NEWEST",
             "",
         ] {
             assert!(bad.parse::<Target>().is_err(), "{bad:?} was taken");

@@ -169,7 +169,8 @@ impl Window {
     /// Applies a config: lanes of functions it does not name are closed.
     pub fn limits(&mut self, limits: &HashMap<Target, Limit>) {
         for (target, lane) in &mut self.lanes {
-            lane.limit = limits.get(target).copied().unwrap_or_else(|| unlisted(target));
+            let whole = || target.name().and_then(|name| limits.get(&name.clone().into()));
+            lane.limit = limits.get(target).or_else(whole).copied().unwrap_or_else(|| unlisted(target));
         }
         for (name, limit) in limits {
             let lane = self.lanes.entry(name.clone()).or_default();
@@ -475,7 +476,13 @@ impl Window {
     }
 
     fn lane(&mut self, target: &Target) -> &mut Lane {
-        self.lanes.entry(target.clone()).or_insert_with(|| Lane { limit: unlisted(target), ..Lane::default() })
+        if !self.lanes.contains_key(target) {
+            // a version of a function has as much as the function
+            let whole = target.name().and_then(|name| self.lanes.get(&name.clone().into()));
+            let limit = whole.map_or_else(|| unlisted(target), |lane| lane.limit);
+            self.lanes.insert(target.clone(), Lane { limit, ..Lane::default() });
+        }
+        self.lanes.entry(target.clone()).or_default()
     }
 
     fn find(&self, target: &Target, row: i64) -> Option<&Open> {

@@ -1,4 +1,4 @@
-//! The book of a function: its versions that are kept, and which of them serves. In memory as it is in the log.
+//! The book of a function: its versions that are kept, and where its aliases lead. In memory as it is in the log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,14 +13,13 @@ use bus::{
         version::{self, KeptVersion},
     },
     presence::{MoveError, VersionStatus},
+    target::Qualifier,
 };
 
 use crate::{route::Route, version::Version};
 
 /// The alias that calls without one go to.
 pub(crate) const LIVE: &str = "live";
-/// The newest version.
-pub(crate) const LATEST: &str = "$LATEST";
 
 #[derive(Debug)]
 pub(crate) struct Book {
@@ -29,6 +28,8 @@ pub(crate) struct Book {
     /// What the code folder and the config are; none until they were looked at.
     pub(crate) latest: Option<u32>,
     pub(crate) live: Route,
+    /// The others.
+    aliases: BTreeMap<String, Route>,
 }
 
 impl Book {
@@ -38,11 +39,14 @@ impl Book {
         let read =
             log.read(move |c| Ok::<_, LogError>((version::of(c, name.as_str())?, version::routes(c, name.as_str())?)));
         let (versions, routes) = read.await?;
+        let read = |(alias, route): (String, String)| Some((alias, serde_json::from_str(&route).ok()?));
+        let mut aliases: BTreeMap<String, Route> = routes.into_iter().filter_map(read).collect();
         Ok(Self {
             function: function.clone(),
             versions: versions.into_iter().map(|kept| (kept.number, kept)).collect(),
             latest: None,
-            live: routes.get(LIVE).and_then(|route| serde_json::from_str(route).ok()).unwrap_or_default(),
+            live: aliases.remove(LIVE).unwrap_or_default(),
+            aliases,
         })
     }
 
@@ -59,40 +63,100 @@ impl Book {
         self.versions.insert(kept.number, kept);
     }
 
-    /// The version that is meant: by its number, its id, or as the newest.
+    /// Which version a call goes to that has this place between 0 and 1; none: nothing was deployed yet. An error when there
+    /// is no such version or alias.
+    pub(crate) fn choose(&self, wanted: Option<&Qualifier>, place: f64) -> Result<Option<u32>, String> {
+        let Some(wanted) = wanted else { return Ok(self.live.choose(place)) };
+        match wanted.as_str() {
+            LIVE => Ok(self.live.choose(place)),
+            Qualifier::LATEST => Ok(self.latest),
+            other => match self.aliases.get(other) {
+                Some(route) => Ok(route.choose(place)),
+                None => self.numbered(other).map(Some).ok_or_else(|| other.to_owned()),
+            },
+        }
+    }
+
+    fn numbered(&self, text: &str) -> Option<u32> {
+        text.parse().ok().filter(|number| self.versions.contains_key(number))
+    }
+
+    /// The version that is meant: by its number, its id, an alias of it, or as the newest.
     pub(crate) fn find(&self, given: Option<&str>) -> Result<u32, MoveError> {
         let found = match given {
-            None | Some(LATEST) => self.latest,
+            None | Some(Qualifier::LATEST) => self.latest,
             Some(LIVE) => self.live.version,
             Some(given) => {
-                given.parse().ok().filter(|number| self.versions.contains_key(number)).or(self.number_of(given))
+                let alias = || self.aliases.get(given)?.version;
+                self.numbered(given).or_else(|| self.number_of(given)).or_else(alias)
             }
         };
         found.ok_or_else(|| {
             let known: Vec<String> = self.versions.keys().map(u32::to_string).collect();
             let known = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
-            let version = given.unwrap_or(LATEST).to_owned();
+            let version = given.unwrap_or(Qualifier::LATEST).to_owned();
             MoveError::NoVersion { function: self.function.clone(), version, known }
         })
     }
 
-    /// Which versions need not be kept: all but the newest so many, what serves, what a rollback leads to, and the last number,
-    /// so that none is given twice.
+    /// Where an alias leads that was made.
+    pub(crate) fn route(&self, alias: &str) -> Option<&Route> {
+        if alias == LIVE { Some(&self.live) } else { self.aliases.get(alias) }
+    }
+
+    pub(crate) fn lead(&mut self, alias: &str, route: Route) {
+        if alias == LIVE {
+            self.live = route;
+        } else {
+            self.aliases.insert(alias.to_owned(), route);
+        }
+    }
+
+    /// Every version that an alias leads to.
+    pub(crate) fn led_to(&self) -> BTreeSet<u32> {
+        self.aliases.values().chain([&self.live]).flat_map(Route::versions).collect()
+    }
+
+    /// Versions that have a part of the calls that name none.
+    pub(crate) fn shares(&self) -> BTreeMap<u32, f64> {
+        self.live.shares().collect()
+    }
+
+    /// Which versions need not be kept: all but the newest so many, what an alias leads to, and what a rollback does. So the
+    /// last number is kept, and none is given twice.
     pub(crate) fn expendable(&self, keep: usize) -> BTreeSet<u32> {
-        let last_before = self.live.rolled_back(|number| self.versions.contains_key(&number)).map(|(number, _)| number);
-        let needed = [self.latest, self.live.version, last_before];
-        let newest: BTreeSet<u32> = self.versions.keys().rev().take(keep.max(1)).copied().collect();
-        self.versions.keys().filter(|n| !newest.contains(n) && !needed.contains(&Some(**n))).copied().collect()
+        let before = self.live.whole().rolled_back(|number| self.versions.contains_key(&number));
+        let mut needed = self.led_to();
+        needed.extend(self.latest);
+        needed.extend(before.map(|(number, _)| number));
+        needed.extend(self.versions.keys().rev().take(keep.max(1)));
+        self.versions.keys().filter(|number| !needed.contains(number)).copied().collect()
     }
 
     pub(crate) fn forget(&mut self, numbers: &BTreeSet<u32>) {
         self.versions.retain(|number, _| !numbers.contains(number));
     }
 
+    pub(crate) fn note(&mut self, number: u32, note: &str) {
+        if let Some(kept) = self.versions.get_mut(&number) {
+            kept.note = Some(note.to_owned());
+        }
+    }
+
     pub(crate) fn status(&self) -> Vec<VersionStatus> {
+        let live = (LIVE, &self.live);
+        let routes: Vec<(&str, &Route)> =
+            std::iter::once(live).chain(self.aliases.iter().map(|(alias, route)| (alias.as_str(), route))).collect();
         let status = |kept: &KeptVersion| {
             let version: Option<Version> = serde_json::from_str(&kept.config).ok();
-            let aliases = if self.live.version == Some(kept.number) { vec![LIVE.to_owned()] } else { Vec::new() };
+            let leads = |(alias, route): &(&str, &Route)| {
+                let part = route.shares().find(|(number, _)| *number == kept.number);
+                match part {
+                    Some((_, share)) => Some(format!("{alias} {:.0} %", share * 100.0)),
+                    None => (route.version == Some(kept.number)).then(|| (*alias).to_owned()),
+                }
+            };
+            let canary = self.live.canary.as_ref().filter(|canary| canary.version == kept.number);
             VersionStatus {
                 function: self.function.clone(),
                 version: kept.number,
@@ -103,8 +167,8 @@ impl Book {
                 bytes: kept.bytes,
                 deployed: kept.deployed,
                 latest: self.latest == Some(kept.number),
-                aliases,
-                note: kept.note.clone(),
+                aliases: routes.iter().filter_map(leads).collect(),
+                note: canary.map(ToString::to_string).or_else(|| kept.note.clone()),
             }
         };
         self.versions.values().map(status).collect()
@@ -123,22 +187,22 @@ pub(crate) async fn record(
         let kept = version::keep(tx, function.as_str(), &new)?;
         let moved = live.deployed(kept.number);
         if let Some(moved) = &moved {
-            lead(tx, &function, moved)?;
+            lead(tx, &function, LIVE, moved)?;
         }
         Ok((kept, moved))
     })
     .await
 }
 
-/// Remembers where calls go.
-pub(crate) async fn remember(log: &Log, function: &Name, live: Route) -> Result<(), LogError> {
-    let function = function.clone();
-    log.write(move |tx| lead(tx, &function, &live)).await
+/// Remembers where an alias leads.
+pub(crate) async fn remember(log: &Log, function: &Name, alias: &str, route: Route) -> Result<(), LogError> {
+    let (function, alias) = (function.clone(), alias.to_owned());
+    log.write(move |tx| lead(tx, &function, &alias, &route)).await
 }
 
-fn lead(tx: &Tx<'_>, function: &Name, live: &Route) -> Result<(), LogError> {
-    let json = serde_json::to_string(live).unwrap_or_default();
-    Ok(version::lead(tx, function.as_str(), LIVE, Some(&json))?)
+fn lead(tx: &Tx<'_>, function: &Name, alias: &str, route: &Route) -> Result<(), LogError> {
+    let json = serde_json::to_string(route).unwrap_or_default();
+    Ok(version::lead(tx, function.as_str(), alias, Some(&json))?)
 }
 
 /// The functions whose version stays until somebody promotes another one, with its number; by the log of a data folder.

@@ -204,6 +204,10 @@ async fn hold_pinned(
     };
     let instance = Instance::start(ground, name, version.clone(), timeout).await?;
     let _moving = function.moving.lock().await;
+    if lock(book).live.version != Some(number) {
+        // another one was put into service meanwhile
+        return Ok(());
+    }
     *lock(&function.deployment) = Deployment::Serving { refused: None };
     let id = version.id.clone();
     function.pool.install(version, instance);

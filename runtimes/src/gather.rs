@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{Name, batch::Batching, payload::Format};
+use bus::{Name, Target, batch::Batching, payload::Format};
 use tokio::{sync::Notify, time::timeout};
 
 use crate::lock;
@@ -20,7 +20,9 @@ const MAX_BYTES: usize = 6 << 20;
 /// What may share an invocation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Kind {
-    pub(crate) function: Name,
+    pub(crate) target: Target,
+    /// The version of the function they go to now.
+    pub(crate) version: Option<u32>,
     pub(crate) trigger: Name,
     pub(crate) format: Format,
 }
@@ -106,7 +108,7 @@ mod tests {
     const BATCHING: Batching = Batching { size: 3, window: Duration::from_hours(1) };
 
     fn kind(function: &str) -> Kind {
-        Kind { function: function.parse().unwrap(), trigger: "t".parse().unwrap(), format: Format::Sqs }
+        Kind { target: function.parse().unwrap(), version: Some(1), trigger: "t".parse().unwrap(), format: Format::Sqs }
     }
 
     #[tokio::test(start_paused = true)]

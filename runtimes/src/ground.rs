@@ -13,7 +13,7 @@ use bus::{
 };
 use chrono::Utc;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OnceCell, broadcast};
+use tokio::sync::{Notify, OnceCell, broadcast};
 use uuid::Uuid;
 
 use crate::{
@@ -88,6 +88,8 @@ pub(crate) struct Ground {
     pub(crate) settings: Settings,
     /// Where versions are kept, beside their code.
     pub(crate) log: Log,
+    /// Tells that a version is on trial.
+    pub(crate) canaries: Notify,
     pub(crate) store: Store,
     /// What all functions may hold of the memory.
     pub(crate) budget: Arc<Budget>,
@@ -138,6 +140,7 @@ impl Ground {
             pools: Mutex::default(),
             settings,
             log,
+            canaries: Notify::new(),
             spares: Spares::default(),
             zygotes: Zygotes::default(),
             python: OnceCell::new(),

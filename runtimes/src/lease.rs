@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     fault::Lack,
+    gate::Entered,
     instance::{Birth, Instance, NotRun, Reply},
     pool::Pool,
 };
@@ -46,6 +47,8 @@ pub struct Invocation {
 pub enum LeaseError {
     #[error("there is no function `{0}`; add [functions.{0}] or correct the name")]
     Unknown(Name),
+    #[error("`{function}` has no version `{version}`; `fnbus functions versions {function}` has them")]
+    NoVersion { function: Name, version: String },
     #[error("the function is stopped, its `concurrency` is 0; raise it to let it run")]
     Stopped,
     #[error("all instances are busy; try again, or raise `concurrency`")]
@@ -67,12 +70,20 @@ pub struct Lease {
     queue: Duration,
     /// An invocation is running: dropped now, the instance is in no known state.
     running: bool,
+    /// Its place among the invocations of the function; given up after the instance.
+    entered: Option<Entered>,
 }
 
 impl Lease {
     pub(crate) fn new(pool: Arc<Pool>, instance: Instance, cold: bool) -> Self {
         let cold = (cold && instance.keeps()).then_some(instance.birth);
-        Self { pool, instance: Some(instance), cold, queue: Duration::ZERO, running: false }
+        Self { pool, instance: Some(instance), cold, queue: Duration::ZERO, running: false, entered: None }
+    }
+
+    /// Holds a place among the invocations of the function.
+    pub(crate) fn entered(mut self, entered: Entered) -> Self {
+        self.entered = Some(entered);
+        self
     }
 
     /// Says when it was asked for. What it took to start the instance is no waiting.
@@ -106,10 +117,13 @@ impl Lease {
                 // it ended while idle
                 Err(NotRun::NotTaken) => {}
             }
-            let pool = self.pool.clone();
+            let (pool, entered) = (self.pool.clone(), self.entered.take());
             drop(self);
             self = match pool.lease(SECOND_CHOICE).await {
-                Ok(lease) => lease,
+                Ok(mut lease) => {
+                    lease.entered = entered;
+                    lease
+                }
                 Err(LeaseError::Init(outcome)) => return Ok(*outcome),
                 Err(e) => return Err(e),
             };

@@ -20,7 +20,9 @@ mod gather;
 pub mod functions;
 // The right to run one invocation.
 pub mod lease;
-// The instances of one function.
+// How many invocations of one function there are, over all its versions.
+mod gate;
+// The instances of one version.
 mod pool;
 // When to hand out, start, wait or refuse: pure.
 mod slots;
@@ -78,6 +80,8 @@ mod book;
 mod route;
 // Another one, by hand.
 mod promote;
+// One on trial.
+mod canary;
 // From code to a version that serves.
 mod deploy;
 // Edits of code.
@@ -86,7 +90,7 @@ mod watch;
 pub use archive::BadArchive;
 pub use book::pinned;
 pub use config::{EnvValue, Folders, FunctionConfig, Isolation, KeepAlive, RuntimeKind, RuntimesConfig};
-pub use functions::Functions;
+pub use functions::{Functions, Wanted};
 pub use ground::{Settings, interpreter, missing_interpreter};
 pub use lease::{Invocation, Lease, LeaseError};
 pub use output::TAIL;

@@ -1,4 +1,4 @@
-//! The instances of one function on this node: who is idle, who is waited for, who is started.
+//! The instances of what serves of one function on this node, or of another version of it: who is idle, who is waited for, who is started.
 //!
 //! Whoever invokes drives its instance; the pool only holds the idle ones, the queue and the counts, under one lock
 //! that is never held across a wait. A released instance goes to the first who waits. One task per pool, the keeper,
@@ -12,6 +12,8 @@ mod counts;
 mod keeper;
 mod room;
 mod stay;
+
+pub(crate) use counts::Counts;
 
 use std::{
     collections::VecDeque,
@@ -48,7 +50,7 @@ pub(crate) struct Pool {
     ground: Arc<Ground>,
     /// Asked for a version when there is none.
     orders: Arc<Orders>,
-    pub(crate) counts: counts::Counts,
+    pub(crate) counts: Counts,
     state: Mutex<Pooled>,
     /// Tells the keeper that there is something new to watch or to start.
     wake: Arc<Notify>,
@@ -197,7 +199,7 @@ impl Pool {
             name,
             ground,
             orders,
-            counts: counts::Counts::default(),
+            counts: Counts::default(),
             state: Mutex::new(Pooled {
                 version: None,
                 stay: stay::Stay::new(limits.keep_alive, prices),
@@ -328,11 +330,26 @@ impl Pool {
         tokio::spawn(start(Starting { pool: Some(self.clone()), ahead }, version, state.limits.timeout));
     }
 
+    /// A pool for a version that was in service before.
+    pub(crate) fn of(
+        name: Name,
+        ground: Arc<Ground>,
+        orders: Arc<Orders>,
+        config: &FunctionConfig,
+        version: Arc<Version>,
+    ) -> Arc<Self> {
+        let pool = Self::new(name, ground, orders, config);
+        lock(&pool.state).version = Some(version);
+        pool
+    }
+
     /// Takes a version into service, with the instance that showed that it works.
     pub(crate) fn install(self: &Arc<Self>, version: Arc<Version>, instance: Instance) {
         let old = {
             let mut state = lock(&self.state);
-            self.ground.zygotes.retire(&self.name, Some(&version.id));
+            if let Some(old) = state.version.as_ref().filter(|old| old.id != version.id) {
+                self.ground.zygotes.end_one(&self.name, &old.id);
+            }
             state.version = Some(version);
             state.backoff.worked();
             std::mem::take(&mut state.idle)
@@ -483,7 +500,9 @@ impl Pool {
         let (idle, waiters) = {
             let mut state = lock(&self.state);
             state.closed = true;
-            self.ground.zygotes.retire(&self.name, None);
+            if let Some(version) = &state.version {
+                self.ground.zygotes.end_one(&self.name, &version.id);
+            }
             (std::mem::take(&mut state.idle), std::mem::take(&mut state.waiters))
         };
         drop(idle);

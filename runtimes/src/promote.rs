@@ -1,20 +1,28 @@
 //! Another version in service, by hand: started first, so that one that does not work changes nothing.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bus::{
     Name,
     presence::{MoveError, Moved, Promote, VersionStatus},
+    target::Qualifier,
 };
+use chrono::{TimeDelta, Utc};
 use tracing::info;
 
 use crate::{
     Functions,
-    book::{self, Book},
+    book::{self, Book, LIVE},
+    canary::Canary,
     functions::Function,
+    ground::Ground,
     instance::{Instance, NoInstance},
     lock,
     route::Route,
+    version::Version,
 };
 
 impl Functions {
@@ -25,75 +33,145 @@ impl Functions {
         Ok(lock(book).status())
     }
 
-    /// Puts a version into service. It stays there; the newest one is followed by those that come.
-    pub async fn promote(&self, function: &Name, promote: Promote) -> Result<Moved, MoveError> {
+    /// Whether a function has such a version or alias.
+    pub async fn has_version(&self, function: &Name, version: &Qualifier) -> Result<bool, MoveError> {
         let function = self.found(function)?;
         let book = function.book(&self.registry.ground).await?;
+        Ok(lock(book).choose(Some(version), 0.0).is_ok())
+    }
+
+    /// Has an alias lead to a version, for all calls or a part of them.
+    pub async fn promote(&self, function: &Name, promote: Promote) -> Result<Moved, MoveError> {
+        let (ground, function) = (&self.registry.ground, self.found(function)?);
+        let book = function.book(ground).await?;
         let _moving = function.moving.lock().await;
-        let (number, live) = {
+        let alias = promote.alias.as_ref().map_or(LIVE, Name::as_str);
+        if let Some(alias) = promote.alias.as_ref().filter(|alias| alias.as_str().parse::<u64>().is_ok()) {
+            return Err(MoveError::NoAlias { alias: alias.clone() });
+        }
+        if promote.canary.is_some() && alias != LIVE {
+            return Err(MoveError::NotLive);
+        }
+        let (number, route) = {
             let book = lock(book);
             let number = book.find(promote.version.as_deref())?;
-            (number, book.live.promoted(number, book.latest == Some(number)))
+            let old = book.route(alias).cloned().unwrap_or_default();
+            let pinned = promote.pin || alias != LIVE || book.latest != Some(number);
+            let serves = old.version.is_none_or(|version| version == number);
+            match (promote.share, promote.canary) {
+                (Some(_), _) if serves => {
+                    return Err(MoveError::Serves { function: function.name.clone(), version: number });
+                }
+                (Some(share), None) => (number, old.shared(number, share)),
+                (Some(share), Some(plan)) => {
+                    let millis = (plan.seconds * 1e3) as i64;
+                    let (max_errors, min_calls) = (plan.max_errors, plan.min_calls);
+                    let ends = Utc::now() + TimeDelta::milliseconds(millis);
+                    let (version, pin) = (number, promote.pin);
+                    let canary = Canary { version, share, ends, max_errors, min_calls, pin, calls: 0, errors: 0 };
+                    (number, old.tried(canary))
+                }
+                (None, _) => (number, old.promoted(number, pinned)),
+            }
         };
-        self.serve(&function, book, number, live).await
+        if alias == LIVE && promote.share.is_none() {
+            return serve(ground, &function, book, number, route).await;
+        }
+        // the version is tried, and is there for the first who calls
+        let (version, _instance) = start(ground, &function, book, number).await?;
+        function.fresh(number);
+        let moved = remember(ground, &function, book, alias, number, route, promote.share).await?;
+        if promote.canary.is_some() {
+            ground.canaries.notify_one();
+        }
+        let (name, id) = (&function.name, &version.id);
+        let part = promote.share.map_or_else(String::new, |share| format!(" for {:.0} % of the calls", share * 100.0));
+        info!(function.name = %name, function.version = %id, "`{name}:{alias}` leads to version {number} ({id}){part}");
+        Ok(moved)
     }
 
     /// Puts the version back into service that served before. It stays until another one is promoted.
     pub async fn rollback(&self, function: &Name) -> Result<Moved, MoveError> {
-        let function = self.found(function)?;
-        let book = function.book(&self.registry.ground).await?;
+        let (ground, function) = (&self.registry.ground, self.found(function)?);
+        let book = function.book(ground).await?;
         let _moving = function.moving.lock().await;
         let back = {
             let book = lock(book);
             book.live.rolled_back(|number| book.kept(number).is_some())
         };
         let (number, live) = back.ok_or_else(|| MoveError::NothingBefore { function: function.name.clone() })?;
-        self.serve(&function, book, number, live).await
-    }
-
-    async fn serve(
-        &self,
-        function: &Arc<Function>,
-        book: &Mutex<Book>,
-        number: u32,
-        live: Route,
-    ) -> Result<Moved, MoveError> {
-        let (ground, name) = (&self.registry.ground, &function.name);
-        let kept = lock(book).kept(number).cloned();
-        let before = lock(book).live.clone();
-        let serves = kept.as_ref().is_some_and(|kept| function.pool.version().is_some_and(|v| *v.id == *kept.id));
-        let fails = |reason: String| MoveError::DoesNotStart { function: name.clone(), version: number, reason };
-        let started = if serves {
-            None
-        } else {
-            let restored = kept.as_ref().and_then(|kept| ground.store.restore(kept)).map(Arc::new);
-            let version = restored.ok_or_else(|| fails("its code is gone; deploy it again".to_owned()))?;
-            let started = Instance::start(ground, name, version.clone(), function.pool.timeout()).await;
-            let instance = started.map_err(|error| match error {
-                NoInstance::Lack(lack) => fails(lack.to_string()),
-                NoInstance::Init(outcome) => {
-                    let fault = outcome.fault.map(|fault| format!("{}: {}", fault.kind, fault.message));
-                    fails(fault.unwrap_or_default())
-                }
-            })?;
-            Some((version, instance))
-        };
-        let (changed, pinned) = (live != before, live.pinned);
-        if changed {
-            // on disk first: what was confirmed is so after a crash
-            book::remember(&ground.log, name, live.clone()).await?;
-            lock(book).live = live;
-        }
-        if let Some((version, instance)) = started {
-            let id = version.id.clone();
-            function.pool.install(version, instance);
-            let until = if pinned { ", pinned until another one is promoted" } else { "" };
-            info!(function.name = %name, function.version = %id, "`{name}` serves version {id} (number {number}){until}");
-        }
-        Ok(Moved { function: name.clone(), version: number, before: before.version, changed, pinned })
+        serve(ground, &function, book, number, live).await
     }
 
     fn found(&self, function: &Name) -> Result<Arc<Function>, MoveError> {
         self.function(function).ok_or_else(|| MoveError::Gone { function: function.clone() })
     }
+}
+
+/// Puts a version into service, and its route into force. Whoever calls it holds `moving`.
+pub(crate) async fn serve(
+    ground: &Arc<Ground>,
+    function: &Arc<Function>,
+    book: &Mutex<Book>,
+    number: u32,
+    live: Route,
+) -> Result<Moved, MoveError> {
+    let serves = {
+        let (book, serving) = (lock(book), function.pool.version());
+        book.kept(number).is_some_and(|kept| serving.is_some_and(|version| *version.id == *kept.id))
+    };
+    let started = if serves { None } else { Some(start(ground, function, book, number).await?) };
+    let pinned = live.pinned;
+    let moved = remember(ground, function, book, LIVE, number, live, None).await?;
+    if let Some((version, instance)) = started {
+        let (name, id) = (&function.name, version.id.clone());
+        function.pool.install(version, instance);
+        let until = if pinned { ", pinned until another one is promoted" } else { "" };
+        info!(function.name = %name, function.version = %id, "`{name}` serves version {id} (number {number}){until}");
+    }
+    function.close_unused();
+    Ok(moved)
+}
+
+/// An instance of a version that is kept.
+async fn start(
+    ground: &Arc<Ground>,
+    function: &Function,
+    book: &Mutex<Book>,
+    number: u32,
+) -> Result<(Arc<Version>, Instance), MoveError> {
+    let name = &function.name;
+    let fails = |reason: String| MoveError::DoesNotStart { function: name.clone(), version: number, reason };
+    let restored = lock(book).kept(number).and_then(|kept| ground.store.restore(kept)).map(Arc::new);
+    let version = restored.ok_or_else(|| fails("its code is gone; deploy it again".to_owned()))?;
+    let limit: Duration = function.pool.timeout();
+    match Instance::start(ground, name, version.clone(), limit).await {
+        Ok(instance) => Ok((version, instance)),
+        Err(NoInstance::Lack(lack)) => Err(fails(lack.to_string())),
+        Err(NoInstance::Init(outcome)) => {
+            let fault = outcome.fault.map(|fault| format!("{}: {}", fault.kind, fault.message));
+            Err(fails(fault.unwrap_or_default()))
+        }
+    }
+}
+
+/// On disk first: what was confirmed is so after a crash.
+async fn remember(
+    ground: &Arc<Ground>,
+    function: &Function,
+    book: &Mutex<Book>,
+    alias: &str,
+    number: u32,
+    route: Route,
+    share: Option<f64>,
+) -> Result<Moved, MoveError> {
+    let old = lock(book).route(alias).cloned().unwrap_or_default();
+    let (changed, pinned) = (route != old, route.pinned);
+    if changed {
+        book::remember(&ground.log, &function.name, alias, route.clone()).await?;
+        lock(book).lead(alias, route);
+        function.close_unused();
+    }
+    let (function, alias) = (function.name.clone(), alias.to_owned());
+    Ok(Moved { function, alias, version: number, before: old.version, changed, pinned, share })
 }

@@ -40,7 +40,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    Functions, Invocation, Lease, LeaseError, RuntimeKind, ahead,
+    Functions, Invocation, Lease, LeaseError, RuntimeKind, Wanted, ahead,
     gather::{Gathering, Kind},
     lock,
     places::Places,
@@ -146,20 +146,21 @@ impl Worker {
     }
 
     async fn deliver(self, delivered: Delivered, room: Room) {
-        let function = delivered.function.clone();
         let batching = self.batching(&delivered);
         let held = self.hold(delivered, room);
+        let wanted = held.wanted();
         let Some((trigger, batching)) = batching else {
-            return self.execute(&function, || vec![held], false).await;
+            return self.execute(&wanted, || vec![held], false).await;
         };
-        let kind = Kind { function: function.clone(), trigger, format: held.delivered.format };
+        let (target, version) = (held.delivered.target(), self.functions.version_for(&wanted));
+        let kind = Kind { target, version, trigger, format: held.delivered.format };
         let bytes = held.delivered.event.data.len();
         let Some(batch) = self.gathering.add(kind, held, bytes, batching) else { return };
         tokio::select! {
             () = batch.filled(batching.window) => {}
             () = self.draining.cancelled() => {}
         }
-        self.execute(&function, || batch.take(), true).await;
+        self.execute(&wanted, || batch.take(), true).await;
     }
 
     /// How a delivery is gathered with others of its trigger.
@@ -177,16 +178,18 @@ impl Worker {
     }
 
     /// Runs one invocation for the deliveries that are there when an instance is.
-    async fn execute(&self, function: &Name, take: impl FnOnce() -> Vec<Holding>, batched: bool) {
-        let owner = self.bus.owner();
+    async fn execute(&self, wanted: &Wanted, take: impl FnOnce() -> Vec<Holding>, batched: bool) {
+        let (owner, function) = (self.bus.owner(), &wanted.function);
         let leased = tokio::select! {
-            leased = self.functions.lease(function, PATIENCE) => leased,
+            leased = self.functions.lease_of(wanted, PATIENCE) => leased,
             () = self.draining.cancelled() => return release(&take()).await,
         };
         let held = take();
         let lease = match leased {
             Ok(lease) => Ok(lease),
             Err(LeaseError::Init(outcome)) => Err(*outcome),
+            // whoever waited for it would wait for good
+            Err(error @ LeaseError::NoVersion { .. }) => Err(no_version(&error)),
             Err(_) => {
                 for held in &held {
                     if let Err(error) = owner.give_back(&held.claim()).await {
@@ -335,18 +338,20 @@ impl Worker {
     }
 
     async fn call(self, mut called: Called) {
-        let outlet = called.outlet.take();
-        let ran = match self.functions.lease(&called.function, QUEUE_WAIT).await {
+        let (outlet, id) = (called.outlet.take(), Uuid::now_v7());
+        let wanted = Wanted::new(called.function.clone(), called.version.clone(), id);
+        let ran = match self.functions.lease_of(&wanted, QUEUE_WAIT).await {
             Ok(lease) => {
                 self.foresee(&called.function);
                 let payload = payload::render(&called.event, called.format);
-                run(lease, payload, &called.event, Uuid::now_v7(), outlet).await
+                run(lease, payload, &called.event, id, outlet).await
             }
             Err(error) => Err(error),
         };
         match ran {
             Ok(outcome) => called.answer(outcome).await,
             Err(LeaseError::Init(outcome)) => called.answer(*outcome).await,
+            Err(error @ LeaseError::NoVersion { .. }) => called.answer(no_version(&error)).await,
             Err(LeaseError::Unknown(_)) => called.refuse(Refusal::Unknown).await,
             Err(LeaseError::Stopped) => called.refuse(Refusal::Stopped).await,
             Err(_) => called.refuse(Refusal::Busy).await,
@@ -364,7 +369,7 @@ impl Worker {
             // First the owner: whether NATS is there says nothing about what runs.
             for (delivered, attempt) in &held {
                 if let Some(attempt) = attempt {
-                    self.bus.owner().renew(&delivered.function.clone().into(), *attempt);
+                    self.bus.owner().renew(&delivered.target(), *attempt);
                 }
             }
             let progress = async {
@@ -391,8 +396,14 @@ struct Holding {
 
 impl Holding {
     fn claim(&self) -> Claim {
-        let Delivery { function, id, publication, .. } = &**self.delivered;
-        Claim { target: function.clone().into(), delivery: *id, publication: *publication }
+        let Delivery { id, publication, .. } = &**self.delivered;
+        Claim { target: self.delivered.target(), delivery: *id, publication: *publication }
+    }
+
+    /// The same version at each attempt, as long as the parts of the calls are the same.
+    fn wanted(&self) -> Wanted {
+        let Delivery { function, version, id, .. } = &**self.delivered;
+        Wanted::new(function.clone(), version.clone(), id.uuid())
     }
 }
 
@@ -421,6 +432,10 @@ fn say_failed(function: &Name, begun: &[(Holding, RowId)], outcomes: &[Outcome])
         function.name = %function, event.id = %held.delivered.event.id, attempt = %attempt,
         "{function} failed: {}: {}{others}", fault.kind, fault.message
     );
+}
+
+fn no_version(error: &LeaseError) -> Outcome {
+    Outcome::failure(Ending::InitError, "Runtime.VersionNotFound", error.to_string())
 }
 
 fn unread() -> Outcome {

@@ -149,7 +149,7 @@ async fn errors_have_the_names_by_which_clients_know_them() {
     for (function, headers, body, status, error) in [
         ("nobody", vec![], "{}", 404, "ResourceNotFoundException"),
         ("no body", vec![], "{}", 404, "ResourceNotFoundException"),
-        ("echo:live", vec![], "{}", 404, "ResourceNotFoundException"),
+        ("echo:stable", vec![], "{}", 404, "ResourceNotFoundException"),
         ("a:b:c:d:e", vec![], "{}", 400, "InvalidParameterValueException"),
         ("echo", vec![], "{broken", 400, "InvalidRequestContentException"),
         ("echo", vec![], "{} {}", 400, "InvalidRequestContentException"),

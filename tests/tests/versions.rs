@@ -60,7 +60,10 @@ async fn a_rollback_serves_at_once_and_through_edits_and_a_kill_until_the_newest
     deploy(&node, 2).await;
     assert_eq!(served(&node).await, "v2");
     let moved = node.json(&["functions", "rollback", "f", "--json"]).await.remove(0);
-    assert_eq!(moved, json!({ "function": "f", "version": 1, "before": 2, "changed": true, "pinned": true }));
+    assert_eq!(
+        moved,
+        json!({ "function": "f", "alias": "live", "version": 1, "before": 2, "changed": true, "pinned": true })
+    );
     assert_eq!(served(&node).await, "v1");
 
     deploy(&node, 3).await;

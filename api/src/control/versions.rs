@@ -6,10 +6,11 @@ use axum::{
 };
 use bus::{
     Name,
-    presence::{Moved, Promote, VersionStatus},
+    presence::{MoveError, Moved, Promote, VersionStatus},
+    target::Qualifier,
 };
 
-use super::{Control, known};
+use super::Control;
 use crate::problem::Problem;
 
 pub(super) async fn list(
@@ -34,8 +35,18 @@ pub(super) async fn rollback(State(control): State<Control>, Path(name): Path<St
     Ok(Json((control.views.rollback)(function).await?))
 }
 
+/// Whether there is such a version or alias.
+pub(super) async fn known(control: &Control, function: &Name, version: &Qualifier) -> Result<(), Problem> {
+    if (control.views.has_version)(function.clone(), version.clone()).await? {
+        return Ok(());
+    }
+    let all = (control.views.versions)(function.clone()).await?;
+    let known = all.iter().map(|kept| kept.version.to_string()).collect::<Vec<_>>().join(", ");
+    Err(MoveError::NoVersion { function: function.clone(), version: version.to_string(), known }.into())
+}
+
 fn function(control: &Control, name: &str) -> Result<Name, Problem> {
     let names = || control.bus.owner().catalog().function_names();
     let function = name.parse::<Name>().map_err(|_| Problem::unknown_function(name, &names()))?;
-    known(control, &function).map(|()| function)
+    super::known(control, &function).map(|()| function)
 }

@@ -17,7 +17,9 @@ const LATER: HeaderValue = HeaderValue::from_static("1");
 pub(super) enum LambdaError {
     #[error("Function not found: {arn}; known: {known}")]
     NoFunction { arn: String, known: String },
-    #[error("Function not found: {arn}: it has no version or alias of that name")]
+    #[error(
+        "Function not found: {arn} (it has no version or alias of that name; `fnbus functions versions` lists them)"
+    )]
     NoVersion { arn: String },
     #[error("{0}")]
     Parameter(String),

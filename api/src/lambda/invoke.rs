@@ -12,7 +12,9 @@ use bus::{
     event::{InvokeMeta, Meta},
     outcome::{Ending, error_object},
     payload::Format,
+    presence::VersionStatus,
     sink::{Call, LogMode},
+    target::{Qualifier, Target},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Deserialize, de::IgnoredAny};
@@ -22,7 +24,7 @@ use uuid::Uuid;
 use super::{
     LambdaApi, MAX_EVENT, MAX_PAYLOAD,
     error::LambdaError,
-    name::{LATEST, Named, arn},
+    name::{Named, arn},
 };
 use crate::problem;
 
@@ -33,7 +35,7 @@ const TAIL: usize = 4096;
 
 /// The query of every operation on a function.
 #[derive(Debug, Deserialize)]
-pub(super) struct Qualifier {
+pub(super) struct Asking {
     #[serde(rename = "Qualifier")]
     pub(super) qualifier: Option<String>,
 }
@@ -56,16 +58,16 @@ pub(super) struct Asked {
 pub(super) async fn invoke(
     State(api): State<LambdaApi>,
     Path(name): Path<String>,
-    Query(query): Query<Qualifier>,
+    Query(query): Query<Asking>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, LambdaError> {
-    let (function, version) = api.named(&Named::read(&name, query.qualifier.as_deref())?)?;
+    let (function, version) = api.named(&Named::read(&name, query.qualifier.as_deref())?).await?;
     let asked = Asked::read(&headers)?;
     let payload = read(body, if asked.kind == Kind::Event { MAX_EVENT } else { MAX_PAYLOAD }).await?;
     match asked.kind {
         Kind::DryRun => Ok(StatusCode::NO_CONTENT.into_response()),
-        Kind::Event => api.accept(function, payload).await,
+        Kind::Event => api.accept(Target::of(function, version), payload).await,
         Kind::RequestResponse => api.call(function, version, payload, asked).await,
     }
 }
@@ -76,8 +78,8 @@ pub(super) async fn invoke_async(
     Path(name): Path<String>,
     body: Body,
 ) -> Result<Response, LambdaError> {
-    let (function, _) = api.named(&Named::read(&name, None)?)?;
-    api.accept(function, read(body, MAX_EVENT).await?).await
+    let (function, version) = api.named(&Named::read(&name, None)?).await?;
+    api.accept(Target::of(function, version), read(body, MAX_EVENT).await?).await
 }
 
 impl Asked {
@@ -133,15 +135,43 @@ pub(super) async fn read(body: Body, most: usize) -> Result<Bytes, LambdaError> 
 }
 
 impl LambdaApi {
-    /// The function that is meant, and the name of its version that ran.
-    pub(super) fn named(&self, named: &Named) -> Result<(Name, String), LambdaError> {
-        let catalog = self.bus.owner().catalog();
-        let known = |name: &Name| catalog.functions.contains_key(name);
+    /// The function that is meant, and which version of it.
+    pub(super) async fn named(&self, named: &Named) -> Result<(Name, Option<Qualifier>), LambdaError> {
+        let known = |name: &Name| self.bus.owner().catalog().functions.contains_key(name);
         let function = named.function().filter(known).ok_or_else(|| self.unknown(&named.function))?;
-        match named.qualifier.as_deref() {
-            None | Some(LATEST) => Ok((function, LATEST.to_owned())),
-            Some(other) => Err(LambdaError::NoVersion { arn: format!("{}:{other}", arn(function.as_str())) }),
+        let Some(text) = named.qualifier.as_deref() else { return Ok((function, None)) };
+        let version = text.parse::<Qualifier>().ok();
+        let is_there = match &version {
+            Some(version) => (self.views.has_version)(function.clone(), version.clone()).await.unwrap_or(false),
+            None => false,
+        };
+        if is_there {
+            return Ok((function, version));
         }
+        Err(LambdaError::NoVersion { arn: format!("{}:{text}", arn(function.as_str())) })
+    }
+
+    /// What the version that ran is called: its number, or `$LATEST` where the newest was meant.
+    /// Before that is known: what is meant.
+    pub(super) async fn executed(&self, function: &Name, version: Option<&Qualifier>, id: Option<&str>) -> String {
+        let follows = || {
+            let functions = (self.views.functions)();
+            let status = functions.iter().find(|status| status.name == *function);
+            status.is_some_and(|status| !status.pinned && status.shares.is_empty())
+        };
+        match version.map(Qualifier::as_str) {
+            Some(Qualifier::LATEST) => return Qualifier::LATEST.to_owned(),
+            None if follows() => return Qualifier::LATEST.to_owned(),
+            _ => {}
+        }
+        let versions = (self.views.versions)(function.clone()).await.unwrap_or_default();
+        let meant = version.map_or("live", Qualifier::as_str);
+        let is = |kept: &&VersionStatus| match id {
+            Some(id) => kept.id == id,
+            None => kept.version.to_string() == meant || kept.aliases.iter().any(|alias| alias == meant),
+        };
+        let ran = versions.iter().find(is);
+        ran.map_or_else(|| Qualifier::LATEST.to_owned(), |kept| kept.version.to_string())
     }
 
     pub(super) fn unknown(&self, name: &str) -> LambdaError {
@@ -158,8 +188,8 @@ impl LambdaApi {
         event
     }
 
-    async fn accept(&self, function: Name, payload: Bytes) -> Result<Response, LambdaError> {
-        let accepted = self.bus.owner().accept_for(function, Format::Body, self.event(payload, None)).await?;
+    async fn accept(&self, target: Target, payload: Bytes) -> Result<Response, LambdaError> {
+        let accepted = self.bus.owner().accept_for(target, Format::Body, self.event(payload, None)).await?;
         let mut response = StatusCode::ACCEPTED.into_response();
         set(&mut response, "x-amzn-requestid", accepted.id.to_string());
         Ok(response)
@@ -168,13 +198,15 @@ impl LambdaApi {
     async fn call(
         &self,
         function: Name,
-        version: String,
+        version: Option<Qualifier>,
         payload: Bytes,
         asked: Asked,
     ) -> Result<Response, LambdaError> {
         let event = self.event(payload, asked.client_context);
-        let call = Call { function, format: Format::Body, timeout: None, log: LogMode::Full, outlet: None };
+        let (name, wanted) = (function.clone(), version.clone());
+        let call = Call { function, version, format: Format::Body, timeout: None, log: LogMode::Full, outlet: None };
         let outcome = self.bus.call(event, call).await?.outcome;
+        let version = self.executed(&name, wanted.as_ref(), Some(&outcome.version)).await;
         let request_id = outcome.request_id.unwrap_or_else(Uuid::now_v7);
         let tail = asked.tail.then(|| tail(&outcome, request_id, &version));
         let failed = outcome.fault.is_some();

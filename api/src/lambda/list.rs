@@ -4,15 +4,17 @@ use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use bus::presence::{FunctionState, FunctionStatus};
+use bus::presence::{FunctionState, FunctionStatus, VersionStatus};
 use serde_json::{Value, json};
 
 use super::{
     LambdaApi,
     error::LambdaError,
-    invoke::Qualifier,
-    name::{LATEST, Named, arn},
+    invoke::Asking,
+    name::{Named, arn},
 };
+
+const LATEST: &str = bus::target::Qualifier::LATEST;
 
 pub(super) async fn functions(State(api): State<LambdaApi>) -> Json<Value> {
     let functions: Vec<Value> = (api.views.functions)().iter().map(described).collect();
@@ -22,27 +24,40 @@ pub(super) async fn functions(State(api): State<LambdaApi>) -> Json<Value> {
 pub(super) async fn function(
     State(api): State<LambdaApi>,
     Path(name): Path<String>,
-    Query(query): Query<Qualifier>,
+    Query(query): Query<Asking>,
 ) -> Result<Json<Value>, LambdaError> {
-    let configuration = api.find(&name, &query)?;
+    let configuration = api.find(&name, &query).await?;
     Ok(Json(json!({ "Configuration": configuration, "Code": { "RepositoryType": "fnbus" }, "Tags": {} })))
 }
 
 pub(super) async fn configuration(
     State(api): State<LambdaApi>,
     Path(name): Path<String>,
-    Query(query): Query<Qualifier>,
+    Query(query): Query<Asking>,
 ) -> Result<Json<Value>, LambdaError> {
-    api.find(&name, &query).map(Json)
+    api.find(&name, &query).await.map(Json)
 }
 
 impl LambdaApi {
-    fn find(&self, name: &str, query: &Qualifier) -> Result<Value, LambdaError> {
-        let (function, _) = self.named(&Named::read(name, query.qualifier.as_deref())?)?;
+    async fn find(&self, name: &str, query: &Asking) -> Result<Value, LambdaError> {
+        let (function, version) = self.named(&Named::read(name, query.qualifier.as_deref())?).await?;
         let functions = (self.views.functions)();
         let status = functions.iter().find(|status| status.name == function);
         // it may have gone in between
-        status.map(described).ok_or_else(|| self.unknown(function.as_str()))
+        let mut described = status.map(described).ok_or_else(|| self.unknown(function.as_str()))?;
+        if let Some(version) = version.filter(|version| version.as_str() != LATEST) {
+            let kept = (self.views.versions)(function.clone()).await.unwrap_or_default();
+            let leads = |v: &VersionStatus| {
+                v.version.to_string() == version.as_str() || v.aliases.contains(&version.to_string())
+            };
+            described["FunctionArn"] = format!("{}:{version}", arn(function.as_str())).into();
+            if let Some(kept) = kept.iter().find(|kept| leads(kept)) {
+                described["Version"] = kept.version.to_string().into();
+                described["RevisionId"] = kept.id.as_str().into();
+                described["Runtime"] = kept.runtime.as_str().into();
+            }
+        }
+        Ok(described)
     }
 }
 

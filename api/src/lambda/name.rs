@@ -11,9 +11,6 @@ pub(super) struct Named {
     pub(super) qualifier: Option<String>,
 }
 
-/// The version that serves.
-pub(super) const LATEST: &str = "$LATEST";
-
 impl Named {
     /// Reads the name of a path, already decoded, and the `Qualifier` beside it.
     pub(super) fn read(name: &str, qualifier: Option<&str>) -> Result<Self, LambdaError> {

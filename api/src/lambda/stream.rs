@@ -14,6 +14,7 @@ use bus::{
     payload::Format,
     sink::{Call, CallError, LogMode, Reply},
     streamed::{self, UnderWay},
+    target::Qualifier,
 };
 use futures_util::{StreamExt, stream};
 use serde_json::json;
@@ -23,18 +24,18 @@ use super::{
     LambdaApi, MAX_PAYLOAD,
     error::LambdaError,
     frame,
-    invoke::{Asked, Kind, Qualifier, answer, read, set, tail},
+    invoke::{Asked, Asking, Kind, answer, read, set, tail},
     name::Named,
 };
 
 pub(super) async fn invoke(
     State(api): State<LambdaApi>,
     Path(name): Path<String>,
-    Query(query): Query<Qualifier>,
+    Query(query): Query<Asking>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, LambdaError> {
-    let (function, version) = api.named(&Named::read(&name, query.qualifier.as_deref())?)?;
+    let (function, version) = api.named(&Named::read(&name, query.qualifier.as_deref())?).await?;
     let Asked { kind, tail, client_context } = Asked::read(&headers)?;
     let payload = read(body, MAX_PAYLOAD).await?;
     match kind {
@@ -44,7 +45,9 @@ pub(super) async fn invoke(
         }
         Kind::DryRun => Ok(StatusCode::NO_CONTENT.into_response()),
         Kind::RequestResponse => {
-            let call = api.under_way(function.clone(), api.event(payload, client_context));
+            let event = api.event(payload, client_context);
+            let call = api.under_way(function.clone(), version.clone(), event);
+            let version = api.executed(&function, version.as_ref(), None).await;
             respond(call, End { function, version, tail }).await
         }
     }
@@ -52,9 +55,10 @@ pub(super) async fn invoke(
 
 impl LambdaApi {
     /// Calls a function in a task of its own: a client that leaves does not stop it.
-    fn under_way(&self, function: Name, event: Event) -> UnderWay {
+    fn under_way(&self, function: Name, version: Option<Qualifier>, event: Event) -> UnderWay {
         let (outlet, inlet) = streamed::channel();
-        let call = Call { function, format: Format::Body, timeout: None, log: LogMode::Full, outlet: Some(outlet) };
+        let (format, outlet) = (Format::Body, Some(outlet));
+        let call = Call { function, version, format, timeout: None, log: LogMode::Full, outlet };
         let bus = self.bus.clone();
         UnderWay::new(tokio::spawn(async move { bus.call(event, call).await }), inlet)
     }

@@ -20,7 +20,7 @@ use super::{
     follow,
     writer::Writer,
 };
-use crate::{ambient, id::Born, name::Name, outcome::Outcome, payload::Format};
+use crate::{ambient, id::Born, name::Name, outcome::Outcome, payload::Format, target::Target};
 
 /// Calls waiting at most.
 const WAITING: usize = 8192;
@@ -33,7 +33,7 @@ const LINGER: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct CallRecord {
     pub event: Prepared,
-    pub function: Name,
+    pub target: Target,
     pub format: Format,
     pub node: Arc<str>,
     pub outcome: Outcome,
@@ -138,7 +138,7 @@ fn insert(tx: &Tx<'_>, call: &CallRecord) -> rusqlite::Result<i64> {
     .execute(params![
         Born::now().0,
         event,
-        call.function.as_str(),
+        call.target.to_string(),
         call.event.trigger.as_ref().map(Name::as_str),
         delivery::format_number(call.format),
         status,

@@ -47,11 +47,11 @@ impl<T> Admission<T> {
 pub(crate) fn begin(
     tx: &Tx<'_>,
     event: &Prepared,
-    function: &Name,
+    target: &Target,
     format: Format,
     node: &str,
 ) -> Result<Admission<RowId>, AcceptError> {
-    let Inserted::New(row) = rows::insert(tx, event)? else { return again(tx, event, function, node) };
+    let Inserted::New(row) = rows::insert(tx, event)? else { return again(tx, event, target, node) };
     tx.prepare_cached(
         "INSERT INTO delivery (born, event, target, trigger, format, generation, publication, status, attempts) \
          VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, ?6, 1)",
@@ -59,7 +59,7 @@ pub(crate) fn begin(
     .execute(params![
         Born::now().0,
         row,
-        function.as_str(),
+        target.to_string(),
         event.trigger.as_ref().map(Name::as_str),
         delivery::format_number(format),
         Status::Running,
@@ -68,8 +68,8 @@ pub(crate) fn begin(
 }
 
 /// The same call came before.
-fn again(tx: &Tx<'_>, event: &Prepared, function: &Name, node: &str) -> Result<Admission<RowId>, AcceptError> {
-    let Some(known) = find(tx, event, &function.clone().into())? else { return Ok(Admission::Forgotten) };
+fn again(tx: &Tx<'_>, event: &Prepared, target: &Target, node: &str) -> Result<Admission<RowId>, AcceptError> {
+    let Some(known) = find(tx, event, target)? else { return Ok(Admission::Forgotten) };
     if !known.lost() {
         return Ok(known.admission());
     }

@@ -283,7 +283,7 @@ async fn a_flush_returns_when_calls_that_another_one_took_can_be_read_too() {
     let id = event.id.to_string();
     log.calls().note(CallRecord {
         event: Prepared::new(event),
-        function: name("f"),
+        target: name("f").into(),
         format: Format::Body,
         node: "n".into(),
         outcome: ok(),
@@ -310,7 +310,7 @@ async fn synchronous_calls_are_written_in_bulk_and_their_failures_are_nobodys_de
         let event = event();
         log.calls().note(CallRecord {
             event: Prepared::new(event),
-            function: name("f"),
+            target: name("f").into(),
             format: Format::Body,
             node: "n".into(),
             outcome,

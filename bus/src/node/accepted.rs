@@ -41,7 +41,7 @@ impl Bus {
         chain: Chain,
     ) -> Result<Reply, CallError> {
         let id = event.id.clone();
-        let attempt = match self.owner().admit(event.clone(), &call.function, call.format).await? {
+        let attempt = match self.owner().admit(event.clone(), call.target(), call.format).await? {
             Admission::New(attempt) => attempt,
             known => return known_reply(id, known),
         };

@@ -26,6 +26,7 @@ use crate::{
     outcome::Outcome,
     payload::Format,
     sink::{AcceptError, Accepted, Mark},
+    target::Target,
 };
 
 impl Owner {
@@ -35,9 +36,9 @@ impl Owner {
         self.take(event, marks, matches).await
     }
 
-    /// The same for an event that is meant for one function, besides whatever its rules match.
-    pub async fn accept_for(&self, function: Name, format: Format, event: Event) -> Result<Accepted, AcceptError> {
-        let mut matches = vec![Match::own(function.into(), format)];
+    /// The same for an event that is meant for one target, besides whatever its rules match.
+    pub async fn accept_for(&self, target: Target, format: Format, event: Event) -> Result<Accepted, AcceptError> {
+        let mut matches = vec![Match::own(target, format)];
         matches.extend(self.catalog().matches(&event));
         self.take(event, Vec::new(), matches).await
     }
@@ -93,11 +94,11 @@ impl Owner {
     }
 
     /// Accepts a synchronous call with an id of its own. When this returns it is on disk.
-    pub async fn admit(&self, event: Event, function: &Name, format: Format) -> Result<Admission<RowId>, AcceptError> {
+    pub async fn admit(&self, event: Event, target: Target, format: Format) -> Result<Admission<RowId>, AcceptError> {
         self.has_room()?;
         let trigger = event.trigger.clone();
-        let (event, function, node) = (Prepared::new(event), function.clone(), self.node().clone());
-        let admitted = self.log().write(move |tx| repeat::begin(tx, &event, &function, format, &node)).await;
+        let (event, node) = (Prepared::new(event), self.node().clone());
+        let admitted = self.log().write(move |tx| repeat::begin(tx, &event, &target, format, &node)).await;
         admitted.inspect_err(|error| self.note_conflict(error, trigger.as_ref()))
     }
 

@@ -83,7 +83,9 @@ impl Sender {
                 Target::Nats(subject) => nats::publish(&self.inner.nats, subject, &due).await,
                 Target::Web(url) => self.inner.web.post(url, &due).await,
                 Target::File(path) => self.inner.files.append(path, &due).await,
-                Target::Named(name) => Err(Refused::new("Target.Unknown", format!("`{name}` is not outside the bus"))),
+                Target::Named(name) | Target::Version(name, _) => {
+                    Err(Refused::new("Target.Unknown", format!("`{name}` is not outside the bus")))
+                }
             }
         };
         let sent = renewed(sent, LEASE / 4, || owner.renew(target, attempt)).await;

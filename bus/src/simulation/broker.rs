@@ -273,7 +273,8 @@ impl Carrier for Broker {
         self.connection.becomes(true).await;
     }
 
-    async fn publish(&self, _class: &'static str, function: &Name, due: &Due) -> Result<Ack, PublishError> {
+    async fn publish(&self, _class: &'static str, target: &Target, due: &Due) -> Result<Ack, PublishError> {
+        let function = target.name().ok_or_else(|| PublishError::new(PublishErrorKind::Other))?;
         let (answer, answered) = oneshot::channel();
         let message = Message {
             function: function.clone(),

@@ -81,6 +81,9 @@ fn version(function: &FunctionStatus) -> String {
     let Some(id) = &function.version else { return "-".to_owned() };
     let number = function.number.map_or_else(String::new, |number| format!("{number} "));
     let newest = function.latest.filter(|latest| function.number != Some(*latest));
+    if let Some((other, share)) = function.shares.first_key_value() {
+        return format!("{number}{id}; {other} has {:.0} %", share * 100.0);
+    }
     match (function.pinned, newest) {
         (false, _) => format!("{number}{id}"),
         (true, None) => format!("{number}{id}, pinned"),

@@ -12,7 +12,7 @@ use crate::{args::Global, failure::Failure, show, terminal};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Invoke {
-    /// The function
+    /// The function, or a version of it: NAME:3, NAME:alias
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// What it gets: JSON, @FILE or - for stdin

@@ -1,8 +1,11 @@
 //! `fnbus functions versions|promote|rollback`: what was deployed, and which of it serves.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use bus::presence::{Moved, Promote, VersionStatus};
+use bus::{
+    Name,
+    presence::{CanaryPlan, Moved, Promote, VersionStatus},
+};
 use indicatif::HumanBytes;
 
 use crate::{args::Global, failure::Failure, show, terminal};
@@ -30,15 +33,60 @@ pub(crate) struct Named {
 pub(crate) struct Promoting {
     #[command(flatten)]
     function: Named,
-    /// Its number, its id or $LATEST [default: the newest]
+    /// Its number, its id, $LATEST or an alias [default: the newest]
     version: Option<String>,
+    /// Which alias is to lead to it; made where there is none
+    #[arg(long, default_value = "live")]
+    alias: Name,
+    /// It stays even when it is the newest: edits make versions that do not serve
+    #[arg(long)]
+    pin: bool,
+    /// It gets this part of the calls, such as 10%, until something else is promoted
+    #[arg(long, value_parser = percent, value_name = "PART", conflicts_with = "canary")]
+    weight: Option<f64>,
+    /// It gets this part of the calls, such as 10%, is watched, and then serves or is taken back
+    #[arg(long, value_parser = percent, value_name = "PART")]
+    canary: Option<f64>,
+    /// How long a canary is watched
+    #[arg(long = "for", value_parser = humantime::parse_duration, default_value = "10m", value_name = "TIME")]
+    time: Duration,
+    /// Most of a canary's calls that may fail
+    #[arg(long, value_parser = percent, default_value = "5%", value_name = "PART")]
+    max_errors: f64,
+    /// Before so many calls nothing is made of its errors
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    min_calls: u64,
+}
+
+/// A part as people write it, from 0 to 1.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    let part = number.map(|number| number / 100.0).filter(|part| (0.0..=1.0).contains(part));
+    part.ok_or_else(|| "write a part from 0% to 100%, such as 10%".to_owned())
+}
+
+impl Promoting {
+    fn asked(&self) -> Promote {
+        let Self { version, alias, pin, weight, canary, time, max_errors, min_calls, .. } = self;
+        let (max_errors, min_calls) = (*max_errors, *min_calls);
+        Promote {
+            version: version.clone(),
+            alias: (alias.as_str() != "live").then(|| alias.clone()),
+            pin: *pin,
+            share: weight.or(*canary),
+            canary: canary.map(|_| CanaryPlan { seconds: time.as_secs_f64(), max_errors, min_calls }),
+        }
+    }
 }
 
 impl Action {
     pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
         match self {
             Self::Versions(named) => named.list(global),
-            Self::Promote(Promoting { function, version }) => function.change(global, "promote", &Promote { version }),
+            Self::Promote(promoting) => {
+                let asked = promoting.asked();
+                promoting.function.change(global, "promote", &asked)
+            }
             Self::Rollback(named) => named.change(global, "rollback", &()),
         }
     }
@@ -85,7 +133,12 @@ impl Named {
                 show::json(&moved)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            let Moved { function, version, before, changed, pinned } = moved;
+            let Moved { function, alias, version, before, changed, pinned, share } = moved;
+            if alias != "live" || share.is_some() {
+                let part = share.map_or_else(String::new, |share| format!(" for {:.0} % of the calls", share * 100.0));
+                terminal::talk(format!("`{function}:{alias}` leads to version {version}{part}"));
+                return Ok(ExitCode::SUCCESS);
+            }
             let until =
                 if pinned { "; it stays until another one is promoted" } else { ", and newer ones as they come" };
             let instead = before.filter(|before| *before != version).map(|before| format!(" instead of {before}"));

@@ -51,7 +51,7 @@ fn check_targets(places: Places<'_>, problems: &Problems) {
         .flat_map(|(name, _)| ["then", "on_success", "on_failure"].map(|key| ["functions", name, key]));
     for path in triggers.chain(chains) {
         for (target, span) in places.strings(&path) {
-            check_target(target, span, &known, problems);
+            check_target(target, span, &known, places, problems);
         }
     }
 }
@@ -95,9 +95,14 @@ fn check_batch(config: &Config, name: &Name, trigger: &TriggerConfig, places: Pl
     problems.record(problem.advice("take `batch` out, or make a trigger of its own for that target"));
 }
 
-fn check_target(target: &str, span: Span, known: &[&str], problems: &Problems) {
-    let Ok(Target::Named(name)) = target.parse() else { return };
+fn check_target(target: &str, span: Span, known: &[&str], places: Places<'_>, problems: &Problems) {
+    let Ok(target) = target.parse::<Target>() else { return };
+    let Some(name) = target.name() else { return };
     if known.contains(&name.as_str()) {
+        if target.version().is_some() && places.key(&["pipelines", name.as_str()]).is_some() {
+            let problem = Problem::new(span, format!("`{name}` is a pipeline, and only functions have versions"));
+            problems.record(problem.label("no version").advice(format!("write `{name}`")));
+        }
         return;
     }
     let problem = Problem::new(span, format!("there is no function `{name}`")).label("unknown target");
@@ -115,7 +120,7 @@ fn check_pipelines(config: &Config, places: Places<'_>, problems: &Problems) {
     for (name, pipeline) in &config.pipelines {
         let at = places.value(&["pipelines", name.as_str(), "steps"]).unwrap_or(0..0);
         for target in pipeline.machine.targets() {
-            check_target(&target.to_string(), at.clone(), &known, problems);
+            check_target(&target.to_string(), at.clone(), &known, places, problems);
         }
         if calls(config, name, name, &mut Vec::new()) {
             let problem = Problem::new(at, format!("the pipeline `{name}` calls itself and would never end"));

@@ -123,7 +123,7 @@ fn chain(states: Vec<State>) -> Machine {
 /// A function's name, or what kind of step it is; numbered when it stands there before.
 fn name(state: &State, taken: &mut BTreeSet<String>) -> String {
     let plain = match state {
-        State::Task { target: Target::Named(name), .. } => name.as_str(),
+        State::Task { target: Target::Named(name) | Target::Version(name, _), .. } => name.as_str(),
         State::Task { target: Target::Event(_), .. } => "event",
         State::Task { target: Target::Nats(_), .. } => "nats",
         State::Task { target: Target::Web(_), .. } => "https",

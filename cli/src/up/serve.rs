@@ -235,6 +235,7 @@ fn views(
     let (triggers, steered) = (force.clone(), force.clone());
     let functions = || force.functions.clone();
     let (status, versions, promoted, rolled) = (functions(), functions(), functions(), functions());
+    let has = functions();
     Views {
         functions: Arc::new(move || status.status()),
         versions: Arc::new(move |name| {
@@ -244,6 +245,10 @@ fn views(
         promote: Arc::new(move |name, promote| {
             let functions = promoted.clone();
             Box::pin(async move { functions.promote(&name, promote).await })
+        }),
+        has_version: Arc::new(move |name, version| {
+            let functions = has.clone();
+            Box::pin(async move { functions.has_version(&name, &version).await })
         }),
         rollback: Arc::new(move |name| {
             let functions = rolled.clone();

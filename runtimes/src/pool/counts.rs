@@ -22,6 +22,8 @@ pub(crate) struct Counts {
     pub(crate) pre_warmed_used: AtomicU64,
     pub(crate) errors: AtomicU64,
     pub(crate) last_error: Mutex<Option<String>>,
+    /// Invocations and errors that were not looked at.
+    fresh: [AtomicU64; 2],
     /// Of warm, partial and cold ones; made when the first is there.
     times: Mutex<[Option<Box<Timed>>; 3]>,
 }
@@ -35,10 +37,20 @@ struct Timed {
     run: Histogram,
 }
 
+impl Timed {
+    fn add(&mut self, other: &Self) {
+        self.queue.add(&other.queue);
+        self.start.add(&other.start);
+        self.init.add(&other.init);
+        self.run.add(&other.run);
+    }
+}
+
 impl Counts {
     /// `started`: a process was started for this invocation alone.
     pub(crate) fn invoked(&self, fault: Option<&Fault>, started: bool, found: Start, times: &Times) {
         self.invocations.fetch_add(1, Ordering::Relaxed);
+        self.fresh[0].fetch_add(1, Ordering::Relaxed);
         self.handed_out(started);
         if let Some(fault) = fault {
             self.failed(fault);
@@ -68,8 +80,38 @@ impl Counts {
         self.cold_starts.fetch_add(u64::from(cold), Ordering::Relaxed);
     }
 
+    /// Invocations and errors since this was asked last.
+    pub(crate) fn fresh(&self) -> (u64, u64) {
+        let [calls, errors] = &self.fresh;
+        (calls.swap(0, Ordering::Relaxed), errors.swap(0, Ordering::Relaxed))
+    }
+
+    /// Takes over what another pool of the function has seen.
+    pub(crate) fn add(&self, other: &Self) {
+        let pairs = [
+            (&self.invocations, &other.invocations),
+            (&self.cold_starts, &other.cold_starts),
+            (&self.pre_warmed, &other.pre_warmed),
+            (&self.pre_warmed_used, &other.pre_warmed_used),
+            (&self.errors, &other.errors),
+        ];
+        for (mine, others) in pairs {
+            mine.fetch_add(others.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        for (mine, others) in lock(&self.times).iter_mut().zip(&*lock(&other.times)) {
+            if let Some(others) = others {
+                mine.get_or_insert_default().add(others);
+            }
+        }
+        let last = lock(&other.last_error).clone();
+        if last.is_some() {
+            *lock(&self.last_error) = last;
+        }
+    }
+
     pub(crate) fn failed(&self, fault: &Fault) {
         self.errors.fetch_add(1, Ordering::Relaxed);
+        self.fresh[1].fetch_add(1, Ordering::Relaxed);
         *lock(&self.last_error) = Some(format!("{}: {}", fault.kind, fault.message));
     }
 
@@ -107,6 +149,12 @@ impl Histogram {
         let at = ((us.max(1) as f64).log2() * 4.0).ceil() as usize;
         let bucket = &mut self.0[at.min(BUCKETS - 1)];
         *bucket = bucket.saturating_add(1);
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (mine, others) in self.0.iter_mut().zip(&other.0) {
+            *mine = mine.saturating_add(*others);
+        }
     }
 
     fn count(&self) -> u64 {

@@ -39,7 +39,7 @@ impl Pool {
     /// Ends what instances are forked from, when there are none. Whether there was anything.
     pub(crate) fn gives_zygote_up(&self) -> bool {
         let unused = lock(&self.state).slots().total() == 0;
-        unused && self.ground.zygotes.retire(&self.name, None)
+        unused && self.ground.zygotes.retire(&self.name)
     }
 
     /// Bytes that its instances hold, and how many of them are stopped.

@@ -117,12 +117,17 @@ impl Zygotes {
         }
     }
 
-    /// Ends the zygotes of a function, but the one of this version. Whether there was any.
-    pub(crate) fn retire(&self, function: &Name, but: Option<&str>) -> bool {
+    /// Ends the zygotes of a function. Whether there was any.
+    pub(crate) fn retire(&self, function: &Name) -> bool {
         let mut places = lock(&self.places);
         let before = places.len();
-        places.retain(|place| place.function != *function || but == Some(&*place.version));
+        places.retain(|place| place.function != *function);
         places.len() < before
+    }
+
+    /// Ends the zygote of one version.
+    pub(crate) fn end_one(&self, function: &Name, version: &str) {
+        lock(&self.places).retain(|place| place.function != *function || *place.version != *version);
     }
 
     /// Ends those of a function that nobody has used for long; when to look again.

@@ -116,10 +116,12 @@ async fn call<S: Sink>(
     let id = event.id.clone();
     let refused = |why| Refused { why, event: Some(id.clone()) };
     // the config check sees to it that a synchronous trigger has one
-    let Some(function) = route.bound.function.clone() else { return Err(refused(Refusal::Internal)) };
+    let to = route.bound.to.as_ref();
+    let Some(function) = to.and_then(|to| to.name()).cloned() else { return Err(refused(Refusal::Internal)) };
+    let version = to.and_then(|to| to.version()).cloned();
     let (outlet, inlet) = streamed::channel();
     let (format, timeout, log) = (route.bound.format, route.bound.timeout, route.bound.log);
-    let call = Call { function, format, timeout, log, outlet: Some(outlet) };
+    let call = Call { function, version, format, timeout, log, outlet: Some(outlet) };
     let sink = gateway.sink.clone();
     // a task of its own: a client that leaves drops this future, not the invocation
     let task = gateway.tasks.spawn(async move {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{Name, payload::Format, sink::LogMode};
+use bus::{Name, Target, payload::Format, sink::LogMode};
 use hyper::Method;
 use matchit::Router;
 
@@ -24,8 +24,8 @@ pub(super) struct Bound {
     /// `/<namespace>/<trigger>`.
     pub(super) source: Arc<str>,
     pub(super) mode: Mode,
-    /// The one function that answers; none in asynchronous mode.
-    pub(super) function: Option<Name>,
+    /// The one function or pipeline that answers; none in asynchronous mode.
+    pub(super) to: Option<Target>,
     pub(super) format: Format,
     pub(super) timeout: Option<Duration>,
     pub(super) max_body: u64,
@@ -194,8 +194,8 @@ fn bind(namespace: &Name, http: &HttpConfig, name: &Name, config: &TriggerConfig
         trigger: name.clone(),
         source: format!("/{namespace}/{name}").into(),
         mode: kind.mode,
-        function: match kind.mode {
-            Mode::Sync => config.to.first().and_then(|target| target.name()).cloned(),
+        to: match kind.mode {
+            Mode::Sync => config.to.first().cloned(),
             Mode::Async => None,
         },
         format: config.payload.format(&config.kind),
@@ -217,7 +217,6 @@ fn pattern(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bus::Target;
     use rstest::rstest;
 
     use super::*;

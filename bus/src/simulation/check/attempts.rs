@@ -2,7 +2,6 @@
 
 use super::{Delivery, Executed, Said, holds};
 use crate::{
-    Target,
     log::{Status, attempt::delivery_of, delivery::Ended},
     outcome::Ending,
     pipeline::State,
@@ -36,7 +35,7 @@ impl Said<'_> {
             for attempt in attempts {
                 holds!(attempt.outcome != "open", "attempt {} of {row} is still open", attempt.id);
             }
-            let by_worker = matches!(delivery.target, Target::Named(_)) && !Self::is_pipeline(delivery);
+            let by_worker = delivery.target.name().is_some() && !Self::is_pipeline(delivery);
             for attempt in attempts.iter().filter(|attempt| by_worker && attempt.outcome != "lost") {
                 let made = executed.get(&attempt.id);
                 let reported = made.and_then(|made| made.outcome.as_ref());
