@@ -1,6 +1,6 @@
 # The verbs of this project. CI calls check and test.
 #
-#   make run     build fnbus and start it with the example project
+#   make run     build fnbus and start it with the example project; WASM=1 with functions in WebAssembly
 #   make test    every test
 #   make check   formatting, lints, docs
 #   make bench   figures, as ratios to a floor measured in the same run
@@ -19,8 +19,12 @@ NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 help:
 	@sed -n 's/^#   //p' Makefile
 
+# WebAssembly takes longer to build than all the rest: WASM=1 asks for it, tests and checks always have it.
+WASM_FEATURES := --features fnbus/wasm
+ALL_FEATURES := --features fnbus/wasm,fnbus-tests/wasm
+
 build:
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked $(if $(WASM),$(WASM_FEATURES))
 
 run: build
 	@server=$$(sh tools/nats-server.sh $(TOOLS)) && \
@@ -29,17 +33,18 @@ run: build
 
 # The tests drive the binary of their own profile: it is built first.
 test:
-	$(CARGO) build --workspace --all-targets --locked
+	$(CARGO) build --workspace --all-targets --locked $(ALL_FEATURES)
 	@server=$$(sh tools/nats-server.sh $(TOOLS)) && export NATS_SERVER="$$server" && \
 	clients=$$(sh tools/clients.sh $(TOOLS)) && export FNBUS_CLIENTS="$$clients" && \
-	if [ -n "$(NEXTEST)" ]; then $(CARGO) nextest run --workspace --locked --no-fail-fast; \
-	else $(CARGO) test --workspace --locked --no-fail-fast; fi
+	modules=$$(sh tools/wasm.sh $(TOOLS)) && export FNBUS_WASM="$$modules" && \
+	if [ -n "$(NEXTEST)" ]; then $(CARGO) nextest run --workspace --locked --no-fail-fast $(ALL_FEATURES); \
+	else $(CARGO) test --workspace --locked --no-fail-fast $(ALL_FEATURES); fi
 
 check:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked $(ALL_FEATURES) -- -D warnings
 	@# documentation here is for those who change the code: links to private items are welcome
-	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --locked --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --locked --document-private-items $(ALL_FEATURES)
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; fi
 
 fmt:

@@ -3,6 +3,7 @@
 mod code;
 mod keys;
 mod pool;
+mod peer;
 mod reading;
 mod runtimes;
 
@@ -16,7 +17,10 @@ use bus::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::wasm;
+
 pub use code::CodeError;
+pub use peer::Peer;
 pub use pool::PoolConfig;
 pub use runtimes::RuntimesConfig;
 
@@ -27,7 +31,7 @@ pub struct FunctionConfig {
     /// The folder with the code.
     pub code: PathBuf,
     /// Where a call begins: `module.function` (Python), `file.export` (Node.js), a program (provided), or a program and
-    /// its arguments (command).
+    /// its arguments (command, wasm).
     pub handler: String,
     pub env: BTreeMap<String, EnvValue>,
     /// Default 30 s.
@@ -54,6 +58,8 @@ pub struct FunctionConfig {
     pub folders: Folders,
     /// Whether idle instances are stopped, so that nothing that goes on in them takes any CPU; default true.
     pub freeze: bool,
+    /// Where WebAssembly may send requests to; default nowhere.
+    pub hosts: Vec<Peer>,
     /// Whether instances are forked from a process that has loaded the code, which only Python does; default true.
     pub zygote: bool,
 }
@@ -79,12 +85,19 @@ impl FunctionConfig {
             network: true,
             folders: Folders::default(),
             freeze: true,
+            hosts: Vec::new(),
             zygote: true,
         }
     }
 
+    /// Whether something keeps it away from the rest of the machine.
     pub fn is_sandboxed(&self) -> bool {
         self.isolation != Isolation::Process
+    }
+
+    /// Whether that is the kernel. WebAssembly has no processes.
+    pub fn needs_kernel(&self) -> bool {
+        self.is_sandboxed() && self.runtime != RuntimeKind::Wasm
     }
 }
 
@@ -155,10 +168,17 @@ pub enum RuntimeKind {
     Provided,
     /// A program that is started for each invocation.
     Command,
+    /// WebAssembly.
+    Wasm,
 }
 
 impl RuntimeKind {
-    pub const ALL: [Self; 4] = [Self::Python, Self::Node, Self::Provided, Self::Command];
+    pub const ALL: [Self; 5] = [Self::Python, Self::Node, Self::Provided, Self::Command, Self::Wasm];
+
+    /// Whether this binary can run its functions.
+    pub const fn is_built(self) -> bool {
+        !matches!(self, Self::Wasm) || wasm::BUILT
+    }
 
     /// The word in the config, and the class of workers that can run it.
     pub const fn as_str(self) -> &'static str {
@@ -167,6 +187,7 @@ impl RuntimeKind {
             Self::Node => "node",
             Self::Provided => "provided",
             Self::Command => "command",
+            Self::Wasm => "wasm",
         }
     }
 
@@ -177,6 +198,7 @@ impl RuntimeKind {
             Self::Node => "index.handler",
             Self::Provided => "bootstrap",
             Self::Command => "",
+            Self::Wasm => "main.wasm",
         }
     }
 }
@@ -187,8 +209,8 @@ impl Word for RuntimeKind {
         (Self::Node.as_str(), Self::Node),
         (Self::Provided.as_str(), Self::Provided),
         (Self::Command.as_str(), Self::Command),
+        (Self::Wasm.as_str(), Self::Wasm),
     ];
-    const LATER: &'static [&'static str] = &["wasm"];
 }
 
 /// What keeps a function away from the rest of the machine.

@@ -24,6 +24,7 @@ use crate::{
     provided::{Api, trace_id},
     python::Interpreter,
     version::Version,
+    wasm::{Guest, NoModule},
 };
 
 /// Code of fewer files is compiled by each process that loads it.
@@ -46,6 +47,8 @@ pub(crate) enum NoStart {
     Listen(#[source] std::io::Error),
     #[error("a process was started without pipes; report this")]
     NoFrames,
+    #[error(transparent)]
+    Module(#[from] NoModule),
 }
 
 impl NoStart {
@@ -53,6 +56,7 @@ impl NoStart {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Launch(_) => "Runtime.InvalidConfiguration",
+            Self::Module(none) => none.kind(),
             Self::Entry(_) => "Runtime.InvalidEntrypoint",
             Self::Process { .. } | Self::Listen(_) | Self::NoFrames => "Runtime.StartError",
         }
@@ -65,6 +69,8 @@ pub(crate) enum Engine {
     Kept(Box<Made>),
     /// By a process for each invocation.
     Each(Program),
+    /// In this process, by an instance of WebAssembly for each.
+    Guest(Box<Guest>),
 }
 
 /// A process that was made, and how.
@@ -95,6 +101,7 @@ pub(crate) async fn start(
         RuntimeKind::Node => node(ground, function, version).await?,
         RuntimeKind::Provided => provided(ground, function, version).await?,
         RuntimeKind::Command => return Ok(Engine::Each(Program::find(version)?)),
+        RuntimeKind::Wasm => return Ok(Engine::Guest(Box::new(Guest::new(ground, function, version).await?))),
     };
     Ok(Engine::Kept(Box::new(made)))
 }
@@ -232,14 +239,7 @@ pub(crate) async fn command(
 ) -> Result<Conversation, NoStart> {
     let home = ground.home()?;
     let mut env = ground.env(function, version, &home, None)?;
-    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + timeout;
-    env.push(("AWS_LAMBDA_REQUEST_ID".into(), invocation.request_id.to_string()));
-    env.push(("AWS_LAMBDA_DEADLINE_MS".into(), deadline.as_millis().to_string()));
-    env.push(("FNBUS_EVENT_ID".into(), invocation.event_id.replace('\0', "")));
-    if let Some(trace) = &invocation.trace {
-        env.push(("TRACEPARENT".into(), trace.replace('\0', "")));
-        env.push(("_X_AMZN_TRACE_ID".into(), trace_id(trace, invocation.request_id).replace('\0', "")));
-    }
+    env.extend(invocation_env(invocation, timeout));
     let reach = ground.reach(version, &home, [program.path.clone()])?;
     let started = launch(Launch {
         program: program.path.clone(),
@@ -257,6 +257,21 @@ pub(crate) async fn command(
     let once = Once::new(stdin, stdout, invocation.payload.bytes.clone(), ground.settings.payload_limit);
     let output = Output::new(None, stderr, function.clone(), ground.settings.logs.clone());
     Ok(Conversation { process, dialogue: Dialogue::Once(once), output })
+}
+
+/// What is read in the environment where an invocation has one of its own.
+pub(crate) fn invocation_env(invocation: &Invocation, timeout: Duration) -> Vec<(String, String)> {
+    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + timeout;
+    let mut env = vec![
+        ("AWS_LAMBDA_REQUEST_ID".into(), invocation.request_id.to_string()),
+        ("AWS_LAMBDA_DEADLINE_MS".into(), deadline.as_millis().to_string()),
+        ("FNBUS_EVENT_ID".into(), invocation.event_id.replace('\0', "")),
+    ];
+    if let Some(trace) = &invocation.trace {
+        env.push(("TRACEPARENT".into(), trace.replace('\0', "")));
+        env.push(("_X_AMZN_TRACE_ID".into(), trace_id(trace, invocation.request_id).replace('\0', "")));
+    }
+    env
 }
 
 async fn launch(launch: Launch) -> Result<Started, NoStart> {

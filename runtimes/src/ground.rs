@@ -30,6 +30,7 @@ use crate::{
     python::{Interpreter, NoPython, Zygotes},
     sandbox::{self, Reach},
     version::{Store, Version, hex},
+    wasm,
 };
 
 /// What the node says to its functions.
@@ -99,6 +100,8 @@ pub(crate) struct Ground {
     pub(crate) spares: Spares,
     /// Processes of Python that have loaded a function.
     pub(crate) zygotes: Zygotes,
+    /// What functions in WebAssembly share.
+    pub(crate) wasm: wasm::Host,
     python: OnceCell<Interpreter>,
     node: OnceCell<NodeJs>,
     /// Processes that live for one invocation.
@@ -138,6 +141,7 @@ impl Ground {
             store: Store::new(&settings.data),
             budget: Budget::new(settings.memory, settings.prices.memory),
             pools: Mutex::default(),
+            wasm: wasm::Host::new(&settings.data),
             settings,
             log,
             canaries: Notify::new(),
@@ -173,8 +177,9 @@ impl Ground {
         Ok(())
     }
 
-    /// Removes the private folders of earlier runs. Blocks.
+    /// Removes the private folders of earlier runs, and compiled code that was not used in this one. Blocks.
     pub(crate) fn tidy(&self) {
+        self.wasm.collect();
         for entry in fs::read_dir(self.settings.data.join("tmp")).into_iter().flatten().flatten() {
             if entry.path() != self.homes {
                 let _ = fs::remove_dir_all(entry.path());
@@ -209,6 +214,18 @@ impl Ground {
         if version.isolation == Isolation::Process {
             return Ok(None);
         }
+        self.check_folders(version)?;
+        let mut reach = self.bare_reach(private, engine);
+        reach.read.extend([version.code.clone(), version.source.join(".venv")]);
+        reach.read.extend(version.folders.read.iter().cloned());
+        reach.write.extend(version.folders.write.iter().cloned());
+        reach.network = version.network;
+        reach.namespaces = version.isolation == Isolation::Namespaces;
+        Ok(Some(reach))
+    }
+
+    /// Makes what is not there of a version's folders. None of them leads into the data folder.
+    pub(crate) fn check_folders(&self, version: &Version) -> Result<(), NoLaunch> {
         for path in version.folders.all() {
             if !path.exists() {
                 fs::create_dir_all(path).map_err(|source| NoLaunch::Folder { path: path.clone(), source })?;
@@ -219,13 +236,7 @@ impl Ground {
                 return Err(NoLaunch::DataFolder(path.clone()));
             }
         }
-        let mut reach = self.bare_reach(private, engine);
-        reach.read.extend([version.code.clone(), version.source.join(".venv")]);
-        reach.read.extend(version.folders.read.iter().cloned());
-        reach.write.extend(version.folders.write.iter().cloned());
-        reach.network = version.network;
-        reach.namespaces = version.isolation == Isolation::Namespaces;
-        Ok(Some(reach))
+        Ok(())
     }
 
     /// The same for a process of which nothing is known yet.
@@ -273,10 +284,19 @@ impl Ground {
         home: &Path,
         engine: Option<String>,
     ) -> Result<Vec<(String, String)>, NoLaunch> {
+        let mut env = Self::bare_env(home);
+        env.push(("LAMBDA_TASK_ROOT".into(), version.code.display().to_string()));
+        env.extend(engine.map(|engine| ("AWS_EXECUTION_ENV".to_owned(), engine)));
+        env.extend(self.told(function, version)?);
+        env.push((MARK.into(), home.display().to_string()));
+        Ok(env)
+    }
+
+    /// What any code of a version reads in its environment: who it is, and its own variables, which come last.
+    pub(crate) fn told(&self, function: &Name, version: &Version) -> Result<Vec<(String, String)>, NoLaunch> {
         let region = &self.settings.region;
         let stream = format!("{}/[{}]{}", Utc::now().format("%Y/%m/%d"), version.id, Uuid::now_v7().simple());
         let ours = [
-            ("LAMBDA_TASK_ROOT", version.code.display().to_string()),
             ("_HANDLER", version.handler.clone()),
             ("AWS_REGION", region.clone()),
             ("AWS_DEFAULT_REGION", region.clone()),
@@ -287,15 +307,12 @@ impl Ground {
             ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{function}")),
             ("AWS_LAMBDA_LOG_STREAM_NAME", stream),
         ];
-        let mut env = Self::bare_env(home);
-        env.extend(ours.map(|(name, value)| (name.to_owned(), value)));
-        env.extend(engine.map(|engine| ("AWS_EXECUTION_ENV".to_owned(), engine)));
+        let mut env: Vec<_> = ours.map(|(name, value)| (name.to_owned(), value)).into();
         let project = self.settings.project.as_ref();
         env.extend(project.map(|project| ("FNBUS_PROJECT".to_owned(), project.display().to_string())));
         for (name, value) in &version.env {
             env.push((name.clone(), resolve(name, value)?));
         }
-        env.push((MARK.into(), home.display().to_string()));
         Ok(env)
     }
 
@@ -367,7 +384,7 @@ fn asked_for(runtime: RuntimeKind) -> Option<PathBuf> {
     let variable = match runtime {
         RuntimeKind::Python => "FNBUS_PYTHON",
         RuntimeKind::Node => "FNBUS_NODE",
-        RuntimeKind::Provided | RuntimeKind::Command => return None,
+        RuntimeKind::Provided | RuntimeKind::Command | RuntimeKind::Wasm => return None,
     };
     env::var_os(variable).map(PathBuf::from)
 }
@@ -384,7 +401,7 @@ pub fn interpreter(runtime: RuntimeKind) -> Option<Result<(PathBuf, String), Str
             let found = NodeJs::probe(asked.as_deref()).map_err(|error| error.to_string());
             Some(found.map(|node| (node.path().to_owned(), node.version().to_owned())))
         }
-        RuntimeKind::Provided | RuntimeKind::Command => None,
+        RuntimeKind::Provided | RuntimeKind::Command | RuntimeKind::Wasm => None,
     }
 }
 

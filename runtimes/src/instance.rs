@@ -1,8 +1,8 @@
-//! A version that is ready to run invocations, one at a time: a process that has its code loaded, or a command that is
-//! started for each of them. An instance that is dropped is killed with its whole group.
+//! A version that is ready to run invocations, one at a time: a process that has its code loaded, or what a process or an
+//! instance of WebAssembly is made from for each of them. An instance that is dropped is killed with its whole group.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::time;
 
 use crate::{
-    command::Program,
+    command::{EXITED, Program},
     config::RuntimeKind,
     conversation::{Conversation, Silence},
     dialogue::Answer,
@@ -23,11 +23,14 @@ use crate::{
     frame::BadFrame,
     ground::Ground,
     lease::Invocation,
+    lock,
     node::Spares,
+    output::Output,
     process::Group,
     provided,
     streamed::{self, Pieces},
     version::Version,
+    wasm::{Guest, Ran},
 };
 
 /// Loading code may always take this long.
@@ -41,6 +44,10 @@ pub(crate) struct Instance {
     ground: Arc<Ground>,
     /// Set where each invocation has a process of its own.
     program: Option<Program>,
+    /// Set where each has an instance of WebAssembly of its own.
+    guest: Option<Box<Guest>>,
+    /// What such an instance printed, and the most memory it had, until this is reported.
+    ran: Option<(Arc<Mutex<Output>>, u64)>,
     /// None where it would be that process, and nothing runs.
     conversation: Option<Conversation>,
     /// Largest output.
@@ -116,6 +123,8 @@ impl Instance {
             function: function.clone(),
             ground: ground.clone(),
             program: None,
+            guest: None,
+            ran: None,
             conversation: None,
             limit: provided::limit(version.runtime, ground.settings.payload_limit),
             owes: false,
@@ -126,6 +135,10 @@ impl Instance {
         match engine {
             Engine::Each(program) => {
                 instance.program = Some(program);
+                return Ok(instance);
+            }
+            Engine::Guest(guest) => {
+                instance.guest = Some(guest);
                 return Ok(instance);
             }
             Engine::Kept(made) => {
@@ -146,7 +159,10 @@ impl Instance {
                 instance.owes = version.runtime == RuntimeKind::Node;
                 return Ok(instance);
             }
-            Ok(Answer::Ended { ending, output, fault }) => instance.answered(ending, output, fault),
+            Ok(Answer::Ended { ending, output, fault }) => {
+                let log = instance.log();
+                instance.answered(ending, output, fault, log)
+            }
             Ok(Answer::Forks(_) | Answer::Piece(_)) => {
                 instance.without_answer(Silence::Unusable(BadFrame::Garbage), limit).await
             }
@@ -170,13 +186,21 @@ impl Instance {
         self.conversation.as_ref().map(Conversation::group)
     }
 
-    /// Whether there is something to keep between invocations.
+    /// Whether it runs more than one invocation.
     pub(crate) fn keeps(&self) -> bool {
+        self.program.is_none() && self.guest.is_none()
+    }
+
+    /// Whether there is something to keep between invocations: a process, or code that is loaded.
+    pub(crate) fn stays(&self) -> bool {
         self.program.is_none()
     }
 
     /// Runs one invocation.
     pub(crate) async fn invoke(&mut self, invocation: &Invocation, timeout: Duration) -> Result<Reply, NotRun> {
+        if self.guest.is_some() {
+            return self.call_guest(invocation, timeout).await;
+        }
         let birth = match self.begin(invocation, timeout).await {
             Ok(birth) => birth,
             Err(e) => {
@@ -199,7 +223,10 @@ impl Instance {
             Err(silence) => Err(silence),
         };
         let mut reply = match heard {
-            Ok(Answer::Ended { ending, output, fault }) => self.answered(ending, output, fault),
+            Ok(Answer::Ended { ending, output, fault }) => {
+                let log = self.log();
+                self.answered(ending, output, fault, log)
+            }
             Ok(Answer::Ready(_) | Answer::Forks(_) | Answer::Piece(_)) => {
                 self.without_answer(Silence::Unusable(BadFrame::Garbage), timeout).await
             }
@@ -208,6 +235,24 @@ impl Instance {
         };
         reply.log.extend(invocation.outlet.as_ref().and_then(|outlet| streamed::note(outlet.sent())));
         Ok(Reply { birth, ..reply })
+    }
+
+    /// Runs one invocation in an instance of WebAssembly.
+    async fn call_guest(&mut self, invocation: &Invocation, timeout: Duration) -> Result<Reply, NotRun> {
+        let Some(guest) = &self.guest else { return Err(NotRun::NotTaken) };
+        let output = Arc::new(Mutex::new(Output::heard(self.function.clone(), self.ground.settings.logs.clone())));
+        let version = &self.version.id;
+        {
+            let mut output = lock(&output);
+            output.begin(invocation.request_id);
+            output.platform(|| format!("START RequestId: {} Version: {version}", invocation.request_id));
+        }
+        let ran = guest.call(invocation, timeout, output.clone()).await.map_err(NotRun::Lack)?;
+        let Ran { ending, output: result, fault, start, peak } = ran;
+        let log = lock(&output).take();
+        self.ran = Some((output, peak));
+        let birth = Some(Birth { kind: Start::Cold, start, init: Duration::ZERO });
+        Ok(Reply { birth, healthy: true, ..self.answered(ending, result, fault, log) })
     }
 
     /// Starts the process of an invocation that has its own.
@@ -222,15 +267,21 @@ impl Instance {
     /// After an invocation: the two lines that AWS prints, and the end of a process that was there for it alone.
     pub(crate) fn finish(&mut self, invocation: &Invocation, run: Duration, born: Option<Birth>) {
         let id = invocation.request_id;
-        let Some(conversation) = &self.conversation else { return };
-        conversation.output.platform(|| format!("END RequestId: {id}"));
-        conversation.output.platform(|| {
+        let ran = self.ran.take();
+        let ran = ran.as_ref().map(|(output, peak)| (lock(output), *peak));
+        let (output, peak) = match (&self.conversation, &ran) {
+            (Some(conversation), _) => (&conversation.output, conversation.group().peak_memory()),
+            (None, Some((output, peak))) => (&**output, Some(*peak)),
+            (None, None) => return,
+        };
+        output.platform(|| format!("END RequestId: {id}"));
+        output.platform(|| {
             let ms = run.as_secs_f64() * 1e3;
             let init = born.map_or(String::new(), |b| {
                 format!("\tInit Duration: {:.2} ms", (b.start + b.init).as_secs_f64() * 1e3)
             });
             let memory = self.version.memory;
-            let peak = conversation.group().peak_memory().map_or(String::new(), |bytes| {
+            let peak = peak.map_or(String::new(), |bytes| {
                 format!("\tMax Memory Used: {} MB", bytes.div_ceil(1 << 20))
             });
             format!(
@@ -255,8 +306,11 @@ impl Instance {
         }
     }
 
-    fn answered(&mut self, ending: Ending, output: Bytes, fault: Option<Fault>) -> Reply {
-        let log = self.conversation.as_mut().map_or(String::new(), Conversation::log);
+    fn log(&mut self) -> String {
+        self.conversation.as_mut().map_or(String::new(), Conversation::log)
+    }
+
+    fn answered(&self, ending: Ending, output: Bytes, fault: Option<Fault>, log: String) -> Reply {
         if ending == Ending::Ok && output.len() > self.limit {
             let fault = too_large(output.len(), self.limit);
             return failed(Ending::TooLarge, fault, log, true);
@@ -265,8 +319,9 @@ impl Instance {
             && ending == Ending::Error
             && let Some(mut fault) = fault
         {
-            // a command's last words on stderr say more than its exit code
-            if let Some(last) = log.lines().rev().find(|line| !line.trim().is_empty()) {
+            // a program's last words on stderr say more than its exit code
+            let last = log.lines().rev().find(|line| !line.trim().is_empty());
+            if let Some(last) = last.filter(|_| fault.kind == EXITED) {
                 fault.message = format!("{}: {}", fault.message, last.trim());
             }
             return failed(ending, fault, log, true);

@@ -69,6 +69,12 @@ mod node;
 mod provided;
 // Programs that are started for each invocation.
 mod command;
+// WebAssembly.
+#[cfg(feature = "wasm")]
+mod wasm;
+#[cfg(not(feature = "wasm"))]
+#[path = "wasm/absent.rs"]
+mod wasm;
 
 // Immutable copies of code.
 mod version;

@@ -41,6 +41,16 @@ impl Output {
         Self { stdout, stderr: Some(stderr), lines, chunk: vec![0; CHUNK] }
     }
 
+    /// Of what is no process and is heard ([`Output::hear`]).
+    pub(crate) fn heard(function: Name, logs: broadcast::Sender<LogLine>) -> Self {
+        Self { stdout: None, stderr: None, lines: Lines::new(function, logs), chunk: Vec::new() }
+    }
+
+    /// Takes what is printed.
+    pub(crate) fn hear(&mut self, stream: LogStream, bytes: &[u8]) {
+        self.lines.push(stream, bytes);
+    }
+
     /// Says whose output comes now.
     pub(crate) fn begin(&mut self, request: Uuid) {
         self.lines.request = Some(request);

@@ -117,8 +117,12 @@ impl Limits {
     fn of(config: &FunctionConfig) -> Self {
         let &FunctionConfig { concurrency, keep_alive, timeout, freeze, .. } = config;
         // where each invocation has a process of its own there is nothing to keep, and nothing to start ahead
-        let keeps = config.runtime != RuntimeKind::Command;
-        let (warm, keep_alive) = if keeps { (config.warm, keep_alive) } else { (0, KeepAlive::For(Duration::ZERO)) };
+        let keeps = !matches!(config.runtime, RuntimeKind::Command | RuntimeKind::Wasm);
+        let (warm, keep_alive) = match config.runtime {
+            RuntimeKind::Command => (0, KeepAlive::For(Duration::ZERO)),
+            RuntimeKind::Wasm => (0, keep_alive),
+            _ => (config.warm, keep_alive),
+        };
         Self { concurrency, warm, keep_alive, timeout, freeze, keeps }
     }
 }
@@ -407,7 +411,7 @@ impl Pool {
                 return drop(instance);
             }
             let Some(waiter) = state.waiters.pop_front() else {
-                if instance.keeps() {
+                if instance.stays() {
                     instance.pay();
                     let since = Instant::now();
                     state.idle.push(Idle { instance, since, has_settled: false, clock: budget.clock() });

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     archive::{self, BadArchive},
     cgroups::Limits,
-    config::{EnvValue, Folders, FunctionConfig, Isolation, RuntimeKind},
+    config::{EnvValue, Folders, FunctionConfig, Isolation, Peer, RuntimeKind},
     lock,
 };
 
@@ -54,6 +54,8 @@ pub(crate) struct Version {
     pub(crate) isolation: Isolation,
     pub(crate) network: bool,
     pub(crate) folders: Folders,
+    #[serde(default)]
+    pub(crate) hosts: Vec<Peer>,
     /// Files of its code.
     pub(crate) files: usize,
     /// Their size.
@@ -96,7 +98,8 @@ pub(crate) fn is_left_out(name: &std::ffi::OsStr) -> bool {
 pub(crate) fn starts_alike(a: &FunctionConfig, b: &FunctionConfig) -> bool {
     let parts = |c: &FunctionConfig| (c.runtime, c.isolation, c.code.clone(), c.handler.clone(), c.zygote);
     let limits = |c: &FunctionConfig| (c.memory, c.processes, c.cpu);
-    parts(a) == parts(b) && limits(a) == limits(b) && a.env == b.env && a.network == b.network && a.folders == b.folders
+    let reach = |c: &FunctionConfig| (c.network, c.folders.clone(), c.hosts.clone());
+    parts(a) == parts(b) && limits(a) == limits(b) && a.env == b.env && reach(a) == reach(b)
 }
 
 /// The bytes that a process of a runtime may have, for functions of so many MiB: what it takes before any code is loaded is
@@ -142,6 +145,7 @@ impl Store {
             isolation: config.isolation,
             network: config.network,
             folders: config.folders.clone(),
+            hosts: config.hosts.clone(),
             files,
             bytes,
         })
@@ -323,8 +327,20 @@ fn hash(files: &[CodeFile]) -> Result<(String, u64), SnapshotError> {
 }
 
 fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
-    let FunctionConfig { runtime, handler, env, memory, processes, cpu, isolation, network, folders, zygote, .. } =
-        config;
+    let FunctionConfig {
+        runtime,
+        handler,
+        env,
+        memory,
+        processes,
+        cpu,
+        isolation,
+        network,
+        folders,
+        hosts,
+        zygote,
+        ..
+    } = config;
     let mut hash = Sha256::new();
     let mut part = |text: &str| {
         hash.update((text.len() as u64).to_le_bytes());
@@ -342,6 +358,10 @@ fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
             part(access);
             part(&path.to_string_lossy());
         }
+    }
+    for host in hosts {
+        part("host");
+        part(&host.to_string());
     }
     for (name, value) in env {
         let (kind, value) = match value {
@@ -389,6 +409,7 @@ mod tests {
             network: true,
             folders: Folders::default(),
             freeze: true,
+            hosts: Vec::new(),
             zygote: true,
         }
     }

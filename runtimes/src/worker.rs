@@ -106,7 +106,7 @@ impl Worker {
 
     /// Runs what comes until shut down, then finishes what has begun, for at most `grace`.
     pub async fn run(self, calls: Calls, grace: Duration, shutdown: CancellationToken) {
-        for kind in RuntimeKind::ALL {
+        for kind in RuntimeKind::ALL.into_iter().filter(|kind| kind.is_built()) {
             self.tasks.spawn(self.clone().pull(kind));
         }
         let called = tokio::spawn(self.clone().serve(calls));

@@ -39,6 +39,9 @@ mod process;
 mod project;
 // A bad way to a server.
 mod proxy;
+// WebAssembly that was built for the tests.
+#[cfg(feature = "wasm")]
+pub mod wasm;
 
 pub use clients::{call_with, clients};
 pub use disk::Disk;

@@ -14,7 +14,7 @@ use crate::{
     version::Version,
 };
 
-pub(crate) use once::Once;
+pub(crate) use once::{EXITED, Once, failed_with};
 
 /// A program that was found, and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,14 @@ const CHUNK: usize = 16 * 1024;
 /// `EX_DATAERR` of sysexits: the input is wrong, and will be wrong again.
 const DATA_ERROR: i32 = 65;
 
+/// The kind of the error that an exit code is.
+pub(crate) const EXITED: &str = "Runtime.ExitError";
+
+/// What an exit code says.
+pub(crate) fn failed_with(code: i32) -> Fault {
+    Fault { retry: code != DATA_ERROR, ..fault(EXITED, format!("exit status {code}")) }
+}
+
 pub(crate) struct Once {
     /// Closed as soon as all of the event is written, or nobody reads it.
     stdin: Option<pipe::Sender>,
@@ -78,10 +86,7 @@ impl Once {
         Some(match exit.status.code()? {
             _ if self.result.len() > self.limit => failed(Ending::TooLarge, too_large(self.result.len(), self.limit)),
             0 => Answer::Ended { ending: Ending::Ok, output: self.result.split().freeze(), fault: None },
-            code => {
-                let fault = fault("Runtime.ExitError", format!("exit status {code}"));
-                failed(Ending::Error, Fault { retry: code != DATA_ERROR, ..fault })
-            }
+            code => failed(Ending::Error, failed_with(code)),
         })
     }
 

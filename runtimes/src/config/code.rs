@@ -84,7 +84,9 @@ impl FunctionConfig {
                 ["js", "mjs", "cjs"].map(|extension| format!("{path}.{extension}")).into()
             }
             RuntimeKind::Provided => vec![self.handler.clone()],
-            RuntimeKind::Command => command::words(&self.handler).unwrap_or_default().into_iter().take(1).collect(),
+            RuntimeKind::Command | RuntimeKind::Wasm => {
+                command::words(&self.handler).unwrap_or_default().into_iter().take(1).collect()
+            }
         }
     }
 

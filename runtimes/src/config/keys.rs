@@ -44,7 +44,7 @@ pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
                 Shape::Text("where a call begins"),
                 "Where a call begins: `module.function` in python (app.handler unless set), `file.export` in node \
                  (index.handler), a program in the code folder for provided (bootstrap), a program and its arguments for \
-                 command.",
+                 command, and the same of a file in the code folder for wasm (main.wasm).",
             ),
             Key::new("env", Shape::map("VARIABLE", env), "Environment variables of the function."),
             Key::new("timeout", Shape::Duration, "An invocation that takes longer is stopped.")
@@ -93,6 +93,11 @@ pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
                 "Idle instances are stopped until the next call, so that what goes on in them takes no CPU.",
             )
             .default(default.freeze),
+            Key::new(
+                "hosts",
+                Shape::one_or_many(Shape::Text("a host, or host:port")),
+                "Hosts a wasm function may send requests to over HTTP, such as api.example.com or 127.0.0.1:8080.",
+            ),
             Key::new(
                 "zygote",
                 Shape::Bool,

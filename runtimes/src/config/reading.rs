@@ -15,6 +15,9 @@ use bus::{
 use super::{EnvValue, Folders, FunctionConfig, Isolation, RuntimeKind, keys};
 use crate::command;
 
+/// Its addresses have 32 bits. MiB.
+const WASM_MEMORY: u32 = 4096;
+
 impl FunctionConfig {
     pub fn section() -> &'static Section {
         &keys::FUNCTION
@@ -47,6 +50,7 @@ impl FunctionConfig {
             network: reader.get_or("network", default.network),
             folders: read_folders(reader.table("folders"), base),
             freeze: reader.get_or("freeze", default.freeze),
+            hosts: reader.list("hosts"),
             zygote: reader.get_or("zygote", default.zygote),
             ..default
         };
@@ -58,6 +62,12 @@ impl FunctionConfig {
         if config.runtime == RuntimeKind::Command && config.warm > 0 {
             let wrong = Wrong::of_key("has no effect on a command, which is started for each invocation");
             reader.refuse("warm", &wrong.advice("take it out").label("nothing to keep"));
+        }
+        if config.runtime == RuntimeKind::Wasm {
+            check_wasm(&reader, &config);
+        } else if reader.has("hosts") {
+            let wrong = Wrong::of_key("has an effect on wasm functions alone");
+            reader.refuse("hosts", &wrong.advice("take it out; other functions have `network`").label("not enforced"));
         }
         for key in ["network", "folders"] {
             if config.isolation == Isolation::Process && reader.has(key) {
@@ -78,6 +88,25 @@ impl FunctionConfig {
         }
         reader.finish();
         runtime.map(|_| config)
+    }
+}
+
+/// WebAssembly is a sandbox of its own.
+fn check_wasm(reader: &Reader<'_>, config: &FunctionConfig) {
+    if !config.runtime.is_built() {
+        let wrong = Wrong::of_key("cannot be `wasm`: this fnbus was built without wasm").label("not in this binary");
+        reader.refuse("runtime", &wrong.advice("build it with `--features wasm`, or take one that has it"));
+    }
+    for key in ["warm", "freeze", "isolation", "network", "processes", "cpu"] {
+        if reader.has(key) {
+            let wrong =
+                Wrong::of_key("has no effect on wasm, where each invocation has an instance and nothing around it");
+            reader.refuse(key, &wrong.advice("take it out").label("nothing to set"));
+        }
+    }
+    if config.memory > WASM_MEMORY {
+        let wrong = Wrong::of_key(format!("is {} MiB, more than WebAssembly can address", config.memory));
+        reader.refuse("memory", &wrong.advice(format!("lower it to {WASM_MEMORY} at most")).label("too much"));
     }
 }
 
@@ -112,6 +141,13 @@ fn read_handler(reader: &Reader<'_>, runtime: RuntimeKind) -> Option<String> {
             !handler.is_empty() && !handler.starts_with('/') && !handler.split('/').any(|part| part == ".."),
             "not a file in the code folder",
             "name an executable file in the code folder, such as \"bootstrap\"",
+        ),
+        RuntimeKind::Wasm => (
+            command::words(&handler)
+                .and_then(|words| words.into_iter().next())
+                .is_some_and(|file| !file.starts_with('/') && !file.split('/').any(|part| part == "..")),
+            "not a file in the code folder",
+            "name a file of WebAssembly in the code folder and its arguments, such as \"price.wasm --daily\"",
         ),
         RuntimeKind::Command => (
             command::words(&handler).is_some(),

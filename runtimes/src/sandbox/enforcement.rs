@@ -85,7 +85,7 @@ impl Enforcement {
 
     /// What these functions ask for and the kernel does not enforce.
     pub fn missing<'a>(&'a self, functions: impl Iterator<Item = &'a FunctionConfig>) -> Vec<&'a Part> {
-        let sandboxed: Vec<_> = functions.filter(|function| function.is_sandboxed()).collect();
+        let sandboxed: Vec<_> = functions.filter(|function| function.needs_kernel()).collect();
         let asked = |part: &&Part| match part.what {
             CPU => sandboxed.iter().any(|function| function.cpu.is_some()),
             SIGHT => sandboxed.iter().any(|function| function.isolation == Isolation::Namespaces),
