@@ -315,8 +315,6 @@ impl FromValue for NatsUrl {
 /// A closed set of words, as written in the file.
 pub trait Word: Copy + PartialEq + 'static {
     const WORDS: &'static [(&'static str, Self)];
-    /// Words that are known to come and that this version does not have.
-    const LATER: &'static [&'static str] = &[];
     /// What they mean, where they do not say it themselves.
     const MEANING: &'static str = "";
 
@@ -337,11 +335,7 @@ impl<T: Word> FromValue for T {
         if let Some((_, found)) = T::WORDS.iter().find(|(word, _)| *word == given) {
             return Ok(*found);
         }
-        let wrong = if T::LATER.contains(&given) {
-            Wrong::of_key(format!("cannot be `{given}` in this version")).label("not available")
-        } else {
-            Wrong::of_key(format!("cannot be `{given}`")).label("unknown word")
-        };
+        let wrong = Wrong::of_key(format!("cannot be `{given}`")).label("unknown word");
         let mut can_be = one_of(&known);
         if !T::MEANING.is_empty() {
             can_be = format!("{can_be}: {}", T::MEANING);

@@ -213,7 +213,7 @@ fn words_that_are_not_there() {
     assert_snapshot!(report(
         r#"
 [functions.price]
-runtime = "wasm"
+runtime = "ruby"
 isolation = "container"
 [triggers.orders]
 http = "GET /orders"
@@ -222,6 +222,14 @@ payload = "raw"
 to = "price"
 "#
     ));
+}
+
+#[test]
+#[cfg(not(feature = "wasm"))]
+fn what_this_binary_was_built_without() {
+    let (message, advice) = said("[functions.price]\nruntime = \"wasm\"\nhandler = \"app.py\"").remove(0);
+    assert_eq!(message, "`runtime` cannot be `wasm`: this fnbus was built without wasm");
+    assert_eq!(advice, "build it with `--features wasm`, or take one that has it");
 }
 
 #[test]

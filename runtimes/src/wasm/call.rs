@@ -84,7 +84,7 @@ impl Guest {
             None => (invocation.payload.bytes.clone(), Sink::Result(printed.clone())),
         };
         let streams = Streams { stdin, stdout, output: output.clone() };
-        let state = match State::new(self, invocation_env(invocation, timeout), streams) {
+        let state = match State::new(self, &invocation_env(invocation, timeout), streams) {
             Ok(state) => state,
             Err(error) => {
                 let fault = fault("Runtime.InvalidConfiguration", format!("its folders cannot be opened: {error:#}"));

@@ -68,12 +68,12 @@ impl Use {
 
 impl State {
     /// Opens the folders. `more` are variables of this invocation.
-    pub(super) fn new(guest: &Guest, more: Vec<(String, String)>, streams: Streams) -> wasmtime::Result<Self> {
+    pub(super) fn new(guest: &Guest, more: &[(String, String)], streams: Streams) -> wasmtime::Result<Self> {
         let mut wasi = WasiCtx::builder();
         let Streams { stdin, stdout, output } = streams;
         let stderr = Sink::Lines(output.clone(), LogStream::Stderr);
         wasi.stdin(MemoryInputPipe::new(stdin)).stdout(stdout).stderr(stderr);
-        wasi.args(&guest.arguments).envs(&guest.env).envs(&more);
+        wasi.args(&guest.arguments).envs(&guest.env).envs(more);
         wasi.allow_tcp(false).allow_udp(false);
         for (folders, access) in [(&guest.folders.read, FsPerms::ReadOnly), (&guest.folders.write, FsPerms::ReadWrite)]
         {
