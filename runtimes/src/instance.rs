@@ -47,7 +47,7 @@ pub(crate) struct Instance {
     /// Set where each has an instance of WebAssembly of its own.
     guest: Option<Box<Guest>>,
     /// What such an instance printed, and the most memory it had, until this is reported.
-    ran: Option<(Arc<Mutex<Output>>, u64)>,
+    printed: Option<(Arc<Mutex<Output>>, u64)>,
     /// None where it would be that process, and nothing runs.
     conversation: Option<Conversation>,
     /// Largest output.
@@ -124,7 +124,7 @@ impl Instance {
             ground: ground.clone(),
             program: None,
             guest: None,
-            ran: None,
+            printed: None,
             conversation: None,
             limit: provided::limit(version.runtime, ground.settings.payload_limit),
             owes: false,
@@ -250,7 +250,7 @@ impl Instance {
         let ran = guest.call(invocation, timeout, output.clone()).await.map_err(NotRun::Lack)?;
         let Ran { ending, output: result, fault, start, peak } = ran;
         let log = lock(&output).take();
-        self.ran = Some((output, peak));
+        self.printed = Some((output, peak));
         let birth = Some(Birth { kind: Start::Cold, start, init: Duration::ZERO });
         Ok(Reply { birth, healthy: true, ..self.answered(ending, result, fault, log) })
     }
@@ -267,9 +267,9 @@ impl Instance {
     /// After an invocation: the two lines that AWS prints, and the end of a process that was there for it alone.
     pub(crate) fn finish(&mut self, invocation: &Invocation, run: Duration, born: Option<Birth>) {
         let id = invocation.request_id;
-        let ran = self.ran.take();
-        let ran = ran.as_ref().map(|(output, peak)| (lock(output), *peak));
-        let (output, peak) = match (&self.conversation, &ran) {
+        let printed = self.printed.take();
+        let printed = printed.as_ref().map(|(output, peak)| (lock(output), *peak));
+        let (output, peak) = match (&self.conversation, &printed) {
             (Some(conversation), _) => (&conversation.output, conversation.group().peak_memory()),
             (None, Some((output, peak))) => (&**output, Some(*peak)),
             (None, None) => return,

@@ -96,7 +96,7 @@ impl Guest {
         let _ticking = running.clock.tick();
         let course = run(self.module.clone(), state, question.map(|(request, _)| request), self.limit);
         let Some(course) = running.spawn(time::timeout(timeout, course)) else {
-            return Err(Lack("the node ends".into()));
+            return Err(Lack { reason: "the node ends".into(), is_limit: false });
         };
         let Course { start, end } = match course.await {
             Ok(Ok(course)) => course,
@@ -180,7 +180,7 @@ async fn run(module: Arc<Module>, state: State, request: Option<Request<Full<Byt
 /// for it.
 fn broken(error: &wasmtime::Error, used: &Use, output: &Mutex<Output>) -> Result<(Ending, Fault), Lack> {
     if let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>() {
-        return Err(Lack(full.to_string()));
+        return Err(Lack { reason: full.to_string(), is_limit: false });
     }
     if used.was_denied() {
         return Ok((Ending::Oom, fault("Runtime.OutOfMemory", "the function ran out of memory; raise its `memory`")));
