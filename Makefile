@@ -1,7 +1,7 @@
 # The verbs of this project. CI calls check and test.
 #
 #   make run     build fnbus and start it with the example project; WASM=1 with functions in WebAssembly
-#   make test    every test
+#   make test    every test; WASM=1 those of WebAssembly too
 #   make check   formatting, lints, docs
 #   make bench   figures, as ratios to a floor measured in the same run
 #   make faults  every fault with patience, and a table; FAULTS="1 2 --seed 7" chooses
@@ -19,12 +19,12 @@ NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 help:
 	@sed -n 's/^#   //p' Makefile
 
-# WebAssembly takes longer to build than all the rest: WASM=1 asks for it, tests and checks always have it.
-WASM_FEATURES := --features fnbus/wasm
-ALL_FEATURES := --features fnbus/wasm,fnbus-tests/wasm
+# WebAssembly takes longer to build than all the rest: it is there when WASM=1 asks for it, in tests and checks too.
+WASM_FEATURES := $(if $(WASM),--features fnbus/wasm)
+ALL_FEATURES := $(if $(WASM),--features fnbus/wasm --features fnbus-tests/wasm)
 
 build:
-	$(CARGO) build --release --locked $(if $(WASM),$(WASM_FEATURES))
+	$(CARGO) build --release --locked $(WASM_FEATURES)
 
 run: build
 	@server=$$(sh tools/nats-server.sh $(TOOLS)) && \
@@ -36,7 +36,7 @@ test:
 	$(CARGO) build --workspace --all-targets --locked $(ALL_FEATURES)
 	@server=$$(sh tools/nats-server.sh $(TOOLS)) && export NATS_SERVER="$$server" && \
 	clients=$$(sh tools/clients.sh $(TOOLS)) && export FNBUS_CLIENTS="$$clients" && \
-	modules=$$(sh tools/wasm.sh $(TOOLS)) && export FNBUS_WASM="$$modules" && \
+	if [ -n "$(WASM)" ]; then modules=$$(sh tools/wasm.sh $(TOOLS)) && export FNBUS_WASM="$$modules"; fi && \
 	if [ -n "$(NEXTEST)" ]; then $(CARGO) nextest run --workspace --locked --no-fail-fast $(ALL_FEATURES); \
 	else $(CARGO) test --workspace --locked --no-fail-fast $(ALL_FEATURES); fi
 
