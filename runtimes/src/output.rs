@@ -47,6 +47,7 @@ impl Output {
     }
 
     /// Takes what is printed.
+    #[cfg(feature = "wasm")]
     pub(crate) fn hear(&mut self, stream: LogStream, bytes: &[u8]) {
         self.lines.push(stream, bytes);
     }

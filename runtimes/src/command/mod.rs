@@ -14,7 +14,9 @@ use crate::{
     version::Version,
 };
 
-pub(crate) use once::{EXITED, Once, failed_with};
+#[cfg(feature = "wasm")]
+pub(crate) use once::failed_with;
+pub(crate) use once::{EXITED, Once};
 
 /// A program that was found, and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
