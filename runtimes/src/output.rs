@@ -41,7 +41,7 @@ impl Output {
         Self { stdout, stderr: Some(stderr), lines, chunk: vec![0; CHUNK] }
     }
 
-    /// Of what is no process and is heard ([`Output::hear`]).
+    /// Of what is no process and is heard (`hear`).
     pub(crate) fn heard(function: Name, logs: broadcast::Sender<LogLine>) -> Self {
         Self { stdout: None, stderr: None, lines: Lines::new(function, logs), chunk: Vec::new() }
     }
