@@ -39,23 +39,46 @@ async fn there(node: &Node) -> bool {
 async fn a_function_sees_no_process_but_its_own_and_no_file_but_what_it_may_read() {
     let look = "    seen = [name for name in os.listdir('/proc') if name.isdigit()]
     open('/tmp/mine', 'w').write('x')
-    above = os.path.dirname(os.path.dirname(os.environ['LAMBDA_TASK_ROOT']))
-    return {'processes': sorted(seen), 'tmp': os.listdir('/tmp'), 'versions': os.listdir(above + '/versions'), 'data': os.listdir(above),
-            'root': 'root' in os.listdir('/') and os.listdir('/root') != [], 'task': os.listdir(os.environ['LAMBDA_TASK_ROOT'])}
+    return {'processes': sorted(seen), 'tmp': os.listdir('/tmp'), 'there': [os.path.exists(path) for path in event],
+            'task': os.listdir(os.environ['LAMBDA_TASK_ROOT'])}
 ";
     let node = project(look, "").function("g", "def handler(event, context): pass\n").start().await;
     if !there(&node).await {
         return;
     }
-    let mut data = node.post("/f", "{}").await.json::<Value>();
-    data["data"].as_array_mut().unwrap().sort_by_key(ToString::to_string);
+    let hidden = [node.path().join("fnbus.toml"), node.path().join("g/app.py"), node.data().join("fnbus.key")];
+    assert!(hidden.iter().all(|path| path.exists()));
+    let data = node.post("/f", json!(hidden).to_string()).await.json::<Value>();
     assert_eq!(data["processes"], json!(["1", "2"]), "it, and the one that reaps: {data}");
+    assert_eq!(data["there"], json!([false, false, false]), "{data}");
+    assert_eq!(data["task"], json!(["app.py"]), "{data}");
     let tmp = data["tmp"].as_array().unwrap();
     assert!(tmp.contains(&json!("mine")) && tmp.len() <= 2, "nothing else but the project in it: {data}");
-    assert_eq!(data["versions"].as_array().unwrap().len(), 1, "its own: {data}");
-    assert!(!data["data"].as_array().unwrap().contains(&json!("log")), "{data}");
-    assert!(data["task"].as_array().unwrap().contains(&json!("app.py")), "{data}");
     assert!(!std::path::Path::new("/tmp/mine").exists());
+}
+
+/// As in the sandbox: what can be seen can be read at most.
+#[tokio::test]
+async fn a_function_writes_to_nothing_but_its_own() {
+    let write = "    def opens(path):
+        try:
+            os.close(os.open(path, os.O_WRONLY))
+            return True
+        except OSError as e:
+            return type(e).__name__
+    home = os.environ['HOME']
+    open(home + '/mine', 'w').write('x')
+    files = [folder + '/' + name for folder in ['/sys/fs/cgroup', '/sys/fs/cgroup/pids', '/proc/sys/kernel'] if os.path.isdir(folder)
+             for name in os.listdir(folder) if os.path.isfile(folder + '/' + name)]
+    return {'home': os.listdir(home), 'opened': [path for path in files if opens(path) is True], 'tried': len(files)}
+";
+    let node = project(write, "").start().await;
+    if !there(&node).await {
+        return;
+    }
+    let data: Value = node.post("/f", "{}").await.json();
+    assert_eq!((&data["home"], &data["opened"]), (&json!(["mine"]), &json!([])), "{data}");
+    assert!(data["tried"].as_u64().unwrap() > 10, "{data}");
 }
 
 #[tokio::test]

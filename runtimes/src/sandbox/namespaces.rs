@@ -40,6 +40,8 @@ use super::{Reach, folders};
 const ENTER: &str = "enter-namespaces";
 /// What it ends with when it could not.
 const FAILED: u8 = 126;
+/// Where the new root can be put together; `/dev` is everywhere, and only some of what is in it can be reached.
+const ROOTS: [&str; 3] = ["/dev", "/mnt", "/tmp"];
 /// Folders that each instance has for itself, in memory.
 const OWN: [&str; 2] = ["/tmp", "/dev/shm"];
 
@@ -228,7 +230,10 @@ fn look(order: &Order) -> io::Result<()> {
     let links = fs::read_dir("/")?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
     let links: Vec<_> = links.filter_map(|link| Some((link.file_name(), fs::read_link(link.path()).ok()?))).collect();
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
-    let root = order.write.first().ok_or_else(|| io::Error::other("there is no private folder"))?;
+    // a folder that is covered is bound as what covers it: the new root must lie over none of them
+    let free = |place: &&Path| bound.iter().all(|(path, ..)| path.as_path() != *place);
+    let root = ROOTS.map(Path::new).into_iter().find(free);
+    let root = root.ok_or_else(|| io::Error::other("`folders` names all places for a root"))?;
     memory(root)?;
     for (name, target) in links {
         symlink(target, root.join(name))?;

@@ -280,7 +280,7 @@ async fn a_missing_node_says_what_to_install() {
 
 #[tokio::test]
 async fn a_start_finds_a_process_that_waits_and_another_takes_its_place() {
-    let code = "exports.handler = (event, c, callback) => setTimeout(() => callback(null, [process.pid, process.env.X, process.env.HOME === require('os').tmpdir(), process.cwd() === process.env.LAMBDA_TASK_ROOT, Object.keys(process.env).includes('CARGO')]), 300)";
+    let code = "exports.handler = (event, c, callback) => setTimeout(() => callback(null, [process.pid, process.env.X, process.env.HOME === require('os').tmpdir(), process.cwd() === process.env.LAMBDA_TASK_ROOT, Object.keys(process.env).includes('CARGO')]), 2000)";
     let node = Node::new().of_with(RuntimeKind::Node, "index.js", code, |f| {
         f.env.insert("X".into(), plain("y"));
     });
