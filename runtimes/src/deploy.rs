@@ -126,11 +126,10 @@ pub(crate) async fn run(
 
 async fn deploy(function: Arc<Function>, ground: Arc<Ground>, watch: Option<Arc<Watch>>) {
     loop {
-        let tried = Instant::now();
         match try_deploy(&function, &ground, watch.clone()).await {
             Ok(()) => return,
             Err(NoInstance::Lack(lack)) => time::sleep_until(function.pool.lacks(&lack).into()).await,
-            Err(NoInstance::Init(outcome)) => return refuse(&function, &outcome, tried),
+            Err(NoInstance::Init(outcome)) => return refuse(&function, &outcome),
         }
     }
 }
@@ -259,7 +258,7 @@ fn compile(ground: &Arc<Ground>, version: Arc<Version>) {
     }
 }
 
-fn refuse(function: &Function, outcome: &Outcome, tried: Instant) {
+fn refuse(function: &Function, outcome: &Outcome) {
     let name = &function.name;
     let mut reason = outcome.fault.as_ref().map_or_else(String::new, |f| format!("{}: {}", f.kind, f.message));
     // who just ends has told why, if at all, on its stderr
@@ -281,7 +280,7 @@ fn refuse(function: &Function, outcome: &Outcome, tried: Instant) {
         function.pool.counts.failed(fault);
     }
     if current.is_none() {
-        function.pool.fail_waiting(outcome, tried);
+        function.pool.fail_waiting(outcome);
     }
 }
 

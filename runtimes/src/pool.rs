@@ -363,14 +363,10 @@ impl Pool {
         self.ground.trim();
     }
 
-    /// Tells everybody who waits for the first version since before it was tried that there is none. Who came later may have
-    /// come after an edit, and has asked for another try.
-    pub(crate) fn fail_waiting(&self, outcome: &Outcome, tried: Instant) {
-        let mut state = lock(&self.state);
-        let (failed, later): (VecDeque<_>, _) = state.waiters.drain(..).partition(|waiter| waiter.since <= tried);
-        state.waiters = later;
-        drop(state);
-        for waiter in failed {
+    /// Tells everybody who waits for the first version that there is none.
+    pub(crate) fn fail_waiting(&self, outcome: &Outcome) {
+        let waiters = std::mem::take(&mut lock(&self.state).waiters);
+        for waiter in waiters {
             let _ = waiter.tell.send(Err(LeaseError::Init(Box::new(outcome.clone()))));
         }
     }
