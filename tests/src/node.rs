@@ -293,6 +293,30 @@ impl Node {
         .await;
     }
 
+    /// Waits until a queue trigger reads its stream: what was published before there is one is nobody's.
+    pub async fn reads(&self, trigger: &str, stream: &str) {
+        eventually(&format!("`{trigger}` reads {stream}"), || async {
+            let triggers = self.json(&["triggers", "--json"]).await;
+            let trigger = triggers.iter().find(|known| known["name"] == trigger)?;
+            (trigger["state"] == format!("reading {stream}")).then_some(())
+        })
+        .await;
+    }
+
+    /// Whether this machine holds functions back from all that begins with these words; a test that needs it is skipped, which
+    /// is said.
+    pub async fn enforces(&self, what: &str) -> bool {
+        let found = self.json(&["doctor", "--json"]).await.remove(0);
+        let parts = found["isolation"]["parts"].as_array().cloned().unwrap_or_default();
+        let mut meant =
+            parts.iter().filter(|part| part["what"].as_str().is_some_and(|is| is.starts_with(what))).peekable();
+        let enforced = meant.peek().is_some() && meant.all(|part| part["enforced"] == true);
+        if !enforced {
+            println!("skipped: this machine does not enforce it: {parts:?}");
+        }
+        enforced
+    }
+
     /// Everything that runs of this project besides the node itself: its nats-server, its functions, what they left.
     pub fn processes(&self) -> Vec<Process> {
         Process::of(self.path())

@@ -74,10 +74,7 @@ async fn deliveries(node: &Node, many: usize) -> HashMap<String, Value> {
 async fn messages_share_an_invocation_and_only_those_it_names_failed() {
     let queue = "[triggers.t]\nqueue = 'nats:jobs.*'\nbatch = { size = 4, window = '20s' }\nto = 'f'\n";
     let node = project(BATCH, queue).start().await;
-    eventually("it reads", || async {
-        (node.json(&["triggers", "--json"]).await[0]["state"] == "reading fnbus_in_t").then_some(())
-    })
-    .await;
+    node.reads("t", "fnbus_in_t").await;
     publish(&node, "jobs.a", &["one", "bad", "two", "three"]).await;
     // Once tried again it waits for company, and gets it.
     eventually("the first batch ran", || async { (ran(&node).len() == 1).then_some(()) }).await;
@@ -107,10 +104,7 @@ async fn the_output_of_a_batch_goes_on_once() {
         .config("[triggers.t]\nqueue = 'nats:n'\npayload = 'body'\nbatch = { size = 3, window = '20s' }\nto = 'f'\n")
         .start()
         .await;
-    eventually("it reads", || async {
-        (node.json(&["triggers", "--json"]).await[0]["state"] == "reading fnbus_in_t").then_some(())
-    })
-    .await;
+    node.reads("t", "fnbus_in_t").await;
     publish(&node, "n", &["1", "20", "300"]).await;
     node.lines_of("out/sums.jsonl", 1).await;
     deliveries(&node, 3).await;
@@ -199,10 +193,7 @@ async fn what_a_batch_printed_is_shown_once_however_many_of_it_failed() {
     let code = "def handler(event, context):\n    print('seen', len(event['Records']))\n    raise ValueError('no')\n";
     let queue = "[triggers.t]\nqueue = 'nats:jobs.*'\nbatch = { size = 3, window = '20s' }\nto = 'f'\n";
     let node = Project::new().function_with("f", code, "retry = { attempts = 1 }").config(queue).start().await;
-    eventually("it reads", || async {
-        (node.json(&["triggers", "--json"]).await[0]["state"] == "reading fnbus_in_t").then_some(())
-    })
-    .await;
+    node.reads("t", "fnbus_in_t").await;
     publish(&node, "jobs.a", &["1", "2", "3"]).await;
     node.deliveries_are("dead", 3).await;
     let said = node.fnbus(&["logs", "f"]).await.stdout;

@@ -178,7 +178,7 @@ async fn a_trigger_waits_while_the_log_is_full_says_so_once_and_goes_on_with_eve
             }
         }
         _ => {
-            state_is(&node, "reading fnbus_in_t").await;
+            node.reads("t", "fnbus_in_t").await;
             for body in ["a", "b"] {
                 assert_eq!(node.fnbus(&["nats", "publish", "payments.eu", "-d", body]).await.code(), 0);
             }

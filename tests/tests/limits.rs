@@ -14,18 +14,6 @@ use fnbus_tests::{
 };
 use serde_json::{Value, json};
 
-/// Whether this machine enforces them; a test that needs it says that it was skipped.
-async fn enforced(node: &Node) -> bool {
-    let found = node.json(&["doctor", "--json"]).await.remove(0);
-    let parts = found["isolation"]["parts"].as_array().unwrap().clone();
-    let by_groups = |part: &&Value| part["what"].as_str().unwrap().starts_with("more ");
-    let all = parts.iter().filter(by_groups).all(|part| part["enforced"] == true);
-    if !all {
-        println!("skipped: no control groups can be made here: {parts:?}");
-    }
-    all
-}
-
 /// A function `f`, and one beside it.
 fn project(handler: &str, keys: &str) -> Project {
     let project = Project::new();
@@ -57,7 +45,7 @@ async fn a_fork_bomb_is_stopped_and_disturbs_nobody() {
         return made
 ";
     let node = project(bomb, "processes = 20").start().await;
-    if !enforced(&node).await {
+    if !node.enforces("more ").await {
         return;
     }
     let made = called(&node, "/f").await.as_u64().unwrap();
@@ -89,7 +77,7 @@ async fn what_an_instance_starts_counts_towards_its_memory() {
     return killed
 ";
     let node = project(hungry, "memory = 64\ntimeout = '20s'").start().await;
-    if !enforced(&node).await {
+    if !node.enforces("more ").await {
         return;
     }
     // each of them is well within the limit of a process, all together are not
@@ -107,7 +95,7 @@ async fn an_instance_has_no_more_time_of_the_processor_than_its_share() {
     let busy =
         "    begun = time.monotonic()\n    while time.monotonic() < begun + 1: pass\n    return time.process_time()\n";
     let node = project(busy, "cpu = 20").start().await;
-    if !enforced(&node).await {
+    if !node.enforces("more ").await {
         return;
     }
     // its group may be new when the first call comes
@@ -119,7 +107,7 @@ async fn an_instance_has_no_more_time_of_the_processor_than_its_share() {
 #[tokio::test]
 async fn what_hides_from_its_instance_ends_with_it() {
     let node = project("    for _ in range(3): daemon({})\n    os._exit(1)\n", "").start().await;
-    if !enforced(&node).await {
+    if !node.enforces("more ").await {
         return;
     }
     node.post("/f", "{}").await;
@@ -141,7 +129,7 @@ fn groups(process: &Value) -> Vec<PathBuf> {
 #[tokio::test]
 async fn a_node_that_ends_leaves_no_control_group_and_one_that_is_killed_until_the_next_starts() {
     let mut node = project("    return os.getpid()\n", "").start().await;
-    if !enforced(&node).await {
+    if !node.enforces("more ").await {
         return;
     }
     let process = called(&node, "/f").await;

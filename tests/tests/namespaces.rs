@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use fnbus_tests::{
-    Node, Project,
+    Project,
     crowd::{CODE, NOTES, left},
     eventually,
 };
@@ -23,18 +23,6 @@ fn project(handler: &str, keys: &str) -> Project {
         .config("[triggers.f]\nhttp = 'POST /f'\npayload = 'body'\nto = 'f'\n")
 }
 
-/// Whether this machine has namespaces; a test that needs them says that it was skipped.
-async fn there(node: &Node) -> bool {
-    let found = node.json(&["doctor", "--json"]).await.remove(0);
-    let parts = found["isolation"]["parts"].as_array().unwrap().clone();
-    let there =
-        parts.iter().any(|part| part["what"].as_str().unwrap().starts_with("seeing") && part["enforced"] == true);
-    if !there {
-        println!("skipped: no namespaces can be made here: {parts:?}");
-    }
-    there
-}
-
 #[tokio::test]
 async fn a_function_sees_no_process_but_its_own_and_no_file_but_what_it_may_read() {
     let look = "    seen = [name for name in os.listdir('/proc') if name.isdigit()]
@@ -43,7 +31,7 @@ async fn a_function_sees_no_process_but_its_own_and_no_file_but_what_it_may_read
             'task': os.listdir(os.environ['LAMBDA_TASK_ROOT'])}
 ";
     let node = project(look, "").function("g", "def handler(event, context): pass\n").start().await;
-    if !there(&node).await {
+    if !node.enforces("seeing ").await {
         return;
     }
     let hidden = [node.path().join("fnbus.toml"), node.path().join("g/app.py"), node.data().join("fnbus.key")];
@@ -73,7 +61,7 @@ async fn a_function_writes_to_nothing_but_its_own() {
     return {'home': os.listdir(home), 'opened': [path for path in files if opens(path) is True], 'tried': len(files)}
 ";
     let node = project(write, "").start().await;
-    if !there(&node).await {
+    if !node.enforces("seeing ").await {
         return;
     }
     let data: Value = node.post("/f", "{}").await.json();
@@ -91,7 +79,7 @@ async fn what_it_starts_ends_with_it_and_its_end_is_told_as_any_other() {
 ";
     let later = "[triggers.later]\nhttp = 'POST /later'\nmode = 'async'\npayload = 'body'\nto = 'f'\n";
     let node = project(ends, "timeout = '1s'").config(later).start().await;
-    if !there(&node).await {
+    if !node.enforces("seeing ").await {
         return;
     }
     for (event, says) in [("exit", "exit status 7"), ("kill", "signal 9"), ("hang", "timed out")] {
@@ -135,7 +123,7 @@ async fn any_runtime_runs_in_namespaces(
         .config("[triggers.f]\nhttp = 'POST /f'\nto = 'f'\n")
         .start()
         .await;
-    if !there(&node).await {
+    if !node.enforces("seeing ").await {
         return;
     }
     let answer = node.post("/f", "{}").await;
@@ -148,7 +136,7 @@ async fn a_killed_node_leaves_nothing_of_it() {
     let node = project("    child(); session(); daemon({})\n    note()\n    time.sleep(1000)\n", "timeout = '100s'")
         .start()
         .await;
-    if !there(&node).await {
+    if !node.enforces("seeing ").await {
         return;
     }
     let processes = {

@@ -101,6 +101,7 @@ async fn one_message_of_a_batch_can_be_given_up_while_another_is_tried_again() {
         .config("[triggers.jobs]\nqueue = 'nats:jobs'\nto = 'f'\nbatch = { size = 2, window = '1s' }\n")
         .start()
         .await;
+    node.reads("jobs", "fnbus_in_jobs").await;
     for body in ["wrong", "late"] {
         assert_eq!(node.fnbus(&["nats", "publish", "jobs", "-d", body]).await.code(), 0);
     }

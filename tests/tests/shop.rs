@@ -101,6 +101,7 @@ async fn a_payment_that_is_none_is_put_aside_and_the_others_of_its_batch_are_set
     const PAYMENTS: [&str; 3] =
         [r#"{"number":"1-1","cents":607000}"#, r#"{"number":"1-2","cents":0}"#, r#"{"number":"2-1","cents":1}"#];
     let node = shop().await;
+    node.reads("payments", "shop_in_payments").await;
     for payment in PAYMENTS {
         let output = node.fnbus(&["nats", "publish", "payments.card", "-d", payment]).await;
         assert_eq!(output.code(), 0, "{}", output.all());

@@ -61,8 +61,7 @@ async fn what_cannot_be_fired_says_what_to_do_instead() {
 async fn a_paused_queue_keeps_its_messages_through_a_restart_and_gives_them_when_it_is_resumed() {
     let mut node =
         Project::new().function("f", ECHO).config("[triggers.q]\nqueue = 'nats:jobs.*'\nto = 'f'\n").start().await;
-    eventually("it reads", || async { (trigger(&node, "q").await["state"] == "reading fnbus_in_q").then_some(()) })
-        .await;
+    node.reads("q", "fnbus_in_q").await;
     assert_eq!(steer(&node, "pause", "q").await, json!({ "trigger": "q", "changed": true }));
     assert_eq!(steer(&node, "pause", "q").await["changed"], false);
     let sent = node.json(&["nats", "publish", "jobs.a", "-d", "1", "-H", "kind: paid", "--json"]).await.remove(0);
