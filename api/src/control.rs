@@ -61,6 +61,9 @@ pub type Steering = BoxFuture<'static, Result<Steered, SteerError>>;
 /// Versions that are looked at or put into service.
 pub type Moving<T> = BoxFuture<'static, Result<T, MoveError>>;
 
+/// What the version of a call is called, by what was meant and the id of what ran.
+pub type Calling = dyn Fn(Name, Option<Qualifier>, Option<String>) -> BoxFuture<'static, String> + Send + Sync;
+
 /// What others know and the control plane shows.
 #[derive(Clone)]
 pub struct Views {
@@ -69,6 +72,7 @@ pub struct Views {
     pub promote: Arc<dyn Fn(Name, Promote) -> Moving<Moved> + Send + Sync>,
     pub rollback: Arc<dyn Fn(Name) -> Moving<Moved> + Send + Sync>,
     pub has_version: Arc<dyn Fn(Name, Qualifier) -> Moving<bool> + Send + Sync>,
+    pub called: Arc<Calling>,
     pub triggers: Arc<dyn Fn() -> Vec<TriggerStatus> + Send + Sync>,
     /// Tells a trigger that there is to do something.
     pub steer: Arc<dyn Fn(Name, Steer) -> Steering + Send + Sync>,

@@ -32,6 +32,8 @@ pub struct Qualifier(Arc<str>);
 impl Qualifier {
     /// The newest version.
     pub const LATEST: &'static str = "$LATEST";
+    /// The alias that calls without one go to.
+    pub const LIVE: &'static str = "live";
 
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,13 +1,18 @@
 //! What the owner has on its way to workers: a pure state machine, the in-memory side of `begin` and `end`.
 //!
 //! The backlog stays in the log. Of each function at most so many deliveries as it can run and its share of what may wait
-//! on the way, lowest first, are open here: loaded, published and perhaps begun. The log decides what is true; the window decides what is allowed next, without
-//! waiting for the log:
+//! on the way, lowest first, are open here: loaded, published and perhaps begun. The log decides what is true; the window
+//! decides what is allowed next, without waiting for the log:
 //!
 //! ```text
 //!   in the log, pending ──load──> publishing ──ack──> published ──begin──> begun ──end──> gone
 //!                       <──────────failed──┘     <──────────── retry due, lease lost ──┘
 //! ```
+
+// What is on its way to one target.
+mod lane;
+
+pub use lane::Limit;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -24,6 +29,8 @@ use crate::{
     log::{attempt::attempt_row, backlog::Due},
     target::Target,
 };
+
+use lane::{Lane, Open, Share, State};
 
 /// A begun attempt that is not renewed for so long is lost.
 pub const LEASE: Duration = Duration::from_secs(20);
@@ -51,84 +58,6 @@ pub struct Window {
     load: Arc<AtomicUsize>,
     /// Functions that had anything on its way, or waiting to be, at the last look.
     laden: usize,
-}
-
-/// How much may be on its way to one target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limit {
-    /// What it can run at once; 0 holds everything back.
-    pub running: usize,
-    /// What may wait beside it, of a function only as long as others leave room.
-    pub ahead: usize,
-}
-
-/// One target's deliveries.
-#[derive(Debug, Default)]
-struct Lane {
-    limit: Limit,
-    /// Rows up to here were loaded.
-    after: i64,
-    /// Whether the log may have pending rows above `after`.
-    more: bool,
-    /// The walk reads the log right now.
-    loading: bool,
-    /// The log is being read; what ended since may still be among what was read.
-    gone: Option<BTreeSet<i64>>,
-    /// Rows that are to be loaded although the walk from `after` has passed them or is not there yet.
-    again: BTreeSet<i64>,
-    open: BTreeMap<i64, Open>,
-    /// Bytes of what is open and has not begun.
-    weight: Arc<AtomicUsize>,
-    /// Something waits until that is less.
-    heavy: bool,
-}
-
-#[derive(Debug)]
-struct Open {
-    id: RowId,
-    publication: u32,
-    attempts: u32,
-    state: State,
-    /// Until it begins.
-    weight: Option<Load>,
-}
-
-#[derive(Debug)]
-enum State {
-    Publishing {
-        _body: Load,
-    },
-    /// `at`: when it was published, or last looked for.
-    Published {
-        sequence: u64,
-        at: Instant,
-    },
-    Begun {
-        attempt: RowId,
-        lease: Instant,
-    },
-}
-
-/// A body, counted as long as this lives.
-#[derive(Debug)]
-struct Load {
-    bytes: usize,
-    all: Arc<AtomicUsize>,
-}
-
-impl Load {
-    fn of(due: &Due, target: &Target, all: &Arc<AtomicUsize>) -> Self {
-        // what goes outside the bus is bounded by its number
-        let bytes = if target.name().is_some() { due.event.data.len() } else { 0 };
-        all.fetch_add(bytes, Ordering::Relaxed);
-        Self { bytes, all: all.clone() }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 /// A message that JetStream should have: published, and nobody asked to begin it.
@@ -229,7 +158,7 @@ impl Window {
         let full = self.is_full();
         let functions = self.lanes.iter().filter(|(target, _)| target.name().is_some());
         self.laden =
-            functions.filter(|(_, lane)| lane.limit.running > 0 && lane.is_wanted() | !lane.open.is_empty()).count();
+            functions.filter(|(_, lane)| lane.limit.running > 0 && (lane.is_wanted() || !lane.open.is_empty())).count();
         let share = self.share();
         let lanes = self.lanes.iter_mut().filter_map(|(name, lane)| {
             let room = lane.room(share).min(chunk);
@@ -501,52 +430,6 @@ impl Window {
 /// The limit of a target that no config lists: what is outside the bus needs no config.
 fn unlisted(target: &Target) -> Limit {
     Limit { running: if target.name().is_some() { 0 } else { OUTSIDE }, ahead: 0 }
-}
-
-/// What one function may have on its way beyond what it can run.
-#[derive(Clone, Copy)]
-struct Share {
-    ahead: usize,
-    weight: usize,
-}
-
-impl Lane {
-    /// Whether the log has or may have something for it.
-    fn is_wanted(&self) -> bool {
-        self.more || !self.again.is_empty()
-    }
-
-    /// How many may be open.
-    fn most(&self, share: Share) -> usize {
-        match self.limit {
-            Limit { running: 0, .. } => 0,
-            Limit { running, ahead } => running + ahead.min(share.ahead),
-        }
-    }
-
-    fn room(&self, share: Share) -> usize {
-        self.most(share).saturating_sub(self.open.len())
-    }
-
-    /// Whether it has its share of bytes.
-    fn is_heavy(&self, share: Share) -> bool {
-        self.weight.load(Ordering::Relaxed) >= share.weight
-    }
-
-    fn open(&mut self, due: &Due, target: &Target, all: &Arc<AtomicUsize>) {
-        let weight = Load::of(due, target, &self.weight);
-        let state = State::Publishing { _body: Load::of(due, target, all) };
-        let Due { row, id, publication, attempts, .. } = *due;
-        self.open.insert(row, Open { id, publication, attempts, state, weight: Some(weight) });
-    }
-
-    /// Frees the place of what has ended.
-    fn free(&mut self, row: i64) {
-        self.open.remove(&row);
-        if let Some(gone) = &mut self.gone {
-            gone.insert(row);
-        }
-    }
 }
 
 #[cfg(test)]

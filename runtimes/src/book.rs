@@ -18,8 +18,7 @@ use bus::{
 
 use crate::{route::Route, version::Version};
 
-/// The alias that calls without one go to.
-pub(crate) const LIVE: &str = "live";
+pub(crate) const LIVE: &str = Qualifier::LIVE;
 
 #[derive(Debug)]
 pub(crate) struct Book {
@@ -97,6 +96,21 @@ impl Book {
             let version = given.unwrap_or(Qualifier::LATEST).to_owned();
             MoveError::NoVersion { function: self.function.clone(), version, known }
         })
+    }
+
+    /// What the version of a call is called: its number, or `$LATEST` where the newest was meant. `ran`: the id of the one
+    /// that ran; before that is known, what is meant.
+    pub(crate) fn called(&self, wanted: Option<&Qualifier>, ran: Option<&str>) -> String {
+        let follows = !self.live.pinned && self.live.shares().next().is_none();
+        let number = match wanted.map(Qualifier::as_str) {
+            Some(Qualifier::LATEST) => None,
+            None if follows => None,
+            meant => match (ran, meant.unwrap_or(LIVE)) {
+                (Some(id), _) => self.number_of(id),
+                (None, meant) => self.numbered(meant).or_else(|| self.route(meant)?.version),
+            },
+        };
+        number.map_or_else(|| Qualifier::LATEST.to_owned(), |number| number.to_string())
     }
 
     /// Where an alias leads that was made.

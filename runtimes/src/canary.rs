@@ -39,8 +39,7 @@ pub(crate) struct Canary {
 
 impl std::fmt::Display for Canary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let until = self.ends.format("%Y-%m-%d %H:%M:%S UTC");
-        write!(f, "canary until {until}: {}", self.tally())
+        write!(f, "canary until {}: {}", stamp(self.ends), self.tally())
     }
 }
 
@@ -129,7 +128,7 @@ async fn look(function: &Arc<Function>, ground: &Arc<Ground>) -> Result<bool, Lo
             promote::serve(ground, function, book, number, live.promoted(number, canary.pin || !is_latest)).await;
         match served {
             Ok(_) => {
-                let note = format!("promoted {}: {reason}", stamp());
+                let note = format!("promoted {}: {reason}", stamp(Utc::now()));
                 info!(function.name = %name, "version {number} of `{name}` was a canary and now serves: {reason}");
                 return say(ground, function, number, note).await.map(|()| false);
             }
@@ -144,7 +143,7 @@ async fn look(function: &Arc<Function>, ground: &Arc<Ground>) -> Result<bool, Lo
     function.close_unused();
     let main = live.version.map_or_else(String::new, |main| format!("; version {main} has all calls again"));
     warn!(function.name = %name, "version {number} of `{name}` was a canary and was rolled back: {reason}{main}");
-    say(ground, function, number, format!("rolled back {}: {reason}", stamp())).await.map(|()| false)
+    say(ground, function, number, format!("rolled back {}: {reason}", stamp(Utc::now()))).await.map(|()| false)
 }
 
 async fn say(ground: &Arc<Ground>, function: &Function, number: u32, note: String) -> Result<(), LogError> {
@@ -156,8 +155,8 @@ async fn say(ground: &Arc<Ground>, function: &Function, number: u32, note: Strin
     ground.log.write(write).await
 }
 
-fn stamp() -> String {
-    Utc::now().format("%Y-%m-%d %H:%M:%S UTC").to_string()
+fn stamp(time: DateTime<Utc>) -> impl std::fmt::Display {
+    time.format("%Y-%m-%d %H:%M:%S UTC")
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use crate::{
     ground::Ground,
     instance::{Instance, NoInstance},
     lock,
+    output::last_line,
     version::Version,
     watch::Watch,
 };
@@ -263,7 +264,7 @@ fn refuse(function: &Function, outcome: &Outcome) {
     let mut reason = outcome.fault.as_ref().map_or_else(String::new, |f| format!("{}: {}", f.kind, f.message));
     // who just ends has told why, if at all, on its stderr
     if outcome.fault.as_ref().is_some_and(|fault| fault.kind == "Runtime.ExitError")
-        && let Some(said) = outcome.log.lines().rfind(|line| !line.trim().is_empty())
+        && let Some(said) = last_line(&outcome.log)
     {
         let _ = write!(reason, "; it printed: {said}");
     }

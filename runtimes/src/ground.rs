@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     budget::{Budget, Share},
     cgroups::Cgroups,
-    config::{EnvValue, Isolation, RuntimeKind},
+    config::{EnvValue, Isolation, RuntimeKind, RuntimesConfig},
     fault::Lack,
     lock,
     node::{NoNode, NodeJs, Spares},
@@ -79,7 +79,7 @@ impl Settings {
             prices: Prices::default(),
             memory: None,
             spares: 2,
-            keep_versions: 10,
+            keep_versions: RuntimesConfig::default().keep_versions as usize,
             logs: broadcast::channel(1024).0,
         }
     }

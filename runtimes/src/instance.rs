@@ -25,12 +25,12 @@ use crate::{
     lease::Invocation,
     lock,
     node::Spares,
-    output::Output,
+    output::{Output, last_line},
     process::Group,
     provided,
     streamed::{self, Pieces},
     version::Version,
-    wasm::{Guest, Ran},
+    wasm::Guest,
 };
 
 /// Loading code may always take this long.
@@ -79,6 +79,17 @@ pub(crate) struct Reply {
     pub(crate) healthy: bool,
     /// Set when a process was started for this invocation.
     pub(crate) birth: Option<Birth>,
+}
+
+/// How an invocation ended that ran inside this process.
+pub(crate) struct Ran {
+    pub(crate) ending: Ending,
+    pub(crate) output: Bytes,
+    pub(crate) fault: Option<Fault>,
+    /// How long it took to make the instance.
+    pub(crate) start: Duration,
+    /// Most memory it had, in bytes.
+    pub(crate) peak: u64,
 }
 
 /// Why nothing of an invocation has run.
@@ -320,8 +331,7 @@ impl Instance {
             && let Some(mut fault) = fault
         {
             // a program's last words on stderr say more than its exit code
-            let last = log.lines().rev().find(|line| !line.trim().is_empty());
-            if let Some(last) = last.filter(|_| fault.kind == EXITED) {
+            if let Some(last) = last_line(&log).filter(|_| fault.kind == EXITED) {
                 fault.message = format!("{}: {}", fault.message, last.trim());
             }
             return failed(ending, fault, log, true);

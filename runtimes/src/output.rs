@@ -220,6 +220,11 @@ impl Line {
     }
 }
 
+/// The last line of what was printed that says anything.
+pub(crate) fn last_line(log: &str) -> Option<&str> {
+    log.lines().rfind(|line| !line.trim().is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,5 @@
-//! The instances of what serves of one function on this node, or of another version of it: who is idle, who is waited for, who is started.
+//! The instances of what serves of one function on this node, or of another version of it: who is idle, who is waited for,
+//! who is started.
 //!
 //! Whoever invokes drives its instance; the pool only holds the idle ones, the queue and the counts, under one lock
 //! that is never held across a wait. A released instance goes to the first who waits. One task per pool, the keeper,
@@ -10,7 +11,9 @@
 mod ahead;
 mod counts;
 mod keeper;
+mod queue;
 mod room;
+mod starting;
 mod stay;
 
 pub(crate) use counts::Counts;
@@ -22,20 +25,17 @@ use std::{
 };
 
 use bus::{Name, Outcome};
-use tokio::{
-    sync::{Notify, oneshot},
-    time,
-};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
+
+use queue::{Place, Waiter};
 
 use crate::{
     budget::Budget,
     config::{FunctionConfig, KeepAlive, RuntimeKind},
     deploy::Orders,
-    fault::Lack,
     ground::Ground,
-    instance::{Instance, NoInstance},
+    instance::Instance,
     lease::{Lease, LeaseError},
     lock,
     process::Group,
@@ -43,8 +43,6 @@ use crate::{
     version::Version,
 };
 
-/// An instance that was idle for so long has come to rest: it is measured, and stopped.
-const REST: Duration = Duration::from_secs(1);
 pub(crate) struct Pool {
     name: Name,
     ground: Arc<Ground>,
@@ -93,12 +91,6 @@ struct Idle {
     has_settled: bool,
     /// The budget's clock when it became idle.
     clock: f64,
-}
-
-struct Waiter {
-    id: u64,
-    since: Instant,
-    tell: oneshot::Sender<Result<Lease, LeaseError>>,
 }
 
 /// What can change while instances live.
@@ -153,30 +145,6 @@ impl Pooled {
     fn ran(&mut self, took: Option<Duration>) {
         let Some(took) = took else { return };
         self.run = Some(self.run.map_or(took, |known| (known * 4 + took) / 5));
-    }
-
-    /// What the idle one is worth that has been idle for longest; none when it may not end.
-    fn worth(&self) -> Option<f64> {
-        let slots = self.slots();
-        let first = self.idle.first().filter(|_| slots.expendable() > 0)?;
-        Some(first.clock + self.calls as f64 * self.stay.worth() / slots.total() as f64)
-    }
-
-    /// Stops those that have come to rest, so that nothing that goes on in them takes a core, and gives them to be measured.
-    fn settle(&mut self, now: Instant) -> (Vec<Arc<Group>>, Option<Instant>) {
-        let mut settled = Vec::new();
-        for idle in self.idle.iter_mut().filter(|idle| !idle.has_settled && idle.since + REST <= now) {
-            idle.has_settled = true;
-            if let Some(group) = idle.instance.group() {
-                if self.limits.freeze {
-                    group.freeze();
-                }
-                settled.push(group.clone());
-            }
-        }
-        let next = self.idle.iter().filter(|idle| !idle.has_settled).map(|idle| idle.since + REST).min();
-        self.watches_idle = next.is_some();
-        (settled, next)
     }
 
     /// After something ended: when nothing runs any more, how long what is idle stays. Whether the keeper is to look.
@@ -289,49 +257,6 @@ impl Pool {
             (Place { pool: self, id }, told)
         };
         place.wait(told, wait).await.map(|lease| lease.asked(asked))
-    }
-
-    /// Starts what is waited for, as far as the limits go.
-    fn start_wanted(self: &Arc<Self>, state: &mut Pooled) {
-        let Some(version) = state.version.clone().filter(|_| !state.closed) else { return };
-        while state.lack.until(Instant::now()).is_none() {
-            let slots = state.slots();
-            let waited_for = slots.starts_for_waiting();
-            let warm = slots.starts_for_warmth() && state.backoff.until(Instant::now()).is_none();
-            if !waited_for && !warm {
-                break;
-            }
-            let ahead = !waited_for && slots.total() >= state.limits.warm as usize;
-            self.start_one(state, version.clone(), ahead);
-        }
-    }
-
-    /// There is no room for another instance now: whoever waits goes on waiting, and a start is tried again then.
-    pub(crate) fn lacks(&self, lack: &Lack) -> Instant {
-        let (mut state, now) = (lock(&self.state), Instant::now());
-        // those that were started together fail together
-        let first = state.lack.until(now).is_none();
-        // of a limit that was chosen nothing has to be said twice
-        let news = first && (!lack.is_limit || state.lack.has_worked());
-        if first {
-            state.lack.failed(now);
-        }
-        let again = state.lack.until(now).unwrap_or(now);
-        drop(state);
-        if news {
-            let wait = (again - now).as_millis();
-            warn!(
-                function.name = %self.name,
-                "there is no room for another instance of `{}`: {lack}; trying again in {wait} ms", self.name
-            );
-        }
-        self.wake.notify_one();
-        again
-    }
-
-    fn start_one(self: &Arc<Self>, state: &mut Pooled, version: Arc<Version>, ahead: bool) {
-        state.starting += 1;
-        tokio::spawn(start(Starting { pool: Some(self.clone()), ahead }, version, state.limits.timeout));
     }
 
     /// A pool for a version that was in service before.
@@ -523,120 +448,10 @@ impl Pool {
     }
 }
 
-/// A place in the queue; given up when it is dropped.
-struct Place<'a> {
-    pool: &'a Pool,
-    id: u64,
-}
-
-impl Place<'_> {
-    async fn wait(
-        &self,
-        mut told: oneshot::Receiver<Result<Lease, LeaseError>>,
-        wait: Duration,
-    ) -> Result<Lease, LeaseError> {
-        loop {
-            match time::timeout(wait, &mut told).await {
-                Ok(Ok(answer)) => return answer,
-                Ok(Err(_)) => return Err(LeaseError::Busy),
-                // slow to load is not busy: a start ends by its own limit, and tells
-                Err(_) if self.is_being_started_for() => {}
-                Err(_) => {
-                    // from here on nothing can be sent; what was sent before is taken
-                    told.close();
-                    return told.try_recv().unwrap_or(Err(LeaseError::Busy));
-                }
-            }
-        }
-    }
-
-    /// Whether an instance for this place is under way: a start for everybody before it and for itself, or the first
-    /// deploy, which serves or tells all who wait.
-    fn is_being_started_for(&self) -> bool {
-        let state = lock(&self.pool.state);
-        let before = state.waiters.iter().position(|w| w.id == self.id);
-        let lacks = state.lack.until(Instant::now()).is_some();
-        let deploys = state.version.is_none() && !lacks;
-        !state.closed && before.is_some_and(|before| deploys || before < state.starting)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut state = lock(&self.pool.state);
-        if let Some(at) = state.waiters.iter().position(|w| w.id == self.id) {
-            state.waiters.remove(at);
-        }
-    }
-}
-
 /// Where an instance comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum From {
     Busy,
     Start,
     Deploy,
-}
-
-/// A start that is under way, counted as long as this lives.
-struct Starting {
-    pool: Option<Arc<Pool>>,
-    /// Nobody has called.
-    ahead: bool,
-}
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        if let Some(pool) = self.pool.take() {
-            lock(&pool.state).starting -= 1;
-        }
-    }
-}
-
-async fn start(mut starting: Starting, version: Arc<Version>, timeout: Duration) {
-    let Some(pool) = starting.pool.clone() else { return };
-    let size = lock(&pool.state).stay.size();
-    // until the instance itself is counted
-    let _room = match version.runtime {
-        // there is no process but for an invocation
-        RuntimeKind::Command => None,
-        _ => match pool.ground.make_room(size) {
-            Ok(room) => Some(room),
-            Err(lack) => {
-                drop(starting);
-                return pool.wait_for_room(&lack).await;
-            }
-        },
-    };
-    let started = Instance::start(&pool.ground, &pool.name, version, timeout).await;
-    let failed = match started {
-        Ok(mut instance) => {
-            instance.is_ahead = starting.ahead;
-            pool.counts.started(starting.ahead);
-            // from now on counted as what it becomes
-            starting.pool = None;
-            return pool.give(instance, From::Start);
-        }
-        Err(NoInstance::Lack(lack)) => {
-            drop(starting);
-            pool.lacks(&lack);
-            return;
-        }
-        Err(NoInstance::Init(failed)) => failed,
-    };
-    drop(starting);
-    if let Some(fault) = &failed.fault {
-        warn!(function.name = %pool.name, "`{}` could not be started: {}", pool.name, fault.message);
-        pool.counts.failed(fault);
-    }
-    let first = {
-        let mut state = lock(&pool.state);
-        state.backoff.failed(Instant::now());
-        state.waiters.pop_front()
-    };
-    if let Some(waiter) = first {
-        let _ = waiter.tell.send(Err(LeaseError::Init(failed)));
-    }
-    pool.start_wanted(&mut lock(&pool.state));
-    pool.wake.notify_one();
 }

@@ -352,14 +352,16 @@ impl Group {
 
     /// Bytes the program holds now: its own, and its part of what it shares. Where the kernel does not say that, all it has.
     pub(crate) fn memory(&self) -> Option<u64> {
-        let of = |id: Pid, file: &str, field: &str| {
-            let text = fs::read_to_string(format!("/proc/{}/{file}", id.as_raw_nonzero())).ok()?;
-            let line = text.lines().find_map(|line| line.strip_prefix(field))?;
-            line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
-        };
-        let held = |id: Pid| of(id, "smaps_rollup", "Pss:").or_else(|| of(id, "status", "VmRSS:"));
-        let inner = || child::children_of(self.leader).into_iter().flat_map(child::children_of).filter_map(held).max();
-        if self.inner { inner() } else { held(self.leader) }
+        self.of_program(|id| bytes_of(id, "smaps_rollup", "Pss:").or_else(|| bytes_of(id, "status", "VmRSS:")))
+    }
+
+    /// A figure of the program.
+    fn of_program(&self, figure: impl Fn(Pid) -> Option<u64>) -> Option<u64> {
+        if self.inner {
+            child::children_of(self.leader).into_iter().flat_map(child::children_of).filter_map(figure).max()
+        } else {
+            figure(self.leader)
+        }
     }
 
     /// Whether the leader has ended; asks the kernel.
@@ -375,19 +377,12 @@ impl Group {
         Poll::Ready(())
     }
 
-    /// Most memory the leader had at once, in bytes.
+    /// Most memory the program had at once, in bytes.
     pub(crate) fn peak_memory(&self) -> Option<u64> {
         if let Some(exit) = *lock(&self.exit) {
             return Some(exit.peak);
         }
-        let peak = |process: Pid| {
-            let status = fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).ok()?;
-            let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-            line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
-        };
-        // in namespaces the program is two below
-        let inner = || child::children_of(self.leader).into_iter().flat_map(child::children_of).filter_map(peak).max();
-        if self.inner { inner() } else { peak(self.leader) }
+        self.of_program(|id| bytes_of(id, "status", "VmHWM:"))
     }
 
     /// Waits for the end of the leader.
@@ -405,6 +400,13 @@ impl Group {
         }
         *exit
     }
+}
+
+/// What the kernel says in kB in a file of a process.
+fn bytes_of(process: Pid, file: &str, field: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{}/{file}", process.as_raw_nonzero())).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
 }
 
 /// Reaps a child that has ended, and its figures.

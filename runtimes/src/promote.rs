@@ -40,6 +40,17 @@ impl Functions {
         Ok(lock(book).choose(Some(version), 0.0).is_ok())
     }
 
+    /// What the version of a call is called, as [`Book::called`] says.
+    pub async fn called(&self, function: &Name, version: Option<&Qualifier>, ran: Option<&str>) -> String {
+        let Some(function) = self.function(function) else { return Qualifier::LATEST.to_owned() };
+        let book = match version {
+            // nobody has asked for its versions yet, and the newest serves
+            None => function.opened(),
+            Some(_) => function.book(&self.registry.ground).await.ok(),
+        };
+        book.map_or_else(|| Qualifier::LATEST.to_owned(), |book| lock(book).called(version, ran))
+    }
+
     /// Has an alias lead to a version, for all calls or a part of them.
     pub async fn promote(&self, function: &Name, promote: Promote) -> Result<Moved, MoveError> {
         let (ground, function) = (&self.registry.ground, self.found(function)?);
@@ -81,6 +92,9 @@ impl Functions {
         let (version, _instance) = start(ground, &function, book, number).await?;
         function.fresh(number);
         let moved = remember(ground, &function, book, alias, number, route, promote.share).await?;
+        if moved.changed {
+            function.close_unused();
+        }
         if promote.canary.is_some() {
             ground.canaries.notify_one();
         }
@@ -170,7 +184,6 @@ async fn remember(
     if changed {
         book::remember(&ground.log, &function.name, alias, route.clone()).await?;
         lock(book).lead(alias, route);
-        function.close_unused();
     }
     let (function, alias) = (function.name.clone(), alias.to_owned());
     Ok(Moved { function, alias, version: number, before: old.version, changed, pinned, share })

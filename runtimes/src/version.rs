@@ -1,8 +1,9 @@
 //! Versions: immutable snapshots of a function's code with what its instances are started with.
 //!
 //! The code is copied to `<data>/versions/<hash of the code>/` and run from there, so an edit never changes what runs. A
-//! folder stays as long as the log keeps a version of it, or something runs from it. Left out: `.git`, `__pycache__`, `*.pyc`, and `.venv`, which is
-//! used where it is (it is large, and no edit of code touches it). An archive is unpacked there.
+//! folder stays as long as the log keeps a version of it, or something runs from it. Left out: `.git`, `__pycache__`,
+//! `*.pyc`, and `.venv`, which is used where it is (it is large, and no edit of code touches it). An archive is unpacked
+//! there.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -115,6 +116,16 @@ impl Version {
     pub(crate) fn limits(&self) -> Limits {
         let memory = most_memory(self.runtime, self.memory);
         Limits { memory, processes: self.processes, cpu: self.cpu }
+    }
+
+    /// As the log keeps it.
+    pub(crate) fn to_keep(&self) -> NewVersion {
+        NewVersion {
+            id: self.id.to_string(),
+            code: self.code.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            config: serde_json::to_string(self).unwrap_or_default(),
+            bytes: self.bytes,
+        }
     }
 }
 
@@ -263,18 +274,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-}
-
-impl Version {
-    /// As the log keeps it.
-    pub(crate) fn to_keep(&self) -> NewVersion {
-        NewVersion {
-            id: self.id.to_string(),
-            code: self.code.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            config: serde_json::to_string(self).unwrap_or_default(),
-            bytes: self.bytes,
-        }
     }
 }
 

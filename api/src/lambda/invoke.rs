@@ -12,7 +12,6 @@ use bus::{
     event::{InvokeMeta, Meta},
     outcome::{Ending, error_object},
     payload::Format,
-    presence::VersionStatus,
     sink::{Call, LogMode},
     target::{Qualifier, Target},
 };
@@ -151,29 +150,6 @@ impl LambdaApi {
         Err(LambdaError::NoVersion { arn: format!("{}:{text}", arn(function.as_str())) })
     }
 
-    /// What the version that ran is called: its number, or `$LATEST` where the newest was meant.
-    /// Before that is known: what is meant.
-    pub(super) async fn executed(&self, function: &Name, version: Option<&Qualifier>, id: Option<&str>) -> String {
-        let follows = || {
-            let functions = (self.views.functions)();
-            let status = functions.iter().find(|status| status.name == *function);
-            status.is_some_and(|status| !status.pinned && status.shares.is_empty())
-        };
-        match version.map(Qualifier::as_str) {
-            Some(Qualifier::LATEST) => return Qualifier::LATEST.to_owned(),
-            None if follows() => return Qualifier::LATEST.to_owned(),
-            _ => {}
-        }
-        let versions = (self.views.versions)(function.clone()).await.unwrap_or_default();
-        let meant = version.map_or("live", Qualifier::as_str);
-        let is = |kept: &&VersionStatus| match id {
-            Some(id) => kept.id == id,
-            None => kept.version.to_string() == meant || kept.aliases.iter().any(|alias| alias == meant),
-        };
-        let ran = versions.iter().find(is);
-        ran.map_or_else(|| Qualifier::LATEST.to_owned(), |kept| kept.version.to_string())
-    }
-
     pub(super) fn unknown(&self, name: &str) -> LambdaError {
         let known = problem::listed(&self.bus.owner().catalog().function_names());
         LambdaError::NoFunction { arn: arn(name), known }
@@ -206,14 +182,11 @@ impl LambdaApi {
         let (name, wanted) = (function.clone(), version.clone());
         let call = Call { function, version, format: Format::Body, timeout: None, log: LogMode::Full, outlet: None };
         let outcome = self.bus.call(event, call).await?.outcome;
-        let version = self.executed(&name, wanted.as_ref(), Some(&outcome.version)).await;
+        let version = (self.views.called)(name, wanted, Some(outcome.version.to_string())).await;
         let request_id = outcome.request_id.unwrap_or_else(Uuid::now_v7);
         let tail = asked.tail.then(|| tail(&outcome, request_id, &version));
         let failed = outcome.fault.is_some();
-        let mut response = Response::new(Body::from(answer(outcome, request_id)));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        set(&mut response, "x-amzn-requestid", request_id.to_string());
-        set(&mut response, "x-amz-executed-version", version);
+        let mut response = response(Body::from(answer(outcome, request_id)), "application/json", request_id, version);
         if failed {
             set(&mut response, "x-amz-function-error", "Unhandled".to_owned());
         }
@@ -222,6 +195,15 @@ impl LambdaApi {
         }
         Ok(response)
     }
+}
+
+/// A response of a function that has run, or runs.
+pub(super) fn response(body: Body, media_type: &'static str, id: Uuid, version: String) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    set(&mut response, "x-amzn-requestid", id.to_string());
+    set(&mut response, "x-amz-executed-version", version);
+    response
 }
 
 /// What a function answered. What ended it otherwise is told in the words of AWS.
@@ -248,7 +230,7 @@ pub(super) fn tail(outcome: &Outcome, id: Uuid, version: &str) -> Vec<u8> {
     text.as_bytes()[text.len().saturating_sub(TAIL)..].to_vec()
 }
 
-pub(super) fn set(response: &mut Response, name: &'static str, value: String) {
+fn set(response: &mut Response, name: &'static str, value: String) {
     // ids, names and Base64 are all fit for a header
     if let Ok(value) = HeaderValue::try_from(value) {
         response.headers_mut().insert(HeaderName::from_static(name), value);

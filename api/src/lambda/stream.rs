@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use axum::{
     body::{Body, Bytes},
     extract::{Path, Query, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -24,7 +24,7 @@ use super::{
     LambdaApi, MAX_PAYLOAD,
     error::LambdaError,
     frame,
-    invoke::{Asked, Asking, Kind, answer, read, set, tail},
+    invoke::{Asked, Asking, Kind, answer, read, response, tail},
     name::Named,
 };
 
@@ -47,7 +47,7 @@ pub(super) async fn invoke(
         Kind::RequestResponse => {
             let event = api.event(payload, client_context);
             let call = api.under_way(function.clone(), version.clone(), event);
-            let version = api.executed(&function, version.as_ref(), None).await;
+            let version = (api.views.called)(function.clone(), version, None).await;
             respond(call, End { function, version, tail }).await
         }
     }
@@ -83,11 +83,7 @@ async fn respond(mut call: UnderWay, end: End) -> Result<Response, LambdaError> 
         let output = if reply.outcome.fault.is_none() { chunk(&reply.outcome.output) } else { Bytes::new() };
         (id, Body::from([output, end.complete(Ok(reply), id)].concat()))
     };
-    let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/vnd.amazon.eventstream"));
-    set(&mut response, "x-amzn-requestid", id.to_string());
-    set(&mut response, "x-amz-executed-version", version);
-    Ok(response)
+    Ok(response(body, "application/vnd.amazon.eventstream", id, version))
 }
 
 fn chunk(data: &[u8]) -> Bytes {

@@ -5,6 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use bus::{
     Name,
     presence::{CanaryPlan, Moved, Promote, VersionStatus},
+    target::Qualifier,
 };
 use indicatif::HumanBytes;
 
@@ -36,7 +37,7 @@ pub(crate) struct Promoting {
     /// Its number, its id, $LATEST or an alias [default: the newest]
     version: Option<String>,
     /// Which alias is to lead to it; made where there is none
-    #[arg(long, default_value = "live")]
+    #[arg(long, default_value = Qualifier::LIVE)]
     alias: Name,
     /// It stays even when it is the newest: edits make versions that do not serve
     #[arg(long)]
@@ -71,7 +72,7 @@ impl Promoting {
         let (max_errors, min_calls) = (*max_errors, *min_calls);
         Promote {
             version: version.clone(),
-            alias: (alias.as_str() != "live").then(|| alias.clone()),
+            alias: (alias.as_str() != Qualifier::LIVE).then(|| alias.clone()),
             pin: *pin,
             share: weight.or(*canary),
             canary: canary.map(|_| CanaryPlan { seconds: time.as_secs_f64(), max_errors, min_calls }),
@@ -134,7 +135,7 @@ impl Named {
                 return Ok(ExitCode::SUCCESS);
             }
             let Moved { function, alias, version, before, changed, pinned, share } = moved;
-            if alias != "live" || share.is_some() {
+            if alias != Qualifier::LIVE || share.is_some() {
                 let part = share.map_or_else(String::new, |share| format!(" for {:.0} % of the calls", share * 100.0));
                 terminal::talk(format!("`{function}:{alias}` leads to version {version}{part}"));
                 return Ok(ExitCode::SUCCESS);

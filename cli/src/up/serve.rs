@@ -235,7 +235,7 @@ fn views(
     let (triggers, steered) = (force.clone(), force.clone());
     let functions = || force.functions.clone();
     let (status, versions, promoted, rolled) = (functions(), functions(), functions(), functions());
-    let has = functions();
+    let (has, called) = (functions(), functions());
     Views {
         functions: Arc::new(move || status.status()),
         versions: Arc::new(move |name| {
@@ -249,6 +249,10 @@ fn views(
         has_version: Arc::new(move |name, version| {
             let functions = has.clone();
             Box::pin(async move { functions.has_version(&name, &version).await })
+        }),
+        called: Arc::new(move |name, version, ran| {
+            let functions = called.clone();
+            Box::pin(async move { functions.called(&name, version.as_ref(), ran.as_deref()).await })
         }),
         rollback: Arc::new(move |name| {
             let functions = rolled.clone();

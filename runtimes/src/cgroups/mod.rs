@@ -23,7 +23,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tracing::warn;
 
 use place::Place;
-pub(crate) use place::{Kind, enforced};
+pub(crate) use place::{Kind, allowed_memory, enforced};
 
 use crate::lock;
 

@@ -68,10 +68,32 @@ pub(crate) fn enforced() -> [(Kind, Result<String, String>); 3] {
     Kind::ALL.map(|kind| (kind, find_for(kind).map(|(_, version)| format!("control groups, version {version}"))))
 }
 
+/// The least memory, in bytes, that the group of this process or one above it allows; none where none says.
+pub(crate) fn allowed_memory() -> Option<u64> {
+    let (mounts, groups) = mounted();
+    let limits = memory_limits(&mounts, &groups).into_iter();
+    limits.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).min()
+}
+
+/// The files that may say so: of its own group and of those above it.
+fn memory_limits(mounts: &str, groups: &str) -> Vec<PathBuf> {
+    let places = [(Kind::Memory.controller(), "memory.limit_in_bytes"), ("", "memory.max")];
+    let files = places.into_iter().filter_map(|(controller, file)| {
+        let (point, below) = place_of(mounts, groups, controller)?;
+        Some(below.ancestors().map(|at| point.join(at).join(file)).collect::<Vec<_>>())
+    });
+    files.flatten().collect()
+}
+
+/// What is mounted, and the groups this process is in.
+fn mounted() -> (String, String) {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    (read("/proc/self/mountinfo"), read("/proc/self/cgroup"))
+}
+
 /// Where groups with a kind of limit can be made, and of which version.
 fn find_for(kind: Kind) -> Result<(PathBuf, u8), String> {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let (mounts, groups) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
+    let (mounts, groups) = mounted();
     if let Some(folder) = own(&mounts, &groups, kind.controller()) {
         return writable(&folder).map(|()| (folder, 1));
     }
@@ -81,6 +103,11 @@ fn find_for(kind: Kind) -> Result<(PathBuf, u8), String> {
 
 /// The folder of this process's group for a controller of version 1, or, without a name, of version 2.
 fn own(mounts: &str, groups: &str, controller: &str) -> Option<PathBuf> {
+    place_of(mounts, groups, controller).map(|(point, below)| point.join(below))
+}
+
+/// The same as the folder of all groups, and what lies below it.
+fn place_of<'a>(mounts: &'a str, groups: &'a str, controller: &str) -> Option<(&'a Path, &'a Path)> {
     let group = groups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (names, path) = (parts.next()?, parts.next()?);
@@ -98,7 +125,7 @@ fn own(mounts: &str, groups: &str, controller: &str) -> Option<PathBuf> {
             system == "cgroup" && options.split(',').any(|option| option == controller)
         };
         let below = Path::new(group).strip_prefix(root).ok()?;
-        here.then(|| Path::new(point).join(below))
+        here.then(|| (Path::new(point), below))
     })
 }
 
@@ -266,6 +293,16 @@ mod tests {
         #[case] expect: Option<&str>,
     ) {
         assert_eq!(own(V1, GROUPS, controller), expect.map(PathBuf::from));
+    }
+
+    #[test]
+    fn the_limit_of_a_control_group_or_of_one_above_it_counts() {
+        let mounts = "1 0 0:1 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n2 0 0:2 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let files = memory_limits(mounts, "4:memory:/a/b\n2:cpu:/c\n0::/d\n");
+        let files: Vec<_> = files.iter().map(|file| file.to_str().unwrap()).collect();
+        let v1 = ["a/b/", "a/", ""].map(|at| format!("/sys/fs/cgroup/memory/{at}memory.limit_in_bytes"));
+        let v2 = ["d/", ""].map(|at| format!("/sys/fs/cgroup/{at}memory.max"));
+        assert_eq!(files, [&v1[..], &v2[..]].concat());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     sync::{Arc, Weak},
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::Notify, time};
@@ -13,6 +13,9 @@ use tracing::warn;
 
 use super::{Pool, Pooled};
 use crate::{lock, process::Group};
+
+/// An instance that was idle for so long has come to rest: it is measured, and stopped.
+const REST: Duration = Duration::from_secs(1);
 
 /// Runs until the pool is gone, which it does not keep alive.
 pub(super) async fn keep(pool: Weak<Pool>, wake: Arc<Notify>) {
@@ -108,5 +111,24 @@ impl Pool {
         let before = state.groups.len();
         state.groups.retain(|group| group.poll_gone(context).is_pending());
         if state.groups.len() < before { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Pooled {
+    /// Stops those that have come to rest, so that nothing that goes on in them takes a core, and gives them to be measured.
+    fn settle(&mut self, now: Instant) -> (Vec<Arc<Group>>, Option<Instant>) {
+        let mut settled = Vec::new();
+        for idle in self.idle.iter_mut().filter(|idle| !idle.has_settled && idle.since + REST <= now) {
+            idle.has_settled = true;
+            if let Some(group) = idle.instance.group() {
+                if self.limits.freeze {
+                    group.freeze();
+                }
+                settled.push(group.clone());
+            }
+        }
+        let next = self.idle.iter().filter(|idle| !idle.has_settled).map(|idle| idle.since + REST).min();
+        self.watches_idle = next.is_some();
+        (settled, next)
     }
 }

@@ -4,8 +4,17 @@ use std::sync::Arc;
 
 use tokio::time;
 
-use super::Pool;
+use super::{Pool, Pooled};
 use crate::{fault::Lack, lock};
+
+impl Pooled {
+    /// What the idle one is worth that has been idle for longest; none when it may not end.
+    fn worth(&self) -> Option<f64> {
+        let slots = self.slots();
+        let first = self.idle.first().filter(|_| slots.expendable() > 0)?;
+        Some(first.clock + self.calls as f64 * self.stay.worth() / slots.total() as f64)
+    }
+}
 
 impl Pool {
     /// Waits until there may be room, or until it is time to try again, and tries.

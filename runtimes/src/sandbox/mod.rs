@@ -23,6 +23,7 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use serde::{Deserialize, Serialize};
 
 pub use enforcement::{Enforcement, Part};
 pub(crate) use folders::{around, machine};
@@ -39,7 +40,7 @@ const ABOVE: i32 = 16;
 const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::NET_BIND_SERVICE);
 
 /// What a process may reach. Nothing else is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Reach {
     /// Files and folders it may read and execute.
     pub(crate) read: Vec<PathBuf>,

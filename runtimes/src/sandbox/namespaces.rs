@@ -32,7 +32,6 @@ use rustix::{
     },
     thread::{CapabilitySet, UnshareFlags, capabilities},
 };
-use serde::{Deserialize, Serialize};
 
 use super::{Reach, folders};
 
@@ -45,18 +44,9 @@ const ROOTS: [&str; 3] = ["/dev", "/mnt", "/tmp"];
 /// Folders that each instance has for itself, in memory.
 const OWN: [&str; 2] = ["/tmp", "/dev/shm"];
 
-/// What it is told.
-#[derive(Serialize, Deserialize)]
-struct Order {
-    read: Vec<PathBuf>,
-    write: Vec<PathBuf>,
-    network: bool,
-}
-
 /// The program that makes the namespaces and the arguments that go before the function's own program.
 pub(crate) fn ahead(reach: &Reach) -> io::Result<(PathBuf, [OsString; 2])> {
-    let order = Order { read: reach.read.clone(), write: reach.write.clone(), network: reach.network };
-    Ok((PathBuf::from("/proc/self/exe"), [ENTER.into(), serde_json::to_string(&order)?.into()]))
+    Ok((PathBuf::from("/proc/self/exe"), [ENTER.into(), serde_json::to_string(reach)?.into()]))
 }
 
 /// Whether this process may make them: the right to, or user namespaces, which give it.
@@ -84,7 +74,7 @@ pub fn entered() -> Option<ExitCode> {
     if arguments.next().as_deref() != Some(OsStr::new(ENTER)) {
         return None;
     }
-    let (order, program) = (arguments.next()?, arguments.next()?);
+    let (reach, program) = (arguments.next()?, arguments.next()?);
     let failed = |error: io::Error| {
         let _ = writeln!(
             io::stderr(),
@@ -92,11 +82,11 @@ pub fn entered() -> Option<ExitCode> {
         );
         ExitCode::from(FAILED)
     };
-    Some(enter(&order, &program, arguments).unwrap_or_else(failed))
+    Some(enter(&reach, &program, arguments).unwrap_or_else(failed))
 }
 
-fn enter(order: &OsStr, program: &OsStr, arguments: impl Iterator<Item = OsString>) -> io::Result<ExitCode> {
-    let order: Order = serde_json::from_slice(order.as_encoded_bytes())?;
+fn enter(reach: &OsStr, program: &OsStr, arguments: impl Iterator<Item = OsString>) -> io::Result<ExitCode> {
+    let reach: Reach = serde_json::from_slice(reach.as_encoded_bytes())?;
     let folder = env::current_dir()?;
     if !privileged() {
         let (user, group) = (getuid().as_raw(), getgid().as_raw());
@@ -107,7 +97,7 @@ fn enter(order: &OsStr, program: &OsStr, arguments: impl Iterator<Item = OsStrin
         // who gets rights loses what it had asked for
         set_parent_process_death_signal(Some(Signal::KILL))?;
     }
-    let network = if order.network { UnshareFlags::empty() } else { UnshareFlags::NEWNET };
+    let network = if reach.network { UnshareFlags::empty() } else { UnshareFlags::NEWNET };
     disconnect(UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | network)?;
     let (said, tell) = pipe_with(PipeFlags::CLOEXEC)?;
     // SAFETY: this process has one thread, so the child may do whatever it could.
@@ -115,7 +105,7 @@ fn enter(order: &OsStr, program: &OsStr, arguments: impl Iterator<Item = OsStrin
         -1 => Err(io::Error::last_os_error()),
         0 => {
             drop(said);
-            let Err(error) = first(&order, &folder, program, arguments, tell);
+            let Err(error) = first(reach, &folder, program, arguments, tell);
             let _ = writeln!(io::stderr(), "fnbus: {} cannot be started in its namespaces: {error}", program.display());
             std::process::exit(FAILED.into())
         }
@@ -128,14 +118,13 @@ fn enter(order: &OsStr, program: &OsStr, arguments: impl Iterator<Item = OsStrin
 }
 
 /// What is above: ends as the program does.
-fn above(first: Pid, mut said: OwnedFd) -> ExitCode {
+fn above(first: Pid, said: OwnedFd) -> ExitCode {
     // what the node says to the group is for the program
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         // SAFETY: no handler is set.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
-    let kept = said.as_raw_fd();
-    said = alone(said, kept);
+    alone(&said);
     let mut status = [0; 4];
     let told = fs::File::from(said).read_exact(&mut status).is_ok();
     let ended = waitpid(Some(first), WaitOptions::empty());
@@ -155,17 +144,15 @@ fn above(first: Pid, mut said: OwnedFd) -> ExitCode {
 
 /// The first process inside: starts the program, reaps, and tells how it ended. Comes back only when it could not.
 fn first(
-    order: &Order,
+    mut reach: Reach,
     folder: &Path,
     program: &OsStr,
     arguments: impl Iterator<Item = OsString>,
     tell: OwnedFd,
 ) -> io::Result<Infallible> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    look(order)?;
+    look(&reach)?;
     env::set_current_dir(folder)?;
-    let mut reach =
-        Reach { read: order.read.clone(), write: order.write.clone(), network: order.network, ..Reach::default() };
     reach.write.extend(OWN.map(PathBuf::from));
     let walls = reach.walls()?;
     let mut command = Command::new(program);
@@ -179,8 +166,7 @@ fn first(
     }
     let program = Pid::from_child(&command.spawn()?);
     drop(command);
-    let kept = tell.as_raw_fd();
-    let tell = alone(tell, kept);
+    alone(&tell);
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((process, status))) if process == program => {
@@ -195,8 +181,8 @@ fn first(
 }
 
 /// Closes all descriptors but one: the others are the program's, whose end is to be seen.
-fn alone(kept: OwnedFd, number: i32) -> OwnedFd {
-    let number = number as u32;
+fn alone(kept: &OwnedFd) {
+    let number = kept.as_raw_fd() as u32;
     // SAFETY: no other descriptor is used by this process any more.
     unsafe {
         if number > 0 {
@@ -204,7 +190,6 @@ fn alone(kept: OwnedFd, number: i32) -> OwnedFd {
         }
         libc::close_range(number + 1, u32::MAX, 0);
     }
-    kept
 }
 
 fn disconnect(from: UnshareFlags) -> io::Result<()> {
@@ -213,12 +198,12 @@ fn disconnect(from: UnshareFlags) -> io::Result<()> {
 }
 
 /// Puts what may be reached at its place below a new root, and goes there.
-fn look(order: &Order) -> io::Result<()> {
-    let mut read = order.read.clone();
+fn look(reach: &Reach) -> io::Result<()> {
+    let mut read = reach.read.clone();
     read.sort();
     // what lies in one that is there comes with it
     read.dedup_by(|path, before| path.starts_with(before));
-    let bound = read.iter().map(|path| (path, false)).chain(order.write.iter().map(|path| (path, true)));
+    let bound = read.iter().map(|path| (path, false)).chain(reach.write.iter().map(|path| (path, true)));
     let devices = folders::DEVICES.map(PathBuf::from);
     // held open: the new root is going to lie over one of them
     let bound = bound.chain(devices.iter().map(|device| (device, true)));

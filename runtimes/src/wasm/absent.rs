@@ -7,13 +7,9 @@ use std::{
     time::Duration,
 };
 
-use bus::{
-    Name,
-    outcome::{Ending, Fault},
-};
-use bytes::Bytes;
+use bus::Name;
 
-use crate::{fault::Lack, ground::Ground, lease::Invocation, output::Output, version::Version};
+use crate::{fault::Lack, ground::Ground, instance::Ran, lease::Invocation, output::Output, version::Version};
 
 pub(crate) const BUILT: bool = false;
 
@@ -31,14 +27,6 @@ impl Host {
 
 /// There is none.
 pub(crate) struct Guest(Infallible);
-
-pub(crate) struct Ran {
-    pub(crate) ending: Ending,
-    pub(crate) output: Bytes,
-    pub(crate) fault: Option<Fault>,
-    pub(crate) start: Duration,
-    pub(crate) peak: u64,
-}
 
 #[derive(Debug, thiserror::Error)]
 #[error("this fnbus was built without wasm; build it with `--features wasm`, or take one that has it")]

@@ -27,6 +27,7 @@ use crate::{
     command::failed_with,
     engine::invocation_env,
     fault::{Lack, fault, too_large},
+    instance::Ran,
     lease::Invocation,
     lock,
     output::Output,
@@ -34,17 +35,6 @@ use crate::{
 
 /// Beside its payload the host may copy so much for an instance in one call of it.
 const COPIED: usize = 2 << 20;
-
-/// How an invocation ended.
-pub(crate) struct Ran {
-    pub(crate) ending: Ending,
-    pub(crate) output: Bytes,
-    pub(crate) fault: Option<Fault>,
-    /// How long it took to make the instance.
-    pub(crate) start: Duration,
-    /// Most memory it had, in bytes.
-    pub(crate) peak: u64,
-}
 
 /// How far an instance came.
 struct Course {

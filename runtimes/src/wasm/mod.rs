@@ -32,7 +32,6 @@ use crate::{
     version::Version,
 };
 
-pub(crate) use call::Ran;
 pub(crate) use host::Host;
 
 /// Whether this binary can run WebAssembly.
