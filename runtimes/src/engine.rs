@@ -146,6 +146,7 @@ pub(crate) async fn launch_python(
         home,
         memory: version.limits().memory,
         reach,
+        bounds: ground.bounds(version.limits()),
     })
     .await
 }
@@ -170,6 +171,7 @@ pub(crate) async fn compile(ground: &Ground, version: &Version) -> Result<(), No
         home,
         memory: version.limits().memory,
         reach: Some(reach),
+        bounds: ground.bounds(version.limits()),
     })
     .await?;
     ground.passing(process.group());
@@ -194,7 +196,11 @@ async fn node(ground: &Arc<Ground>, function: &Name, version: &Version) -> Resul
         let home = ground.home()?;
         let env = ground.env(function, version, &home, Some(node.execution_env()))?;
         let reach = ground.reach(version, &home, node.folders())?;
-        (launch(node.launch(version.memory, env, home, false, reach)).await?, Start::Cold, version)
+        (
+            launch(node.launch(version.memory, env, home, false, reach, ground.bounds(version.limits()))).await?,
+            Start::Cold,
+            version,
+        )
     };
     let env = ground.env(function, version, started.process.home(), Some(node.execution_env()))?;
     let mut frames = frames(ground, &mut started)?;
@@ -221,6 +227,7 @@ async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result
         home,
         memory: version.limits().memory,
         reach,
+        bounds: ground.bounds(version.limits()),
     });
     let started = started.await?;
     let sandboxed = version.isolation != Isolation::Process;
@@ -250,6 +257,7 @@ pub(crate) async fn command(
         home,
         memory: version.limits().memory,
         reach,
+        bounds: ground.bounds(version.limits()),
     });
     let Started { process, stdin, stdout, stderr, .. } = started.await?;
     ground.passing(process.group());

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     budget::{Budget, Share},
-    cgroups::Cgroups,
+    cgroups::{Cgroups, Limits},
     config::{EnvValue, Isolation, RuntimeKind, RuntimesConfig},
     fault::Lack,
     lock,
@@ -26,7 +26,7 @@ use crate::{
     orphans::{self, MARK},
     policy::cost_window::Prices,
     pool::Pool,
-    process::Group,
+    process::{Bounds, Group},
     python::{Interpreter, NoPython, Zygotes},
     sandbox::{self, Reach},
     version::{Store, Version, hex},
@@ -162,10 +162,15 @@ impl Ground {
         self.cgroups.get_or_init(Cgroups::here);
     }
 
-    /// Holds a process of a version to what it may have, with all that it starts.
+    /// What a process may have with all that it starts; none where that cannot be held.
+    pub(crate) fn bounds(&self, limits: Limits) -> Option<Bounds> {
+        self.cgroups.get()?.clone().map(|cgroups| Bounds { cgroups, limits })
+    }
+
+    /// Holds a process of a version to what it may have.
     pub(crate) fn hold(&self, group: &Arc<Group>, version: &Version) {
-        if let Some(Some(cgroups)) = self.cgroups.get() {
-            group.hold(cgroups, version.limits());
+        if let Some(bounds) = self.bounds(version.limits()) {
+            group.hold(bounds);
         }
     }
 

@@ -280,9 +280,9 @@ impl Instance {
         let id = invocation.request_id;
         let printed = self.printed.take();
         let printed = printed.as_ref().map(|(output, peak)| (lock(output), *peak));
-        let (output, peak) = match (&self.conversation, &printed) {
-            (Some(conversation), _) => (&conversation.output, conversation.group().peak_memory()),
-            (None, Some((output, peak))) => (&**output, Some(*peak)),
+        let output = match (&self.conversation, &printed) {
+            (Some(conversation), _) => &conversation.output,
+            (None, Some((output, _))) => &**output,
             (None, None) => return,
         };
         output.platform(|| format!("END RequestId: {id}"));
@@ -292,6 +292,9 @@ impl Instance {
                 format!("\tInit Duration: {:.2} ms", (b.start + b.init).as_secs_f64() * 1e3)
             });
             let memory = self.version.memory;
+            // asks the kernel, so only for those who listen
+            let own = || self.conversation.as_ref()?.group().peak_memory();
+            let peak = printed.as_ref().map(|(_, peak)| *peak).or_else(own);
             let peak = peak.map_or(String::new(), |bytes| {
                 format!("\tMax Memory Used: {} MB", bytes.div_ceil(1 << 20))
             });

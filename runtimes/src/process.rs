@@ -59,6 +59,14 @@ pub(crate) struct Launch {
     pub(crate) memory: u64,
     /// What it may reach; none: whatever the user may.
     pub(crate) reach: Option<Reach>,
+    /// What it may have with all that it starts.
+    pub(crate) bounds: Option<Bounds>,
+}
+
+/// Limits, and where groups for them are made.
+pub(crate) struct Bounds {
+    pub(crate) cgroups: Arc<Cgroups>,
+    pub(crate) limits: Limits,
 }
 
 /// Which descriptors a process gets beside stdout and stderr.
@@ -177,8 +185,8 @@ pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
     let walls = launch.reach.filter(|_| inner.is_none()).map(|reach| reach.walls()).transpose()?;
     confine(&mut command, launch.memory, launch.wires.foreign(), walls);
 
-    let home = Home::new(launch.home);
-    let process = child::make(move || make(&mut command, home, inner.is_some())).await?;
+    let (home, bounds) = (Home::new(launch.home), launch.bounds);
+    let process = child::make(move || make(&mut command, home, inner.is_some(), bounds)).await?;
     Ok(Started { process, stdin, frames, control, stdout, stderr })
 }
 
@@ -220,12 +228,25 @@ fn confine(command: &mut Command, memory: u64, foreign: u32, walls: Option<Walls
     unsafe { command.pre_exec(confine) };
 }
 
-fn make(command: &mut Command, home: Home, inner: bool) -> io::Result<Process> {
+fn make(command: &mut Command, home: Home, inner: bool, bounds: Option<Bounds>) -> io::Result<Process> {
+    let cgroup = bounds.as_ref().and_then(|bounds| {
+        let made = bounds.cgroups.group(bounds.limits).and_then(|cgroup| Ok((cgroup.doors()?, cgroup)));
+        made.inspect_err(|error| warn!(%error, "a process is not held to its limits with all that it starts")).ok()
+    });
+    let mut held = None;
+    if let Some((Some(doors), cgroup)) = cgroup {
+        held = Some(cgroup);
+        // SAFETY: as for `confine`: it writes to descriptors that are open.
+        unsafe { command.pre_exec(move || doors.enter()) };
+    }
     let child = command.spawn()?;
     let leader = Pid::from_child(&child);
     let pidfd = pidfd_open(leader, PidfdFlags::empty()).map_err(io::Error::from);
     match pidfd.and_then(|pidfd| Group::new(leader, pidfd, inner)) {
-        Ok(group) => Ok(Process { group: Arc::new(group), home }),
+        Ok(group) => {
+            *lock(&group.cgroup) = held;
+            Ok(Process { group: Arc::new(group), home })
+        }
         Err(e) => {
             let _ = kill_process_group(leader, Signal::KILL);
             Err(e)
@@ -304,9 +325,13 @@ impl Group {
         }
     }
 
-    /// Holds it to limits, with all that it starts. Nobody waits for it.
-    pub(crate) fn hold(self: &Arc<Self>, cgroups: &Arc<Cgroups>, limits: Limits) {
-        let (group, cgroups) = (self.clone(), cgroups.clone());
+    /// Holds it to limits, with all that it starts, where it has not gone into a group with these by itself. Nobody waits
+    /// for it.
+    pub(crate) fn hold(self: &Arc<Self>, Bounds { cgroups, limits }: Bounds) {
+        if lock(&self.cgroup).is_some() {
+            return;
+        }
+        let group = self.clone();
         tokio::task::spawn_blocking(move || {
             let held = cgroups.group(limits).and_then(|cgroup| {
                 // its id is its own as long as this is locked
@@ -379,7 +404,10 @@ impl Group {
 
     /// Most memory the program had at once, in bytes.
     pub(crate) fn peak_memory(&self) -> Option<u64> {
-        if let Some(exit) = *lock(&self.exit) {
+        // who locks it for long puts it into its control group, and has not reaped it
+        if let Ok(exit) = self.exit.try_lock()
+            && let Some(exit) = *exit
+        {
             return Some(exit.peak);
         }
         self.of_program(|id| bytes_of(id, "status", "VmHWM:"))

@@ -1,8 +1,10 @@
 //! Control groups: what all processes of an instance may have together, of whatever they start. The limits of `process.rs`
 //! hold for each of them alone.
 //!
-//! An instance is put into its group while it starts: that takes the kernel a third of a millisecond for each kind of
-//! limit, which nobody waits for. What it has started by then is put in after it.
+//! In version 1 a process goes into its group by itself, between fork and exec, which takes some microseconds. Being put in by
+//! another takes the kernel many milliseconds, in which no process of the machine can fork or end: so it is done beside the way
+//! of a call, and only where it must be, in version 2 and for what was forked by others. What it has started by then is put
+//! in after it.
 //!
 //! Where this process may make no groups there are none; `fnbus doctor` says so. See `docs/adr/0023-control-groups.md`.
 
@@ -12,6 +14,7 @@ mod place;
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread,
@@ -59,6 +62,10 @@ struct State {
     made: u64,
     spare: HashMap<Limits, Vec<Folders>>,
 }
+
+/// What a group has where processes go in by themselves, and where they are put in.
+const DOOR: &str = "tasks";
+const LIST: &str = "cgroup.procs";
 
 /// One group: a folder in each place.
 type Folders = Vec<PathBuf>;
@@ -114,7 +121,29 @@ impl Drop for Cgroups {
     }
 }
 
+/// The files by which a process that was just forked goes into a group of version 1.
+pub(crate) struct Doors(Vec<OwnedFd>);
+
+impl Doors {
+    /// Goes in. The calling process has one thread.
+    pub(crate) fn enter(&self) -> std::io::Result<()> {
+        for door in &self.0 {
+            rustix::io::write(door, b"0")?;
+        }
+        Ok(())
+    }
+}
+
 impl Cgroup {
+    /// None where some of its limits are of version 2, which has no such files.
+    pub(crate) fn doors(&self) -> std::io::Result<Option<Doors>> {
+        if self.of.places.iter().any(|place| place.version != 1) {
+            return Ok(None);
+        }
+        let open = |folder: &PathBuf| fs::File::options().write(true).open(folder.join(DOOR)).map(OwnedFd::from);
+        self.folders.iter().map(open).collect::<Result<_, _>>().map(|doors| Some(Doors(doors)))
+    }
+
     /// Puts a process in, and what it has started. Blocks.
     pub(crate) fn put(&self, process: Pid) -> std::io::Result<()> {
         let mut inside = BTreeSet::new();
@@ -141,7 +170,7 @@ impl Cgroup {
 
     fn put_one(&self, process: Pid) -> std::io::Result<()> {
         let id = process.as_raw_nonzero().to_string();
-        self.folders.iter().try_for_each(|folder| fs::write(folder.join("cgroup.procs"), &id))
+        self.folders.iter().try_for_each(|folder| fs::write(folder.join(LIST), &id))
     }
 
     /// Whether one of its processes was killed because all of them together had too much memory.
@@ -197,7 +226,7 @@ fn empty(folder: &Path) -> bool {
 
 /// Who is in a group; nobody when it is not there.
 fn processes(folder: &Path) -> Vec<Pid> {
-    let list = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    let list = fs::read_to_string(folder.join(LIST)).unwrap_or_default();
     list.lines().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect()
 }
 

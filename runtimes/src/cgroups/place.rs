@@ -14,7 +14,7 @@ use rustix::{
     process::{Pid, getpid, getppid},
 };
 
-use super::{Limits, empty, processes};
+use super::{LIST, Limits, empty, processes};
 
 /// The time in which a group has its share of the CPU, in microseconds.
 const PERIOD: u64 = 100_000;
@@ -187,7 +187,7 @@ impl Place {
         let own = folder.join(OWN);
         fs::create_dir_all(&own)?;
         for process in processes(folder) {
-            fs::write(own.join("cgroup.procs"), process.as_raw_nonzero().to_string())?;
+            fs::write(own.join(LIST), process.as_raw_nonzero().to_string())?;
         }
         enable()
     }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::{
     config::RuntimeKind,
     ground,
-    process::{Launch, Wires},
+    process::{Bounds, Launch, Wires},
     sandbox::{self, Reach},
     version::{Version, most_memory},
 };
@@ -95,6 +95,7 @@ impl NodeJs {
         home: PathBuf,
         spare: bool,
         reach: Option<Reach>,
+        bounds: Option<Bounds>,
     ) -> Launch {
         // the heap collects what it can before the process meets its limit
         let heap = format!("--max-old-space-size={memory}");
@@ -111,6 +112,7 @@ impl NodeJs {
             home,
             memory: most_memory(RuntimeKind::Node, memory),
             reach,
+            bounds,
         }
     }
 

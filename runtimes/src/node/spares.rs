@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::NodeJs;
 use crate::{
+    cgroups::Limits,
     config::Isolation,
     ground::Ground,
     lock,
@@ -50,12 +51,13 @@ struct State {
 struct Kind {
     /// MiB.
     memory: u32,
+    limits: Limits,
     isolation: Isolation,
 }
 
 impl Kind {
     fn of(version: &Version) -> Self {
-        Self { memory: version.memory, isolation: version.isolation }
+        Self { memory: version.memory, limits: version.limits(), isolation: version.isolation }
     }
 }
 
@@ -191,7 +193,7 @@ async fn launch(ground: &Ground, node: &NodeJs, kind: Kind) -> Option<Started> {
             Some(ground.bare_reach(&home, node.folders().into_iter().chain([code])))
         }
     };
-    match process::start(node.launch(kind.memory, env, home, true, reach)).await {
+    match process::start(node.launch(kind.memory, env, home, true, reach, ground.bounds(kind.limits))).await {
         Ok(started) => Some(started),
         Err(error) => {
             warn!(%error, "no Node.js process can be kept ready");

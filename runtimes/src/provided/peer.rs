@@ -3,35 +3,73 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::OsStr,
-    fs,
-    net::{IpAddr, SocketAddr},
+    fs, io,
+    net::{IpAddr, SocketAddr, TcpStream},
 };
 
 use bus::child;
-use rustix::process::Pid;
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+};
 
 /// Whether the other end of a connection to us is held by this process, or by one below it. Asks the kernel; blocks.
 pub(super) fn is_below(leader: u32, theirs: SocketAddr, ours: SocketAddr) -> bool {
-    let Some(socket) = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().find_map(|table| {
-        let table = fs::read_to_string(table).ok()?;
-        socket(&table, theirs, ours)
-    }) else {
-        return false;
-    };
-    let link = format!("socket:[{socket}]");
     let (mut seen, mut next) = (BTreeSet::new(), Vec::from_iter(Pid::from_raw(leader as i32)));
     while let Some(process) = next.pop() {
         if !seen.insert(process.as_raw_nonzero()) {
             continue;
         }
-        let open = fs::read_dir(format!("/proc/{}/fd", process.as_raw_nonzero())).into_iter().flatten().flatten();
-        if open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|target| target.as_os_str() == OsStr::new(&link)) {
-            return true;
+        // who may not look at a descriptor finds the socket in the table of all: that takes the kernel milliseconds
+        match holds(process, theirs, ours).or_else(|_| is_listed(process, theirs, ours)) {
+            Ok(true) => return true,
+            Ok(false) => next.extend(child::children_of(process)),
+            // it has ended
+            Err(_) => {}
         }
-        next.extend(child::children_of(process));
     }
     false
+}
+
+/// Whether a process has a socket with these ends.
+fn holds(process: Pid, theirs: SocketAddr, ours: SocketAddr) -> io::Result<bool> {
+    let of = pidfd_open(process, PidfdFlags::empty())?;
+    for (fd, _) in sockets(process)? {
+        let lent = match pidfd_getfd(&of, fd, PidfdGetfdFlags::empty()) {
+            Ok(lent) => TcpStream::from(lent),
+            // closed just now
+            Err(Errno::BADF) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let is = |end: io::Result<SocketAddr>, address: SocketAddr| {
+            end.is_ok_and(|end| end.port() == address.port() && end.ip().to_canonical() == address.ip().to_canonical())
+        };
+        if is(lent.local_addr(), theirs) && is(lent.peer_addr(), ours) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The same by the table of all connections.
+fn is_listed(process: Pid, theirs: SocketAddr, ours: SocketAddr) -> io::Result<bool> {
+    let of_table = |table: &&str| socket(&fs::read_to_string(table).ok()?, theirs, ours);
+    let Some(number) = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().find_map(of_table) else {
+        return Ok(false);
+    };
+    Ok(sockets(process)?.iter().any(|(_, socket)| *socket == number))
+}
+
+/// The sockets a process has open: descriptors and the kernel's numbers.
+fn sockets(process: Pid) -> io::Result<Vec<(i32, u64)>> {
+    let open = fs::read_dir(format!("/proc/{}/fd", process.as_raw_nonzero()))?;
+    let socket = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry.ok()?;
+        let target = fs::read_link(entry.path()).ok()?;
+        let number = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        Some((entry.file_name().to_str()?.parse().ok()?, number))
+    };
+    Ok(open.filter_map(socket).collect())
 }
 
 /// The number of the socket with these ends, in a table of the kernel.
@@ -63,8 +101,14 @@ mod tests {
         let ours = listener.local_addr().unwrap();
         let client = TcpStream::connect(ours).unwrap();
         let theirs = client.local_addr().unwrap();
-        assert!(is_below(std::process::id(), theirs, ours));
-        assert!(!is_below(std::process::id(), theirs, "127.0.0.1:1".parse().unwrap()));
+        let (own, elsewhere) = (std::process::id(), "127.0.0.1:1".parse().unwrap());
+        assert!(is_below(own, theirs, ours));
+        assert!(!is_below(own, theirs, elsewhere));
+        let process = Pid::from_raw(own as i32).unwrap();
+        for by in [holds, is_listed] {
+            assert!(by(process, theirs, ours).unwrap());
+            assert!(!by(process, theirs, elsewhere).unwrap());
+        }
         let mut other = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         assert!(!is_below(other.id(), theirs, ours), "it holds none");
         other.kill().unwrap();
