@@ -50,10 +50,11 @@ check:
 fmt:
 	$(CARGO) fmt --all
 
-# BENCH: words for the bench, such as --quick, or rows: BENCH="P2 P7"
+# BENCH: words for the bench, such as --quick, or rows: BENCH="P2 P7"; WASM=1 with those of WebAssembly
 bench:
-	$(CARGO) build --release --locked --workspace
+	$(CARGO) build --release --locked --workspace $(WASM_FEATURES)
 	@server=$$(sh tools/nats-server.sh $(TOOLS)) && \
+	if [ -n "$(WASM)" ]; then modules=$$(sh tools/wasm.sh $(TOOLS)) && export FNBUS_WASM="$$modules"; fi && \
 	NATS_SERVER="$$server" $(TARGET)/release/fnbus-bench $(BENCH)
 
 # A debug build: it has the failpoints.

@@ -1,8 +1,8 @@
 //! What the functions of a node are made of.
 
 use std::{
-    fs,
-    path::Path,
+    env, fs,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -17,6 +17,13 @@ pub(crate) enum Code<'a> {
     Node(&'a str),
     /// `native.c`: a static program that speaks the Runtime API.
     Native,
+    /// `echo.c` of the tests' WebAssembly: it echoes. In a bench that has it.
+    Wasm,
+}
+
+/// The folder with the WebAssembly, where fnbus can run it.
+pub(crate) fn wasm() -> Option<PathBuf> {
+    env::var_os("FNBUS_WASM").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 impl Code<'_> {
@@ -26,6 +33,7 @@ impl Code<'_> {
             Self::Python(_) => "python",
             Self::Node(_) => "node",
             Self::Native => "provided",
+            Self::Wasm => "wasm",
         }
     }
 
@@ -36,6 +44,10 @@ impl Code<'_> {
             Self::Node(code) => fs::write(folder.join("index.js"), code)?,
             // a link, so that a thousand of them are as quick as one
             Self::Native => fs::hard_link(bench.native()?, folder.join("bootstrap"))?,
+            Self::Wasm => {
+                let modules = wasm().ok_or("there is no WebAssembly: make bench WASM=1 builds it")?;
+                fs::copy(modules.join("echo.wasm"), folder.join("main.wasm"))?;
+            }
         }
         Ok(())
     }

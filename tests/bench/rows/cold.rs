@@ -39,11 +39,7 @@ pub(super) struct Cold {
 
 impl Cold {
     pub(super) async fn start(bench: &Bench, code: Code<'_>) -> Result<Self> {
-        let config = format!(
-            "[functions.small]\nruntime = \"{}\"\nconcurrency = 1\nkeep_alive = \"1ms\"\n\n\
-             [triggers.small]\nhttp = \"POST /call\"\nlog = \"full\"\nto = \"small\"\n",
-            code.runtime()
-        );
+        let config = small::config(code, "concurrency = 1\nkeep_alive = \"1ms\"\n");
         let (node, _) = Project::new(bench, &[("small", code)], &config)?.start().await?;
         let load = small::load(&node, code, 1);
         let stays = small::stays(code);

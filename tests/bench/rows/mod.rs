@@ -2,10 +2,11 @@
 
 // Configured functions that do nothing.
 mod c1;
-// Warm synchronous calls: native, Python, Node.js.
+// Warm synchronous calls: native, Python, Node.js, WebAssembly.
 mod p01;
 mod p02;
 mod p03;
+mod p04;
 // One call at a time.
 mod p05;
 // Accepting.
@@ -19,8 +20,9 @@ mod p08;
 mod p09;
 // Memory of one more instance.
 mod p10;
-// A pipeline.
+// A pipeline: warm, cold.
 mod p11;
+mod p12;
 // Keeping instances.
 mod p14;
 // Doing nothing.
@@ -29,14 +31,14 @@ mod p15;
 mod p18;
 // Starting.
 mod p16;
-// The small JSON of P1, P2, P3, P5, P8 and C1.
+// The small JSON of P1 to P5, P8 and C1.
 mod small;
-// What P1, P2 and P3 are.
+// What P1 to P4 are.
 mod warm;
 
 use std::pin::Pin;
 
-use crate::{Result, bench::Bench, report, row::Row};
+use crate::{Result, bench::Bench, code, report, row::Row};
 
 /// A row that can be measured.
 pub(crate) struct Spec {
@@ -51,6 +53,7 @@ pub(crate) const ALL: &[Spec] = &[
     p01::SPEC,
     p02::SPEC,
     p03::SPEC,
+    p04::SPEC,
     p05::SPEC,
     p06::SPEC,
     p07::SPEC,
@@ -59,6 +62,7 @@ pub(crate) const ALL: &[Spec] = &[
     p09::SPEC,
     p10::SPEC,
     p11::SPEC,
+    p12::SPEC,
     p14::SPEC,
     p15::SPEC,
     p16::SPEC,
@@ -66,10 +70,10 @@ pub(crate) const ALL: &[Spec] = &[
     c1::SPEC,
 ];
 
-/// The rows of these ids; all without any.
+/// The rows of these ids; all that this bench has without any.
 pub(crate) fn wanted(ids: &[String]) -> Result<Vec<&'static Spec>> {
     if ids.is_empty() {
-        return Ok(ALL.iter().collect());
+        return Ok(ALL.iter().filter(|row| row.id != p04::SPEC.id || code::wasm().is_some()).collect());
     }
     let find = |id: &String| ALL.iter().find(|row| row.id.eq_ignore_ascii_case(id));
     let known = || ALL.iter().map(|row| row.id).collect::<Vec<_>>().join(" ");

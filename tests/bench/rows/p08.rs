@@ -1,7 +1,8 @@
 //! P8: calls that find no instance.
 //!
 //! Native: nothing is there. Python: the process that has loaded the code is there, and forks. Node.js: of two processes
-//! that wait for any function one is taken and loads the code. Wasm is not there yet, so it has no figures.
+//! that wait for any function one is taken and loads the code. Wasm: the code is compiled, and each call has an instance of its
+//! own, in a bench that has it.
 
 use std::{
     fs,
@@ -22,13 +23,15 @@ use crate::{
     Result,
     bench::Bench,
     child::Running,
-    code::Code,
+    code::{self, Code},
+    floor::Front,
+    load::Connection,
     row::{Figure, Noise, Row, Target},
 };
 
 pub(super) const SPEC: Spec = Spec {
     id: "P8",
-    work: "cold start, request to response: Python from its zygote; native; Node.js with a prestarted process",
+    work: "cold start, request to response: Python from its zygote; native; Node.js with a prestarted process; wasm",
     measure: |bench| Box::pin(measure(bench)),
 };
 
@@ -60,7 +63,8 @@ const SETTLED: Duration = Duration::from_millis(20);
 
 async fn measure(bench: &Bench) -> Result<Row> {
     let (natives, nodes) = (bench.pick(200, 20), bench.pick(100, 10));
-    let bar = bench.progress(SPEC.id, 2 * natives + nodes);
+    let wasms = if code::wasm().is_some() { natives } else { 0 };
+    let bar = bench.progress(SPEC.id, 2 * natives + nodes + wasms);
     let mut noise = Noise::default();
 
     bar.set_message("Python");
@@ -78,6 +82,22 @@ async fn measure(bench: &Bench) -> Result<Row> {
     small::NODE.write(bench, folder.path())?;
     let node = Cold::start(bench, small::NODE).await?;
     let node = node.measure(nodes, &bar, &mut noise, async || loaded(folder.path()).await, async |_| Ok(())).await?;
+
+    let mut wasm = None;
+    if wasms > 0 {
+        bar.set_message("wasm");
+        // the least is the way there and back
+        let front = Front::start(bench).await?;
+        let echo = small::floor(&front, 1);
+        let mut way = Connection::open(echo.address).await?;
+        let cold = Cold::start(bench, Code::Wasm).await?;
+        let there = async || {
+            let begun = Instant::now();
+            way.exchange(&echo.request).await?;
+            Ok(begun.elapsed())
+        };
+        wasm = Some(cold.measure(wasms, &bar, &mut noise, there, async |_| Ok(())).await?);
+    }
     bar.finish();
 
     let p50 = |what, colds: &Colds, target| Figure {
@@ -97,17 +117,23 @@ async fn measure(bench: &Bench) -> Result<Row> {
         target: Target::AtMost(4.0),
     };
     let times = |colds: &Colds| colds.value.quantile(0.5) / colds.floor.quantile(0.5);
+    let mut figures = vec![
+        p50("Python p50", &python, 5.0),
+        p99("Python p99, to its p50", &python),
+        p50("native p50", &native, 4.0),
+        p99("native p99, to its p50", &native),
+        p50("Node.js p50", &node, 3.0),
+        p99("Node.js p99, to its p50", &node),
+    ];
+    let mut wasm_note = "no wasm in this bench (WASM=1)".to_owned();
+    if let Some(wasm) = &wasm {
+        figures.extend([p50("wasm p50", wasm, 0.5), p99("wasm p99, to its p50", wasm)]);
+        wasm_note = format!("wasm {:.1}x the same request through axum -> core NATS -> responder", times(wasm));
+    }
     Ok(Row {
         id: SPEC.id,
         work: SPEC.work,
-        figures: vec![
-            p50("Python p50", &python, 5.0),
-            p99("Python p99, to its p50", &python),
-            p50("native p50", &native, 4.0),
-            p99("native p99, to its p50", &native),
-            p50("Node.js p50", &node, 3.0),
-            p99("Node.js p99, to its p50", &node),
-        ],
+        figures,
         cpu_ms_per_unit: Some(native.cpu_ms / natives as f64),
         floor_cpu_ms_per_unit: None,
         noise,
@@ -115,7 +141,7 @@ async fn measure(bench: &Bench) -> Result<Row> {
             "{natives}, {natives} and {nodes} requests, each cold by the log, nothing subtracted: {:.1}x, {:.1}x and \
              {:.1}x the floors, a fork of a bare Python that answers, a spawn of a static binary that answers, and a line \
              to a waiting Node.js that loads the handler and answers; p99 of the floors {:.1}, {:.1} and {:.1} ms; CPU is \
-             of native; wasm: not there yet, no figure",
+             of native; {wasm_note}",
             times(&python),
             times(&native),
             times(&node),

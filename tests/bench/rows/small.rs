@@ -1,4 +1,4 @@
-//! Small JSON in, small JSON out: what P1, P2, P3 and P5 send, and functions that take it in the shape AWS gives it.
+//! Small JSON in, small JSON out: what P1 to P5 send, and functions that take it in the shape AWS gives it.
 
 use bytes::Bytes;
 
@@ -34,15 +34,30 @@ exports.handler = async (event) => {
 pub(super) async fn node(bench: &Bench, code: Code<'_>, connections: usize) -> Result<(Node, Load)> {
     // as many warm ones as may run at once, so that no start is within what is measured
     let warm = 2 * std::thread::available_parallelism()?.get();
-    let config = format!(
-        "[functions.small]\nruntime = \"{}\"\nconcurrency = {warm}\nwarm = {warm}\n\n\
-         [triggers.small]\nhttp = \"POST /call\"\nlog = \"full\"\nto = \"small\"\n",
-        code.runtime()
-    );
+    let runs = match code {
+        Code::Wasm => 0,
+        _ => warm,
+    };
+    let keys = if runs > 0 { format!("warm = {runs}\n") } else { String::new() };
+    let config = config(code, &format!("concurrency = {warm}\n{keys}"));
     let (node, _) = Project::new(bench, &[("small", code)], &config)?.start().await?;
     let load = load(&node, code, connections);
-    node.warm(&load, warm + stays(code)).await?;
+    node.warm(&load, runs + stays(code)).await?;
     Ok((node, load))
+}
+
+/// The function with some keys, and its trigger.
+pub(super) fn config(code: Code<'_>, keys: &str) -> String {
+    // a program gets the request as it came, all others in the shape AWS gives it
+    let payload = match code {
+        Code::Wasm => "payload = \"body\"\n",
+        _ => "",
+    };
+    format!(
+        "[functions.small]\nruntime = \"{}\"\n{keys}\n\
+         [triggers.small]\nhttp = \"POST /call\"\n{payload}log = \"full\"\nto = \"small\"\n",
+        code.runtime()
+    )
 }
 
 /// Processes that stay though no instance is there: of Node.js two that wait for whatever needs one, of Python the one
@@ -51,7 +66,7 @@ pub(super) fn stays(code: Code<'_>) -> usize {
     match code {
         Code::Node(_) => 2,
         Code::Python(_) => 1,
-        Code::Native => 0,
+        Code::Native | Code::Wasm => 0,
     }
 }
 
@@ -59,7 +74,7 @@ pub(super) fn stays(code: Code<'_>) -> usize {
 pub(super) fn load(node: &Node, code: Code<'_>, connections: usize) -> Load {
     let expected = match code {
         // it echoes, as the floor does
-        Code::Native => request(),
+        Code::Native | Code::Wasm => request(),
         Code::Python(_) | Code::Node(_) => format!(r#"{{"item":"apple","total":9,"note":"{}"}}"#, note()).into(),
     };
     node.load(connections, "/call", &request(), answer(expected))

@@ -1,4 +1,4 @@
-//! P1, P2 and P3: warm synchronous calls, 32 connections, every call logged. The rows differ in what runs.
+//! P1 to P4: warm synchronous calls, 32 connections, every call logged. The rows differ in what runs.
 
 use std::time::Duration;
 
