@@ -35,6 +35,9 @@ pub enum LogStream {
 pub struct FunctionStatus {
     pub name: Name,
     pub runtime: String,
+    /// That its runtime ends soon, or has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
     /// The version that serves.
     pub version: Option<String>,
     /// Its number.

@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Logs(command::logs::Logs),
     /// What can run, and how it does; versions, promote, rollback
     Functions(command::functions::Functions),
+    /// What functions can be written for, until when, and what of it this machine has
+    Runtimes(command::runtimes::Runtimes),
     /// What is listened to, and where it goes; fire, pause, resume
     Triggers(command::triggers::Triggers),
     /// The pipelines, and how their runs stand

@@ -16,7 +16,7 @@ use bus::{
     target::Qualifier,
 };
 
-use crate::{route::Route, version::Version};
+use crate::{lifecycle::Act, route::Route, version::Version};
 
 pub(crate) const LIVE: &str = Qualifier::LIVE;
 
@@ -56,6 +56,15 @@ impl Book {
     /// The number of a version by its id.
     pub(crate) fn number_of(&self, id: &str) -> Option<u32> {
         self.versions.values().find(|kept| kept.id == id).map(|kept| kept.number)
+    }
+
+    /// What is done to the function with a version of this id.
+    pub(crate) fn act_of(&self, id: &str) -> Act {
+        match (self.versions.is_empty(), self.number_of(id)) {
+            (true, _) => Act::Create,
+            (false, None) => Act::Update,
+            (false, Some(_)) => Act::Invoke,
+        }
     }
 
     pub(crate) fn add(&mut self, kept: KeptVersion) {
@@ -175,7 +184,7 @@ impl Book {
                 function: self.function.clone(),
                 version: kept.number,
                 id: kept.id.clone(),
-                runtime: version.as_ref().map_or_else(String::new, |v| v.runtime.as_str().to_owned()),
+                runtime: version.as_ref().map_or_else(String::new, |v| v.runtime_name().to_owned()),
                 handler: version.as_ref().map_or_else(String::new, |v| v.handler.clone()),
                 memory: version.as_ref().map_or(0, |v| v.memory),
                 bytes: kept.bytes,
@@ -219,11 +228,22 @@ fn lead(tx: &Tx<'_>, function: &Name, alias: &str, route: &Route) -> Result<(), 
     Ok(version::lead(tx, function.as_str(), alias, Some(&json))?)
 }
 
-/// The functions whose version stays until somebody promotes another one, with its number; by the log of a data folder.
-pub fn pinned(data: &Path) -> BTreeMap<Name, u32> {
-    let pinned = |(function, route): (String, String)| {
-        let route: Route = serde_json::from_str(&route).ok()?;
-        Some((function.parse().ok()?, route.version.filter(|_| route.pinned)?))
+/// What a data folder has of a function.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    pub versions: BTreeSet<u32>,
+    pub aliases: BTreeSet<String>,
+    /// The version that stays until somebody promotes another one.
+    pub pinned: Option<u32>,
+}
+
+/// What was deployed of which function, by the log of a data folder.
+pub fn kept(data: &Path) -> BTreeMap<Name, Kept> {
+    let kept = |(function, kept): (String, version::Kept)| {
+        let live: Option<Route> = kept.routes.get(LIVE).and_then(|route| serde_json::from_str(route).ok());
+        let pinned = live.and_then(|live| live.version.filter(|_| live.pinned));
+        let aliases = kept.routes.into_keys().collect();
+        Some((function.parse().ok()?, Kept { versions: kept.versions, aliases, pinned }))
     };
-    version::all_routes(data, LIVE).into_iter().filter_map(pinned).collect()
+    version::all(data).into_iter().filter_map(kept).collect()
 }

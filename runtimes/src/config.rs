@@ -5,6 +5,7 @@ mod keys;
 mod pool;
 mod peer;
 mod reading;
+mod runtime;
 mod runtimes;
 
 use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
@@ -15,19 +16,23 @@ use bus::{
     retry::RetryPolicy,
 };
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::wasm;
+use crate::{lifecycle::Lifecycle, wasm};
 
 pub use code::CodeError;
 pub use peer::Peer;
 pub use pool::PoolConfig;
+pub use runtime::Runtime;
 pub use runtimes::RuntimesConfig;
 
 /// One function as configured. Paths are absolute, every value is in its range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FunctionConfig {
     pub runtime: RuntimeKind,
+    /// Set where `runtime` is one of the names that AWS has: it is that one and no other.
+    pub pin: Option<Lifecycle>,
     /// The folder with the code.
     pub code: PathBuf,
     /// Where a call begins: `module.function` (Python), `file.export` (Node.js), a program (provided), or a program and
@@ -69,6 +74,7 @@ impl FunctionConfig {
     pub fn new(runtime: RuntimeKind, code: PathBuf) -> Self {
         Self {
             runtime,
+            pin: None,
             code,
             handler: runtime.default_handler().to_owned(),
             env: BTreeMap::new(),
@@ -88,6 +94,17 @@ impl FunctionConfig {
             hosts: Vec::new(),
             zygote: true,
         }
+    }
+
+    /// What it is run by, as it stands in the config.
+    pub fn runtime_name(&self) -> &'static str {
+        self.pin.map_or(self.runtime.as_str(), |pin| pin.name)
+    }
+
+    /// A sentence from half a year before its runtime ends on.
+    pub fn notice(&self, now: DateTime<Utc>) -> Option<String> {
+        let pin = self.pin?;
+        Some(format!("{} {}", pin.name, pin.warning(now)?))
     }
 
     /// Whether something keeps it away from the rest of the machine.

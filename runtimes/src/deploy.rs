@@ -166,6 +166,10 @@ async fn try_deploy(function: &Function, ground: &Arc<Ground>, watch: Option<Arc
         *lock(&function.deployment) = Deployment::Serving { refused: None };
         return Ok(());
     }
+    let act = lock(book).act_of(&version.id);
+    if let Some(outcome) = ground.refuses(&version, act) {
+        return Err(NoInstance::Init(outcome));
+    }
     let instance = Instance::start(ground, &function.name, version.clone(), timeout).await?;
     let _moving = function.moving.lock().await;
     let number = record(function, ground, book, &version).await.map_err(|error| unrecorded(&error))?;

@@ -127,7 +127,7 @@ pub(crate) async fn launch_python(
     version: &Version,
     wires: Wires,
 ) -> Result<Started, NoStart> {
-    let python = ground.python().await.map_err(NoLaunch::from)?;
+    let python = ground.python(version.pin).await.map_err(NoLaunch::from)?;
     let zygote = wires == Wires::Zygote;
     // the private folders of what is forked from it lie beside its own
     let home = if zygote { ground.inner_home()? } else { ground.home()? };
@@ -154,7 +154,7 @@ pub(crate) async fn launch_python(
 /// Compiles the code of a Python version, once: instances in a sandbox cannot keep what they compile, and much of it takes
 /// long to load then. The first instance is not kept waiting.
 pub(crate) async fn compile(ground: &Ground, version: &Version) -> Result<(), NoStart> {
-    let python = ground.python().await.map_err(NoLaunch::from)?;
+    let python = ground.python(version.pin).await.map_err(NoLaunch::from)?;
     let done = version.code.join("__pycache__").join(format!(".compiled-{}", python.version()));
     if version.isolation == Isolation::Process || version.files < MANY_FILES || done.exists() {
         return Ok(());
@@ -185,7 +185,7 @@ pub(crate) async fn compile(ground: &Ground, version: &Version) -> Result<(), No
 }
 
 async fn node(ground: &Arc<Ground>, function: &Name, version: &Version) -> Result<Made, NoStart> {
-    let node = ground.node().await.map_err(NoLaunch::from)?;
+    let node = ground.node(version.pin).await.map_err(NoLaunch::from)?;
     let spare = match ground.spares.take(version) {
         Some(spare) => spare.of(version).await,
         None => None,

@@ -13,6 +13,7 @@ use bus::{
     presence::{FunctionState as State, FunctionStatus, LogLine},
     target::Qualifier,
 };
+use chrono::Utc;
 use rustix::process::Signal;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use tokio_util::task::AbortOnDropHandle;
@@ -27,6 +28,7 @@ use crate::{
     gate::Gate,
     ground::{Ground, Settings},
     lease::{Lease, LeaseError},
+    lifecycle::Act,
     lock, orphans,
     pool::{Counts, Pool},
     process::all_gone,
@@ -165,6 +167,10 @@ impl Functions {
             let unknown = || LeaseError::Unknown(wanted.function.clone());
             let function = self.function(&wanted.function).ok_or_else(unknown)?;
             let (pool, number) = function.pool_for(wanted, &self.registry).await?;
+            let ground = &self.registry.ground;
+            if let Some(outcome) = pool.version().and_then(|version| ground.refuses(&version, Act::Invoke)) {
+                return Err(LeaseError::Init(outcome));
+            }
             let bounded = !lock(&function.sides).is_empty();
             let entered = function.gate.enter(bounded, wait).await.ok_or(LeaseError::Busy)?;
             match pool.lease(wait).await {
@@ -392,12 +398,17 @@ impl Function {
         }
         let held = pools.iter().map(|pool| pool.held());
         let (memory, frozen) = held.fold(<_>::default(), |(all, frozen), (more, idle)| (all + more, frozen + idle));
+        let (runtime, notice) = {
+            let config = lock(&self.config);
+            (config.runtime_name().to_owned(), config.notice(Utc::now()))
+        };
         let version = self.pool.version().map(|v| v.id.to_string());
         let book = self.book.get().map(lock);
         let book = book.as_deref();
         FunctionStatus {
             name: self.name.clone(),
-            runtime: lock(&self.config).runtime.as_str().to_owned(),
+            runtime,
+            notice,
             number: version.as_ref().and_then(|id| book?.number_of(id)),
             version,
             latest: book.and_then(|book| book.latest),

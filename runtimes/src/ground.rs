@@ -7,13 +7,14 @@ use std::{
 };
 
 use bus::{
-    Name,
+    Name, Outcome,
     log::{Log, LogError, version},
+    outcome::Ending,
     presence::LogLine,
 };
 use chrono::Utc;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Notify, OnceCell, broadcast};
+use tokio::sync::{Notify, broadcast};
 use uuid::Uuid;
 
 use crate::{
@@ -21,6 +22,8 @@ use crate::{
     cgroups::{Cgroups, Limits},
     config::{EnvValue, Isolation, RuntimeKind, RuntimesConfig},
     fault::Lack,
+    interpreter::{Found, asked_for, hint},
+    lifecycle::{Act, Lifecycle},
     lock,
     node::{NoNode, NodeJs, Spares},
     orphans::{self, MARK},
@@ -60,6 +63,8 @@ pub struct Settings {
     pub spares: usize,
     /// Versions of each function that are kept, beside those in use.
     pub keep_versions: usize,
+    /// Whether functions of a runtime that has ended are refused, from its dates on.
+    pub enforce: bool,
     /// Every line of every function goes here.
     pub logs: broadcast::Sender<LogLine>,
 }
@@ -80,6 +85,7 @@ impl Settings {
             memory: None,
             spares: 2,
             keep_versions: RuntimesConfig::default().keep_versions as usize,
+            enforce: RuntimesConfig::default().enforce,
             logs: broadcast::channel(1024).0,
         }
     }
@@ -102,8 +108,8 @@ pub(crate) struct Ground {
     pub(crate) zygotes: Zygotes,
     /// What functions in WebAssembly share.
     pub(crate) wasm: wasm::Host,
-    python: OnceCell<Interpreter>,
-    node: OnceCell<NodeJs>,
+    python: Found<Interpreter>,
+    node: Found<NodeJs>,
     /// Processes that live for one invocation.
     passing: Mutex<Vec<Weak<Group>>>,
     /// Private folders of this run; those of earlier ones are beside it.
@@ -147,8 +153,8 @@ impl Ground {
             canaries: Notify::new(),
             spares: Spares::default(),
             zygotes: Zygotes::default(),
-            python: OnceCell::new(),
-            node: OnceCell::new(),
+            python: Found::default(),
+            node: Found::default(),
             passing: Mutex::default(),
             homes,
             machine: OnceLock::new(),
@@ -252,32 +258,40 @@ impl Ground {
         Reach { read, write: vec![private.to_owned()], network: true, namespaces: false }
     }
 
-    /// Found once; looked for again as long as there is none.
-    pub(crate) async fn python(&self) -> Result<&Interpreter, NoPython> {
-        let find = || async {
-            let asked = self.settings.python.clone().or_else(|| asked_for(RuntimeKind::Python));
-            let data = self.settings.data.clone();
-            let found = tokio::task::spawn_blocking(move || Interpreter::find(asked.as_deref(), &data)).await;
-            found.unwrap_or_else(|panic| {
-                let said = panic.to_string();
-                Err(NoPython::Broken { asked: "python3".into(), said })
-            })
+    /// The Python for functions that are pinned to a runtime, or to none.
+    pub(crate) async fn python(&self, pin: Option<Lifecycle>) -> Result<Arc<Interpreter>, NoPython> {
+        let asked = self.settings.python.clone().or_else(|| asked_for(RuntimeKind::Python));
+        let data = self.settings.data.clone();
+        let find = move || {
+            let found = Interpreter::find(asked.as_deref(), pin, &data)?;
+            if pin.is_none() {
+                hint(RuntimeKind::Python, &found.identifier());
+            }
+            Ok(found)
         };
-        self.python.get_or_try_init(find).await
+        self.python.get(pin, find, |said| NoPython::Broken { asked: "python3".into(), said }).await
     }
 
     /// As [`Ground::python`].
-    pub(crate) async fn node(&self) -> Result<&NodeJs, NoNode> {
-        let find = || async {
-            let asked = self.settings.node_js.clone().or_else(|| asked_for(RuntimeKind::Node));
-            let data = self.settings.data.clone();
-            let found = tokio::task::spawn_blocking(move || NodeJs::find(asked.as_deref(), &data)).await;
-            found.unwrap_or_else(|panic| {
-                let said = panic.to_string();
-                Err(NoNode::Broken { asked: "node".into(), said })
-            })
+    pub(crate) async fn node(&self, pin: Option<Lifecycle>) -> Result<Arc<NodeJs>, NoNode> {
+        let asked = self.settings.node_js.clone().or_else(|| asked_for(RuntimeKind::Node));
+        let data = self.settings.data.clone();
+        let find = move || {
+            let found = NodeJs::find(asked.as_deref(), pin, &data)?;
+            if pin.is_none() {
+                hint(RuntimeKind::Node, &found.identifier());
+            }
+            Ok(found)
         };
-        self.node.get_or_try_init(find).await
+        self.node.get(pin, find, |said| NoNode::Broken { asked: "node".into(), said }).await
+    }
+
+    /// How it ends that this is not done with a version, as its runtime has ended; none where that is not enforced.
+    pub(crate) fn refuses(&self, version: &Version, act: Act) -> Option<Box<Outcome>> {
+        let pin = version.pin.filter(|_| self.settings.enforce)?;
+        let mut outcome = Outcome::failure(Ending::InitError, "Runtime.Deprecated", pin.refuses(act, Utc::now())?);
+        outcome.version = version.id.clone();
+        Some(Box::new(outcome))
     }
 
     /// The environment of a process, in Lambda's names, with the function's own variables. `engine` is what its
@@ -382,37 +396,6 @@ impl Ground {
     pub(crate) fn passing_groups(&self) -> Vec<Arc<Group>> {
         lock(&self.passing).iter().filter_map(Weak::upgrade).collect()
     }
-}
-
-/// The interpreter that the environment names for a runtime.
-fn asked_for(runtime: RuntimeKind) -> Option<PathBuf> {
-    let variable = match runtime {
-        RuntimeKind::Python => "FNBUS_PYTHON",
-        RuntimeKind::Node => "FNBUS_NODE",
-        RuntimeKind::Provided | RuntimeKind::Command | RuntimeKind::Wasm => return None,
-    };
-    env::var_os(variable).map(PathBuf::from)
-}
-
-/// The interpreter of a runtime, its path and version, or why there is none; none where functions bring their own. Blocks.
-pub fn interpreter(runtime: RuntimeKind) -> Option<Result<(PathBuf, String), String>> {
-    let asked = asked_for(runtime);
-    match runtime {
-        RuntimeKind::Python => {
-            let found = Interpreter::probe(asked.as_deref()).map_err(|error| error.to_string());
-            Some(found.map(|python| (python.path().to_owned(), python.version())))
-        }
-        RuntimeKind::Node => {
-            let found = NodeJs::probe(asked.as_deref()).map_err(|error| error.to_string());
-            Some(found.map(|node| (node.path().to_owned(), node.version().to_owned())))
-        }
-        RuntimeKind::Provided | RuntimeKind::Command | RuntimeKind::Wasm => None,
-    }
-}
-
-/// Why functions of a runtime could not be run on this machine; none when they could. Blocks.
-pub fn missing_interpreter(runtime: RuntimeKind) -> Option<String> {
-    interpreter(runtime)?.err()
 }
 
 /// Writes a shim to `<data>/runtimes/<language>-<hash>/` and gives the folder; by another name first, as others may

@@ -33,6 +33,8 @@ pub mod trial;
 
 // What all instances of a node share.
 mod ground;
+// Interpreters of this machine.
+mod interpreter;
 // The memory they may hold together.
 mod budget;
 // A version that is ready to run invocations.
@@ -61,6 +63,8 @@ mod frame;
 // What went wrong, in Lambda's words.
 mod fault;
 
+// How long runtimes are kept up by those who make them: pure.
+pub mod lifecycle;
 // How Python functions are started.
 mod python;
 // How Node.js functions are started.
@@ -94,11 +98,13 @@ mod deploy;
 mod watch;
 
 pub use archive::BadArchive;
-pub use book::pinned;
+pub use book::{Kept, kept};
 pub use config::{EnvValue, Folders, FunctionConfig, Isolation, KeepAlive, RuntimeKind, RuntimesConfig};
 pub use functions::{Functions, Wanted};
-pub use ground::{Settings, interpreter, missing_interpreter};
+pub use ground::Settings;
+pub use interpreter::{Interpreter, interpreter};
 pub use lease::{Invocation, Lease, LeaseError};
+pub use lifecycle::Lifecycle;
 pub use output::TAIL;
 pub use sandbox::{Enforcement, Part, entered};
 pub use worker::Worker;

@@ -20,6 +20,7 @@ use crate::{
     functions::Function,
     ground::Ground,
     instance::{Instance, NoInstance},
+    lifecycle::Act,
     lock,
     route::Route,
     version::Version,
@@ -158,6 +159,9 @@ async fn start(
     let fails = |reason: String| MoveError::DoesNotStart { function: name.clone(), version: number, reason };
     let restored = lock(book).kept(number).and_then(|kept| ground.store.restore(kept)).map(Arc::new);
     let version = restored.ok_or_else(|| fails("its code is gone; deploy it again".to_owned()))?;
+    if let Some(outcome) = ground.refuses(&version, Act::Invoke) {
+        return Err(fails(outcome.fault.map(|fault| fault.message).unwrap_or_default()));
+    }
     let limit: Duration = function.pool.timeout();
     match Instance::start(ground, name, version.clone(), limit).await {
         Ok(instance) => Ok((version, instance)),

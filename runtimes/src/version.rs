@@ -24,6 +24,7 @@ use crate::{
     archive::{self, BadArchive},
     cgroups::Limits,
     config::{EnvValue, Folders, FunctionConfig, Isolation, Peer, RuntimeKind},
+    lifecycle::Lifecycle,
     lock,
 };
 
@@ -44,6 +45,9 @@ pub(crate) struct Version {
     /// The folder or archive it was copied from.
     pub(crate) source: PathBuf,
     pub(crate) runtime: RuntimeKind,
+    /// Set where it asks for one of a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pin: Option<Lifecycle>,
     pub(crate) handler: String,
     pub(crate) env: BTreeMap<String, EnvValue>,
     /// MiB.
@@ -97,7 +101,7 @@ pub(crate) fn is_left_out(name: &std::ffi::OsStr) -> bool {
 
 /// Whether instances of both configurations are started alike.
 pub(crate) fn starts_alike(a: &FunctionConfig, b: &FunctionConfig) -> bool {
-    let parts = |c: &FunctionConfig| (c.runtime, c.isolation, c.code.clone(), c.handler.clone(), c.zygote);
+    let parts = |c: &FunctionConfig| (c.runtime, c.pin, c.isolation, c.code.clone(), c.handler.clone(), c.zygote);
     let limits = |c: &FunctionConfig| (c.memory, c.processes, c.cpu);
     let reach = |c: &FunctionConfig| (c.network, c.folders.clone(), c.hosts.clone());
     parts(a) == parts(b) && limits(a) == limits(b) && a.env == b.env && reach(a) == reach(b)
@@ -112,6 +116,11 @@ pub(crate) fn most_memory(runtime: RuntimeKind, memory: u32) -> u64 {
 }
 
 impl Version {
+    /// What it is run by, as it stands in the config.
+    pub(crate) fn runtime_name(&self) -> &'static str {
+        self.pin.map_or(self.runtime.as_str(), |pin| pin.name)
+    }
+
     /// What an instance may have.
     pub(crate) fn limits(&self) -> Limits {
         let memory = most_memory(self.runtime, self.memory);
@@ -147,6 +156,7 @@ impl Store {
             _held: held,
             source: source.to_owned(),
             runtime: config.runtime,
+            pin: config.pin,
             handler: config.handler.clone(),
             env: config.env.clone(),
             memory: config.memory,
@@ -328,6 +338,7 @@ fn hash(files: &[CodeFile]) -> Result<(String, u64), SnapshotError> {
 fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
     let FunctionConfig {
         runtime,
+        pin,
         handler,
         env,
         memory,
@@ -351,6 +362,9 @@ fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
         if !has {
             part(word);
         }
+    }
+    if let Some(pin) = pin {
+        part(pin.name);
     }
     for (access, paths) in [("read", &folders.read), ("write", &folders.write)] {
         for path in paths {
@@ -392,6 +406,7 @@ mod tests {
     fn config(code: &Path) -> FunctionConfig {
         FunctionConfig {
             runtime: RuntimeKind::Python,
+            pin: None,
             code: code.to_owned(),
             handler: "app.handler".into(),
             env: BTreeMap::new(),

@@ -119,15 +119,31 @@ pub fn lead(tx: &Tx<'_>, function: &str, alias: &str, route: Option<&str>) -> ru
     .map(|_| ())
 }
 
-/// Where an alias leads, of every function that has it, by the log of a data folder; a node may use it meanwhile. None where
-/// there is no log, or an older one.
-pub fn all_routes(data: &Path, alias: &str) -> BTreeMap<String, String> {
+/// What the log of a data folder has of a function.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    pub versions: BTreeSet<u32>,
+    /// Where its aliases lead.
+    pub routes: BTreeMap<String, String>,
+}
+
+/// The versions and aliases of every function, by the log of a data folder; a node may use it meanwhile. None where there is
+/// no log, or an older one.
+pub fn all(data: &Path) -> BTreeMap<String, Kept> {
     let log = data.join("log.db");
-    let read = || -> rusqlite::Result<BTreeMap<String, String>> {
-        open_reader(&log)?
-            .prepare("SELECT function, route FROM alias WHERE name = ?1")?
-            .query_map([alias], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect()
+    let read = || -> rusqlite::Result<BTreeMap<String, Kept>> {
+        let (reader, mut all) = (open_reader(&log)?, BTreeMap::<String, Kept>::new());
+        let mut versions = reader.prepare("SELECT function, number FROM version")?;
+        for row in versions.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))? {
+            let (function, number) = row?;
+            all.entry(function).or_default().versions.insert(number);
+        }
+        let mut aliases = reader.prepare("SELECT function, name, route FROM alias")?;
+        for row in aliases.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))? {
+            let (function, alias, route) = row?;
+            all.entry(function).or_default().routes.insert(alias, route);
+        }
+        Ok(all)
     };
     if log.is_file() { read().unwrap_or_default() } else { BTreeMap::new() }
 }

@@ -1,11 +1,14 @@
 //! `fnbus check`: all problems of the config file, without running anything.
 
 use std::{
+    collections::BTreeMap,
     io::{Write, stdout},
     process::ExitCode,
 };
 
-use runtimes::RuntimeKind;
+use bus::Name;
+use chrono::Utc;
+use runtimes::{Kept, Lifecycle};
 
 use crate::{
     args::Global,
@@ -24,15 +27,23 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
         let mut out = stdout().lock();
-        match global.load() {
-            Ok(config) => {
+        let checked = global.load().and_then(|config| {
+            let kept = runtimes::kept(&config.bus.data);
+            config.check_runtimes(&global.config, &kept, Utc::now())?;
+            Ok((config, kept))
+        });
+        match checked {
+            Ok((config, kept)) => {
                 if !self.json {
                     let functions = count(config.functions.len(), "function");
                     let triggers = count(config.triggers.len(), "trigger");
                     writeln!(out, "{} is good: {functions}, {triggers}", global.config.display())?;
                 }
                 warn_of_interpreters(&config);
-                say_what_is_pinned(&config);
+                for ending in config.endings(Utc::now()) {
+                    terminal::talk(format!("warning: {ending}"));
+                }
+                say_what_is_pinned(&config, &kept);
                 Ok(ExitCode::SUCCESS)
             }
             Err(error) if self.json => {
@@ -46,22 +57,31 @@ impl Check {
 
 /// No problem of the file, which may be meant for another machine: said, and no failure.
 fn warn_of_interpreters(config: &Config) {
-    for runtime in RuntimeKind::ALL {
-        let of_it = config.functions.iter().filter(|(_, function)| function.runtime == runtime);
-        let names: Vec<_> = of_it.map(|(name, _)| format!("`{name}`")).collect();
-        if names.is_empty() {
-            continue;
-        }
-        if let Some(missing) = runtimes::missing_interpreter(runtime) {
-            terminal::talk(format!("warning: {} cannot run on this machine: {missing}", names.join(", ")));
+    let mut runtimes: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for (name, function) in &config.functions {
+        runtimes.entry((function.runtime, function.pin)).or_default().push(format!("`{name}`"));
+    }
+    for ((runtime, pin), names) in runtimes {
+        match runtimes::interpreter(runtime, pin) {
+            Some(Err(missing)) => {
+                terminal::talk(format!("warning: {} cannot run on this machine: {missing}", names.join(", ")));
+            }
+            Some(Ok(found)) if pin.is_none() => {
+                let lifecycle = Lifecycle::of(&found.identifier);
+                if let Some(warning) = lifecycle.and_then(|lifecycle| lifecycle.warning(Utc::now())) {
+                    let (runtime, identifier) = (runtime.as_str(), found.identifier);
+                    terminal::talk(format!("warning: `{runtime}` is {identifier} on this machine, which {warning}"));
+                }
+            }
+            _ => {}
         }
     }
 }
 
 /// What an edit of the code does not change.
-fn say_what_is_pinned(config: &Config) {
-    for (name, version) in runtimes::pinned(&config.bus.data) {
-        if config.functions.contains_key(&name) {
+fn say_what_is_pinned(config: &Config, kept: &BTreeMap<Name, Kept>) {
+    for (name, kept) in kept {
+        if let Some(version) = kept.pinned.filter(|_| config.functions.contains_key(name)) {
             terminal::talk(format!(
                 "`{name}` is pinned to version {version}, and edits of it do not serve; \
                  `fnbus functions promote {name}` puts the newest into service"

@@ -1,6 +1,7 @@
 //! `fnbus doctor`: what this machine has for fnbus, and what of `isolation` its kernel enforces.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     process::{Command, ExitCode},
 };
@@ -77,10 +78,12 @@ impl Findings {
         for program in &programs {
             let used = match program.name {
                 "nats-server" => config.is_some_and(|config| config.bus.nats.is_none()),
-                name => functions().any(|function| function.runtime.as_str() == name),
+                name => functions().any(|function| function.runtime_name() == name),
             };
             missing.extend(program.problem.clone().filter(|_| used));
         }
+        let pins: BTreeSet<_> = functions().filter_map(|function| function.pin).collect();
+        missing.extend(pins.into_iter().filter_map(|pin| runtimes::interpreter(pin.kind, Some(pin))?.err()));
         Self { isolation, open_files: getrlimit(Resource::Nofile).maximum, programs, missing }
     }
 
@@ -116,8 +119,8 @@ impl Findings {
 }
 
 fn interpreter(name: &'static str, runtime: RuntimeKind) -> Program {
-    match runtimes::interpreter(runtime) {
-        Some(Ok((path, version))) => Program { name, path: Some(path), version: Some(version), problem: None },
+    match runtimes::interpreter(runtime, None) {
+        Some(Ok(found)) => Program { name, path: Some(found.path), version: Some(found.version), problem: None },
         Some(Err(problem)) => Program { name, path: None, version: None, problem: Some(problem) },
         None => Program { name, path: None, version: None, problem: None },
     }

@@ -45,7 +45,7 @@ impl Functions {
                     start(f),
                     format!("{} MiB", f.memory.div_ceil(1 << 20)),
                     f.errors.to_string(),
-                    show::short(f.trouble().unwrap_or_default(), 80),
+                    show::short(f.trouble().or(f.notice.as_deref()).unwrap_or_default(), 80),
                 ]
             });
             let headers = [

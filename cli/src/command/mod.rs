@@ -20,6 +20,7 @@ mod versions;
 pub(crate) mod triggers;
 pub(crate) mod pipelines;
 pub(crate) mod runs;
+pub(crate) mod runtimes;
 pub(crate) mod node;
 pub(crate) mod backup;
 pub(crate) mod restore;
@@ -52,6 +53,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Dead(command) => command.run(&args.global),
         Command::Logs(command) => command.run(&args.global),
         Command::Functions(command) => command.run(&args.global),
+        Command::Runtimes(command) => command.run(&args.global),
         Command::Triggers(command) => command.run(&args.global),
         Command::Pipelines(command) => command.run(&args.global),
         Command::Runs(command) => command.run(&args.global),

@@ -36,6 +36,7 @@ impl Config {
                 ("[http] listen", config.http.listen.to_string()),
                 ("[api] listen", config.api.listen.to_string()),
                 ("[runtimes] keep_versions", config.runtimes.keep_versions.to_string()),
+                ("[runtimes] enforce", config.runtimes.enforce.to_string()),
                 ("[webhooks] timeout", duration_text(config.webhooks.timeout)),
                 ("[webhooks] allow_private", config.webhooks.allow_private.to_string()),
             ]

@@ -4,6 +4,7 @@ mod change;
 mod cross;
 mod defaults;
 mod keys;
+mod lifecycle;
 mod pipeline;
 mod place;
 mod report;

@@ -364,3 +364,17 @@ fn a_project_as_init_makes_it_has_no_problems() {
     let config = Config::parse(include_str!("../init/fnbus.toml"), folder.path());
     assert!(config.is_ok(), "{config:?}");
 }
+
+#[test]
+fn a_runtime_may_be_one_by_the_name_that_aws_has_for_it() {
+    let read = |runtime: &str| {
+        let text = format!("[functions.price]\nruntime = \"{runtime}\"\ncode = \".\"\nhandler = \"sh\"");
+        let config = Config::parse(&text, Path::new("/bin")).unwrap();
+        config.functions.into_values().next().map(|function| (function.runtime, function.runtime_name()))
+    };
+    assert_eq!(read("provided.al2023"), Some((runtimes::RuntimeKind::Provided, "provided.al2023")));
+    assert_eq!(read("provided"), Some((runtimes::RuntimeKind::Provided, "provided")));
+    let (message, advice) = said("[functions.price]\nruntime = \"python3.99\"\nhandler = \"app.py\"").remove(0);
+    assert_eq!(message, "`runtime` cannot be `python3.99`");
+    assert!(advice.contains("`python3.13`: see `fnbus runtimes`"), "{advice}");
+}

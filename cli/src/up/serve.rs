@@ -117,6 +117,7 @@ pub(crate) async fn serve(
         logs: logs.clone(),
         memory: config.pool.memory,
         keep_versions: config.runtimes.keep_versions as usize,
+        enforce: config.runtimes.enforce,
         ..runtimes::Settings::new(&config.bus.data)
     };
     let functions = Functions::new(settings, bus.log().clone());

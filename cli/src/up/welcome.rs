@@ -39,7 +39,7 @@ pub(super) fn text(config: &Config, facts: &Facts<'_>) -> String {
     let whose = if facts.own_nats { "started for this bus" } else { "joined" };
     line(format_args!("  nats   {} ({whose})", facts.nats));
     line(format_args!("  data   {}", config.bus.data.display()));
-    for sentence in isolation(config, facts.isolation) {
+    for sentence in isolation(config, facts.isolation).into_iter().chain(config.endings(Utc::now())) {
         line(format_args!("  {sentence}"));
     }
     if config.functions.is_empty() {

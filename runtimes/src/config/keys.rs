@@ -7,7 +7,7 @@ use bus::{
     retry::RetryPolicy,
 };
 
-use super::{FunctionConfig, Isolation, KeepAlive, RuntimeKind};
+use super::{FunctionConfig, Isolation, KeepAlive, Runtime, RuntimeKind};
 
 pub(super) static SECRET: LazyLock<Section> = LazyLock::new(|| Section {
     doc: "A value that is not written in this file.",
@@ -37,7 +37,12 @@ pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
     Section {
         doc: "A function: code, runtime, handler and limits.",
         keys: vec![
-            Key::new("runtime", Shape::word::<RuntimeKind>(), "What the code is written for.").required(),
+            Key::new(
+                "runtime",
+                Runtime::shape(),
+                "What the code is written for; `python3.13` or `nodejs22.x`: for that one and no other.",
+            )
+            .required(),
             Key::new("code", Shape::Path, "The folder with the code, or a zip file; else the folder of the function's name."),
             Key::new(
                 "handler",

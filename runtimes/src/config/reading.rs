@@ -12,7 +12,7 @@ use bus::{
     retry::RetryPolicy,
 };
 
-use super::{EnvValue, Folders, FunctionConfig, Isolation, RuntimeKind, keys};
+use super::{EnvValue, Folders, FunctionConfig, Isolation, Runtime, RuntimeKind, keys};
 use crate::command;
 
 /// Its addresses have 32 bits. MiB.
@@ -26,10 +26,11 @@ impl FunctionConfig {
     /// Reads one function; `base` is the folder relative paths begin at. None when the runtime, on which the rest
     /// depends, is missing or wrong.
     pub fn read(name: &Name, reader: Reader<'_>, base: &Path) -> Option<Self> {
-        let runtime = reader.required::<RuntimeKind>("runtime");
+        let runtime = reader.required::<Runtime>("runtime");
         let code = reader.get_or("code", PathBuf::from(name.as_str()));
-        let default = Self::new(runtime.unwrap_or(RuntimeKind::Python), base.join(code));
+        let default = Self::new(runtime.map_or(RuntimeKind::Python, |runtime| runtime.kind), base.join(code));
         let config = Self {
+            pin: runtime.and_then(|runtime| runtime.pin),
             handler: read_handler(&reader, default.runtime).unwrap_or(default.handler),
             env: read_env(&reader, base),
             timeout: reader.get_or("timeout", default.timeout),

@@ -9,11 +9,13 @@ use bus::config::{Key, Reader, Section, Shape};
 pub struct RuntimesConfig {
     /// Versions of each function that are kept, beside those in use. Default 10.
     pub keep_versions: u32,
+    /// Whether functions of a runtime that has ended are refused, from its dates on. Default no.
+    pub enforce: bool,
 }
 
 impl Default for RuntimesConfig {
     fn default() -> Self {
-        Self { keep_versions: 10 }
+        Self { keep_versions: 10, enforce: false }
     }
 }
 
@@ -28,6 +30,12 @@ static SECTION: LazyLock<Section> = LazyLock::new(|| {
                 "Versions of each function that are kept, beside those in use.",
             )
             .default(i64::from(default.keep_versions)),
+            Key::new(
+                "enforce",
+                Shape::Bool,
+                "From the dates of its runtime on no function is made, changed or run (`fnbus runtimes`).",
+            )
+            .default(default.enforce),
         ],
         later: &[],
     }
@@ -40,7 +48,10 @@ impl RuntimesConfig {
 
     pub fn read(reader: Reader<'_>) -> Self {
         let default = Self::default();
-        let config = Self { keep_versions: reader.get_or("keep_versions", default.keep_versions) };
+        let config = Self {
+            keep_versions: reader.get_or("keep_versions", default.keep_versions),
+            enforce: reader.get_or("enforce", default.enforce),
+        };
         reader.finish();
         config
     }

@@ -14,6 +14,8 @@ use serde::Deserialize;
 use crate::{
     config::RuntimeKind,
     ground,
+    interpreter::candidates,
+    lifecycle::Lifecycle,
     process::{Bounds, Launch, Wires},
     sandbox::{self, Reach},
     version::{Version, most_memory},
@@ -23,6 +25,8 @@ pub(crate) use spares::Spares;
 
 const SHIM: &str = include_str!("fnbus_runtime.cjs");
 const SHIM_NAME: &str = "fnbus_runtime.cjs";
+/// What is asked for unless another one is named.
+const NODE: &str = "node";
 
 /// Asked of whatever `node` is: behind a version manager's shim is the real binary.
 const PROBE: &str = "console.log(JSON.stringify({path: process.execPath, version: process.versions.node}))";
@@ -48,22 +52,34 @@ pub(crate) enum NoNode {
         "`{asked}` is not a Node.js that works: {said}; install Node.js 18 or newer, or set FNBUS_NODE to its path"
     )]
     Broken { asked: String, said: String },
+    #[error(
+        "there is no {pin} on this machine: install Node.js {}, so that its `node` is on PATH, or write runtime = \"node\" to take \
+         the one that is there", pin.trim_start_matches("nodejs").trim_end_matches(".x")
+    )]
+    NotThis { pin: &'static str },
     #[error("the Node.js runtime cannot be written to {path}: {source}; make the data folder writable", path = path.display())]
     Shim { path: PathBuf, source: io::Error },
 }
 
 impl NodeJs {
-    /// Finds the real binary behind `asked` (none: `node` on the path) and puts the shim into place. Blocks.
-    pub(crate) fn find(asked: Option<&Path>, data: &Path) -> Result<Self, NoNode> {
-        let mut found = Self::probe(asked)?;
+    /// Finds the real binary behind `asked` (none: `node` on the path), or the one that functions are pinned to, and puts the
+    /// shim into place. Blocks.
+    pub(crate) fn find(asked: Option<&Path>, pin: Option<Lifecycle>, data: &Path) -> Result<Self, NoNode> {
+        let mut found = Self::probe(asked, pin)?;
         let folder = ground::install(data, RuntimeKind::Node.as_str(), SHIM_NAME, SHIM);
         found.shim = folder.map_err(|(path, source)| NoNode::Shim { path, source })?.join(SHIM_NAME);
         Ok(found)
     }
 
     /// The same without a trace: the shim is not there yet.
-    pub(crate) fn probe(asked: Option<&Path>) -> Result<Self, NoNode> {
-        let asked = asked.unwrap_or(Path::new("node"));
+    pub(crate) fn probe(asked: Option<&Path>, pin: Option<Lifecycle>) -> Result<Self, NoNode> {
+        let Some(pin) = pin else { return Self::ask(asked.unwrap_or(Path::new(NODE))) };
+        let ask = |program: PathBuf| Self::ask(&program).ok().filter(|node| node.identifier() == pin.name);
+        let found = candidates(asked, &[NODE]).into_iter().find_map(ask);
+        found.ok_or(NoNode::NotThis { pin: pin.name })
+    }
+
+    fn ask(asked: &Path) -> Result<Self, NoNode> {
         let name = asked.display().to_string();
         let said = Command::new(asked)
             .args(["-e", PROBE])
@@ -82,9 +98,14 @@ impl NodeJs {
         Ok(found)
     }
 
+    /// As AWS calls it.
+    pub(crate) fn identifier(&self) -> String {
+        format!("nodejs{}.x", self.major())
+    }
+
     /// As `AWS_EXECUTION_ENV` says it.
     pub(crate) fn execution_env(&self) -> String {
-        format!("AWS_Lambda_nodejs{}.x", self.major())
+        format!("AWS_Lambda_{}", self.identifier())
     }
 
     /// A process that waits to be told what it is to load. A spare one has time to get ready for it.

@@ -17,6 +17,7 @@ use crate::{
     cgroups::Limits,
     config::Isolation,
     ground::Ground,
+    lifecycle::Lifecycle,
     lock,
     process::{self, Started},
     version::Version,
@@ -49,6 +50,8 @@ struct State {
 /// What cannot be changed when a process has started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Kind {
+    /// Which Node.js.
+    pin: Option<Lifecycle>,
     /// MiB.
     memory: u32,
     limits: Limits,
@@ -57,7 +60,8 @@ struct Kind {
 
 impl Kind {
     fn of(version: &Version) -> Self {
-        Self { memory: version.memory, limits: version.limits(), isolation: version.isolation }
+        let (pin, memory, isolation) = (version.pin, version.memory, version.isolation);
+        Self { pin, memory, limits: version.limits(), isolation }
     }
 }
 
@@ -164,8 +168,8 @@ impl Spares {
 }
 
 async fn start(ground: Arc<Ground>, kind: Kind, era: u64) {
-    let started = match ground.node().await {
-        Ok(node) => launch(&ground, node, kind).await,
+    let started = match ground.node(kind.pin).await {
+        Ok(node) => launch(&ground, &node, kind).await,
         // who needs it is told
         Err(_) => None,
     };

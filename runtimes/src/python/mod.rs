@@ -12,12 +12,14 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{ground, version::Version};
+use crate::{ground, interpreter::candidates, lifecycle::Lifecycle, version::Version};
 
 pub(crate) use zygotes::Zygotes;
 
 const SHIM: &str = include_str!("fnbus_runtime.py");
 const SHIM_NAME: &str = "fnbus_runtime.py";
+/// What is asked for unless another one is named.
+const PYTHON: &str = "python3";
 
 /// Asked of whatever `python3` is: a version manager's shim costs 100 ms at each start, the real binary 20.
 /// The shim, where it is there, is compiled: instances in a sandbox could not keep what they compiled.
@@ -55,26 +57,39 @@ pub(crate) enum NoPython {
         "`{asked}` is not a Python that works: {said}; install Python 3.8 or newer, or set FNBUS_PYTHON to its path"
     )]
     Broken { asked: String, said: String },
+    #[error(
+        "there is no {pin} on this machine: install it, so that `{pin}` is on PATH, or write runtime = \"python\" to take the \
+         one that is there"
+    )]
+    NotThis { pin: &'static str },
     #[error("the Python runtime cannot be written to {path}: {source}; make the data folder writable", path = path.display())]
     Shim { path: PathBuf, source: io::Error },
 }
 
 impl Interpreter {
-    /// Finds the real binary behind `asked` (none: `python3` on the path) and puts the shim into place. Blocks.
-    pub(crate) fn find(asked: Option<&Path>, data: &Path) -> Result<Self, NoPython> {
+    /// Finds the real binary behind `asked` (none: `python3` on the path), or the one that functions are pinned to, and puts
+    /// the shim into place. Blocks.
+    pub(crate) fn find(asked: Option<&Path>, pin: Option<Lifecycle>, data: &Path) -> Result<Self, NoPython> {
         let shim = ground::install(data, "python", SHIM_NAME, SHIM);
         let shim = shim.map_err(|(path, source)| NoPython::Shim { path, source })?;
-        let found = Self::ask(asked, &[shim.join(SHIM_NAME)])?;
+        let found = Self::choose(asked, pin, &[shim.join(SHIM_NAME)])?;
         Ok(Self { shim, ..found })
     }
 
     /// The same without a trace: the shim is not there yet.
-    pub(crate) fn probe(asked: Option<&Path>) -> Result<Self, NoPython> {
-        Self::ask(asked, &[])
+    pub(crate) fn probe(asked: Option<&Path>, pin: Option<Lifecycle>) -> Result<Self, NoPython> {
+        Self::choose(asked, pin, &[])
     }
 
-    fn ask(asked: Option<&Path>, arguments: &[PathBuf]) -> Result<Self, NoPython> {
-        let asked = asked.unwrap_or(Path::new("python3"));
+    fn choose(asked: Option<&Path>, pin: Option<Lifecycle>, arguments: &[PathBuf]) -> Result<Self, NoPython> {
+        let Some(pin) = pin else { return Self::ask(asked.unwrap_or(Path::new(PYTHON)), arguments) };
+        let is_it = |python: &Self| python.identifier() == pin.name;
+        let ask = |program: PathBuf| Self::ask(&program, arguments).ok().filter(is_it);
+        let found = candidates(asked, &[pin.name, PYTHON]).into_iter().find_map(ask);
+        found.ok_or(NoPython::NotThis { pin: pin.name })
+    }
+
+    fn ask(asked: &Path, arguments: &[PathBuf]) -> Result<Self, NoPython> {
         let name = asked.display().to_string();
         let said = Command::new(asked)
             .args(["-c", PROBE])
@@ -94,9 +109,14 @@ impl Interpreter {
         Ok(found)
     }
 
+    /// As AWS calls it.
+    pub(crate) fn identifier(&self) -> String {
+        format!("python{}.{}", self.version.0, self.version.1)
+    }
+
     /// As `AWS_EXECUTION_ENV` says it.
     pub(crate) fn execution_env(&self) -> String {
-        format!("AWS_Lambda_python{}.{}", self.version.0, self.version.1)
+        format!("AWS_Lambda_{}", self.identifier())
     }
 
     pub(crate) fn path(&self) -> &Path {

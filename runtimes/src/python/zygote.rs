@@ -53,7 +53,7 @@ impl Zygote {
         function: &Name,
         version: &Version,
     ) -> Result<Made, NoStart> {
-        let python = ground.python().await.map_err(NoLaunch::from)?;
+        let python = ground.python(version.pin).await.map_err(NoLaunch::from)?;
         let own = self.conversation.process.home();
         let forked = self.fork(Ground::home_in(own.parent().unwrap_or(own))?).await;
         let mut started = forked.map_err(|source| NoStart::Process { program: python.path().to_owned(), source })?;

@@ -1,0 +1,104 @@
+//! The interpreters of this machine: which of them a function asks for, each found once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use chrono::Utc;
+use tokio::sync::OnceCell;
+use tracing::warn;
+
+use crate::{config::RuntimeKind, entry, lifecycle::Lifecycle, lock, node::NodeJs, python};
+
+/// One that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interpreter {
+    pub path: PathBuf,
+    pub version: String,
+    /// What AWS calls such a one: `python3.13`, `nodejs22.x`.
+    pub identifier: String,
+}
+
+/// Those of one language, by the runtime that functions are pinned to; none: whichever there is.
+#[derive(Debug)]
+pub(crate) struct Found<T>(Mutex<BTreeMap<Option<Lifecycle>, Once<T>>>);
+
+type Once<T> = Arc<OnceCell<Arc<T>>>;
+
+impl<T> Default for Found<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Send + 'static> Found<T> {
+    /// Found once; looked for again as long as there is none. `find` blocks.
+    pub(crate) async fn get<E: Send + 'static>(
+        &self,
+        pin: Option<Lifecycle>,
+        find: impl FnOnce() -> Result<T, E> + Send + 'static,
+        panicked: impl FnOnce(String) -> E,
+    ) -> Result<Arc<T>, E> {
+        let cell = lock(&self.0).entry(pin).or_default().clone();
+        let found = async || match tokio::task::spawn_blocking(find).await {
+            Ok(found) => found.map(Arc::new),
+            Err(panic) => Err(panicked(panic.to_string())),
+        };
+        cell.get_or_try_init(found).await.cloned()
+    }
+}
+
+/// Says that what a function gets that asks for none of a name is near its end.
+pub(crate) fn hint(kind: RuntimeKind, identifier: &str) {
+    if let Some(warning) = Lifecycle::of(identifier).and_then(|lifecycle| lifecycle.warning(Utc::now())) {
+        warn!("`{}` is {identifier} here, which {warning}", kind.as_str());
+    }
+}
+
+/// The interpreter that the environment names for a runtime.
+pub(crate) fn asked_for(runtime: RuntimeKind) -> Option<PathBuf> {
+    let variable = match runtime {
+        RuntimeKind::Python => "FNBUS_PYTHON",
+        RuntimeKind::Node => "FNBUS_NODE",
+        RuntimeKind::Provided | RuntimeKind::Command | RuntimeKind::Wasm => return None,
+    };
+    env::var_os(variable).map(PathBuf::from)
+}
+
+/// What may be the interpreter that a function is pinned to: the one that was named, and all programs of these names on `PATH`.
+pub(crate) fn candidates(asked: Option<&Path>, names: &[&str]) -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
+    let on_path = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    let mut seen = BTreeSet::new();
+    let is_new = |program: &PathBuf| seen.insert(program.canonicalize().unwrap_or_else(|_| program.clone()));
+    let there = on_path.filter(|program| entry::is_executable(program));
+    asked.map(Path::to_owned).into_iter().chain(there).filter(is_new).collect()
+}
+
+/// The interpreter of a runtime, or why there is none; none where functions bring their own. Blocks.
+pub fn interpreter(runtime: RuntimeKind, pin: Option<Lifecycle>) -> Option<Result<Interpreter, String>> {
+    let asked = asked_for(runtime);
+    match runtime {
+        RuntimeKind::Python => {
+            let found = python::Interpreter::probe(asked.as_deref(), pin).map_err(|error| error.to_string());
+            Some(found.map(|python| Interpreter {
+                path: python.path().to_owned(),
+                version: python.version(),
+                identifier: python.identifier(),
+            }))
+        }
+        RuntimeKind::Node => {
+            let found = NodeJs::probe(asked.as_deref(), pin).map_err(|error| error.to_string());
+            Some(found.map(|node| Interpreter {
+                path: node.path().to_owned(),
+                version: node.version().to_owned(),
+                identifier: node.identifier(),
+            }))
+        }
+        RuntimeKind::Provided | RuntimeKind::Command | RuntimeKind::Wasm => None,
+    }
+}
