@@ -58,6 +58,12 @@ impl Book {
         self.versions.values().find(|kept| kept.id == id).map(|kept| kept.number)
     }
 
+    /// The number that a version of this id has, or will have.
+    pub(crate) fn number_for(&self, id: &str) -> u32 {
+        let next = || self.versions.keys().next_back().map_or(1, |last| last + 1);
+        self.number_of(id).unwrap_or_else(next)
+    }
+
     /// What is done to the function with a version of this id.
     pub(crate) fn act_of(&self, id: &str) -> Act {
         match (self.versions.is_empty(), self.number_of(id)) {

@@ -150,7 +150,8 @@ async fn try_deploy(function: &Function, ground: &Arc<Ground>, watch: Option<Arc
         store.store.snapshot(&config)
     });
     let version = match copied.await {
-        Ok(Ok(version)) => Arc::new(version),
+        // the code is told its number as it starts
+        Ok(Ok(version)) => Arc::new(Version { number: Some(lock(book).number_for(&version.id)), ..version }),
         Ok(Err(e)) => return Err(Lack::of(&e).map_or_else(|| missing(&e.to_string()), NoInstance::Lack)),
         Err(e) => return Err(missing(&e.to_string())),
     };

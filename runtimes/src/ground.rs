@@ -314,14 +314,14 @@ impl Ground {
     /// What any code of a version reads in its environment: who it is, and its own variables, which come last.
     pub(crate) fn told(&self, function: &Name, version: &Version) -> Result<Vec<(String, String)>, NoLaunch> {
         let region = &self.settings.region;
-        let stream = format!("{}/[{}]{}", Utc::now().format("%Y/%m/%d"), version.id, Uuid::now_v7().simple());
+        let stream = format!("{}/[{}]{}", Utc::now().format("%Y/%m/%d"), version.called(), Uuid::now_v7().simple());
         let ours = [
             ("_HANDLER", version.handler.clone()),
             ("AWS_REGION", region.clone()),
             ("AWS_DEFAULT_REGION", region.clone()),
             ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".into()),
             ("AWS_LAMBDA_FUNCTION_NAME", function.to_string()),
-            ("AWS_LAMBDA_FUNCTION_VERSION", version.id.to_string()),
+            ("AWS_LAMBDA_FUNCTION_VERSION", version.called()),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", version.memory.to_string()),
             ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{function}")),
             ("AWS_LAMBDA_LOG_STREAM_NAME", stream),

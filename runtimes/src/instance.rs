@@ -225,8 +225,8 @@ impl Instance {
         };
         let Some(conversation) = &mut self.conversation else { return Err(NotRun::NotTaken) };
         conversation.output.begin(invocation.request_id);
-        let version = &self.version.id;
-        let start = || format!("START RequestId: {} Version: {version}", invocation.request_id);
+        let version = &self.version;
+        let start = || format!("START RequestId: {} Version: {}", invocation.request_id, version.called());
         conversation.output.platform(start);
         let asked = conversation.dialogue.ask(invocation, timeout).map_err(Silence::from);
         let heard = match asked {
@@ -252,11 +252,11 @@ impl Instance {
     async fn call_guest(&mut self, invocation: &Invocation, timeout: Duration) -> Result<Reply, NotRun> {
         let Some(guest) = &self.guest else { return Err(NotRun::NotTaken) };
         let output = Arc::new(Mutex::new(Output::heard(self.function.clone(), self.ground.settings.logs.clone())));
-        let version = &self.version.id;
+        let version = &self.version;
         {
             let mut output = lock(&output);
             output.begin(invocation.request_id);
-            output.platform(|| format!("START RequestId: {} Version: {version}", invocation.request_id));
+            output.platform(|| format!("START RequestId: {} Version: {}", invocation.request_id, version.called()));
         }
         let ran = guest.call(invocation, timeout, output.clone()).await.map_err(NotRun::Lack)?;
         let Ran { ending, output: result, fault, start, peak } = ran;

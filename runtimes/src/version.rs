@@ -16,6 +16,7 @@ use std::{
 use bus::{
     failpoint::{self, Failpoint},
     log::version::{KeptVersion, NewVersion},
+    target::Qualifier,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -37,6 +38,9 @@ pub(crate) struct Version {
     /// 12 hex digits of the hash over code and configuration.
     #[serde(skip)]
     pub(crate) id: Arc<str>,
+    /// What it is called; none before it is known.
+    #[serde(skip)]
+    pub(crate) number: Option<u32>,
     /// The copy that runs.
     #[serde(skip)]
     pub(crate) code: PathBuf,
@@ -121,6 +125,11 @@ impl Version {
         self.pin.map_or(self.runtime.as_str(), |pin| pin.name)
     }
 
+    /// As the function reads it: its number.
+    pub(crate) fn called(&self) -> String {
+        self.number.map_or_else(|| Qualifier::LATEST.to_owned(), |number| number.to_string())
+    }
+
     /// What an instance may have.
     pub(crate) fn limits(&self) -> Limits {
         let memory = most_memory(self.runtime, self.memory);
@@ -152,6 +161,7 @@ impl Store {
         let source = if is_file { config.code.parent().unwrap_or(&config.code) } else { &config.code };
         Ok(Version {
             id: version_id(&hash, config),
+            number: None,
             code: self.folder.join(&hash),
             _held: held,
             source: source.to_owned(),
@@ -221,7 +231,7 @@ impl Store {
         let held = self.hold(&kept.code);
         let code = self.folder.join(&kept.code);
         let version: Version = serde_json::from_str(&kept.config).ok()?;
-        code.is_dir().then(|| Version { id: kept.id.as_str().into(), code, _held: held, ..version })
+        code.is_dir().then(|| Version { id: kept.id.as_str().into(), number: Some(kept.number), code, _held: held, ..version })
     }
 
     fn hold(&self, folder: &str) -> Arc<Held> {
@@ -480,7 +490,8 @@ mod tests {
         let store = Store::new(&temp.path().join("data"));
         let secret = EnvValue::SecretEnv("PRICE_TOKEN".into());
         let env = BTreeMap::from([("A".to_owned(), EnvValue::Plain("b".into())), ("TOKEN".to_owned(), secret)]);
-        let made = store.snapshot(&FunctionConfig { env, memory: 64, ..config(temp.path()) }).unwrap();
+        let snapshot = store.snapshot(&FunctionConfig { env, memory: 64, ..config(temp.path()) }).unwrap();
+        let made = Version { number: Some(1), ..snapshot };
         let NewVersion { id, code, config, bytes } = made.to_keep();
         let kept = KeptVersion { number: 1, id, code, config, bytes, deployed: chrono::Utc::now(), note: None };
         let back = store.restore(&kept).unwrap();
