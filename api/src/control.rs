@@ -33,7 +33,8 @@ use bus::{
     outcome::{Fault, Start, Times},
     payload::Format,
     presence::{
-        FunctionStatus, LogLine, MoveError, Moved, Promote, Steer, SteerError, Steered, TriggerStatus, VersionStatus,
+        FunctionStatus, LogLine, MoveError, Moved, Promote, Steer, SteerError, Steered, TriggerStatus, Unaliased,
+        VersionStatus, Which,
     },
     sink::{Call, LogMode},
     target::{Qualifier, Target},
@@ -70,8 +71,10 @@ pub struct Views {
     pub functions: Arc<dyn Fn() -> Vec<FunctionStatus> + Send + Sync>,
     pub versions: Arc<dyn Fn(Name) -> Moving<Vec<VersionStatus>> + Send + Sync>,
     pub promote: Arc<dyn Fn(Name, Promote) -> Moving<Moved> + Send + Sync>,
-    pub rollback: Arc<dyn Fn(Name) -> Moving<Moved> + Send + Sync>,
-    pub has_version: Arc<dyn Fn(Name, Qualifier) -> Moving<bool> + Send + Sync>,
+    pub rollback: Arc<dyn Fn(Name, Which) -> Moving<Moved> + Send + Sync>,
+    pub unalias: Arc<dyn Fn(Name, Which) -> Moving<Unaliased> + Send + Sync>,
+    /// An error when there is no such version or alias.
+    pub find_version: Arc<dyn Fn(Name, Qualifier) -> Moving<()> + Send + Sync>,
     pub called: Arc<Calling>,
     pub triggers: Arc<dyn Fn() -> Vec<TriggerStatus> + Send + Sync>,
     /// Tells a trigger that there is to do something.
@@ -151,6 +154,7 @@ impl Control {
             .route("/v1/functions/{name}/versions", get(versions::list))
             .route("/v1/functions/{name}/promote", post(versions::promote))
             .route("/v1/functions/{name}/rollback", post(versions::rollback))
+            .route("/v1/functions/{name}/unalias", post(versions::unalias))
             .route("/v1/triggers", get(triggers::list))
             .route("/v1/triggers/{name}/{steer}", post(triggers::steer))
             .route("/v1/pipelines", get(runs::pipelines))
@@ -313,7 +317,7 @@ async fn invoke(
     }
     let version = target.and_then(|target| target.version().cloned());
     if let Some(version) = &version {
-        versions::known(&control, &function, version).await?;
+        (control.views.find_version)(function.clone(), version.clone()).await?;
     }
     let call = Call { function, version, format: Format::Body, timeout: None, log: LogMode::Full, outlet: None };
     let reply = control.bus.call(event, call).await?;

@@ -150,7 +150,9 @@ impl From<MoveError> for Problem {
     fn from(error: MoveError) -> Self {
         match error {
             MoveError::Gone { .. } => Self::new(StatusCode::NOT_FOUND, "unknown_function", error),
-            MoveError::NoVersion { .. } => Self::new(StatusCode::NOT_FOUND, "unknown_version", error),
+            MoveError::NoVersion { .. } | MoveError::UnknownAlias { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "unknown_version", error)
+            }
             MoveError::Log(error) => error.into(),
             other => Self::new(StatusCode::CONFLICT, "not_moved", other),
         }

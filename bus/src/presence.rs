@@ -203,6 +203,25 @@ pub struct Moved {
     /// Its part of the calls, where it has not all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
+    /// What became of the version before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Which alias is meant; none: `live`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Which {
+    pub alias: Option<Name>,
+}
+
+/// An alias that leads to no version any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unaliased {
+    pub function: Name,
+    pub alias: Name,
+    /// Where it led.
+    pub before: Option<u32>,
 }
 
 /// Why what serves was not changed.
@@ -219,10 +238,21 @@ pub enum MoveError {
     NoAlias { alias: Name },
     #[error("only `live` can have a canary; leave --alias or --canary out")]
     NotLive,
+    #[error("`{function}` has no alias `{alias}`; it has {known}")]
+    UnknownAlias { function: Name, alias: String, known: String },
+    #[error("`live` is where calls go that name no version; promote another version instead")]
+    Live,
+    #[error("`{function}:{alias}` is where {by} goes; name another version there first")]
+    Used { function: Name, alias: Name, by: String },
     #[error(
-        "no version served `{function}` before this one, or none that is kept; `fnbus functions versions {function}` has them"
+        "{waiting} unended deliveries are for `{function}:{alias}`; wait until they have ended, or give them up: fnbus dead, fnbus show"
     )]
-    NothingBefore { function: Name },
+    Awaited { function: Name, alias: Name, waiting: u64 },
+    #[error(
+        "`{function}:{alias}` led to no version before this one, or to none that is kept; `fnbus functions versions {function}` \
+         has them"
+    )]
+    NothingBefore { function: Name, alias: String },
     #[error("version {version} of `{function}` does not start, and nothing was changed: {reason}")]
     DoesNotStart { function: Name, version: u32, reason: String },
     #[error(transparent)]

@@ -56,7 +56,7 @@ pub(crate) enum Command {
     Dead(command::dead::Dead),
     /// What functions print
     Logs(command::logs::Logs),
-    /// What can run, and how it does; versions, promote, rollback
+    /// What can run, and how it does; versions, promote, rollback, unalias
     Functions(command::functions::Functions),
     /// What functions can be written for, until when, and what of it this machine has
     Runtimes(command::runtimes::Runtimes),

@@ -105,12 +105,28 @@ impl Book {
                 self.numbered(given).or_else(|| self.number_of(given)).or_else(alias)
             }
         };
-        found.ok_or_else(|| {
-            let known: Vec<String> = self.versions.keys().map(u32::to_string).collect();
-            let known = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
-            let version = given.unwrap_or(Qualifier::LATEST).to_owned();
-            MoveError::NoVersion { function: self.function.clone(), version, known }
-        })
+        found.ok_or_else(|| self.unknown(given.unwrap_or(Qualifier::LATEST)))
+    }
+
+    /// That there is no such version, and which there are.
+    pub(crate) fn unknown(&self, version: &str) -> MoveError {
+        let numbers: Vec<String> = self.versions.keys().map(u32::to_string).collect();
+        let known = if numbers.is_empty() {
+            "none yet".to_owned()
+        } else {
+            format!("{}, and the aliases {}", numbers.join(", "), self.alias_names())
+        };
+        MoveError::NoVersion { function: self.function.clone(), version: version.to_owned(), known }
+    }
+
+    pub(crate) fn unknown_alias(&self, alias: &str) -> MoveError {
+        let (function, alias, known) = (self.function.clone(), alias.to_owned(), self.alias_names());
+        MoveError::UnknownAlias { function, alias, known }
+    }
+
+    pub(crate) fn alias_names(&self) -> String {
+        let names = [LIVE].into_iter().chain(self.aliases.keys().map(String::as_str));
+        names.collect::<Vec<_>>().join(", ")
     }
 
     /// What the version of a call is called: its number, or `$LATEST` where the newest was meant. `ran`: the id of the one
@@ -131,6 +147,10 @@ impl Book {
     /// Where an alias leads that was made.
     pub(crate) fn route(&self, alias: &str) -> Option<&Route> {
         if alias == LIVE { Some(&self.live) } else { self.aliases.get(alias) }
+    }
+
+    pub(crate) fn forget_alias(&mut self, alias: &str) {
+        self.aliases.remove(alias);
     }
 
     pub(crate) fn lead(&mut self, alias: &str, route: Route) {
@@ -166,13 +186,14 @@ impl Book {
         self.versions.retain(|number, _| !numbers.contains(number));
     }
 
-    pub(crate) fn note(&mut self, number: u32, note: &str) {
+    pub(crate) fn note(&mut self, number: u32, note: Option<String>) {
         if let Some(kept) = self.versions.get_mut(&number) {
-            kept.note = Some(note.to_owned());
+            kept.note = note;
         }
     }
 
-    pub(crate) fn status(&self) -> Vec<VersionStatus> {
+    /// `fresh`: what was counted of a version on trial and is not written down yet.
+    pub(crate) fn status(&self, fresh: impl Fn(u32) -> (u64, u64)) -> Vec<VersionStatus> {
         let live = (LIVE, &self.live);
         let routes: Vec<(&str, &Route)> =
             std::iter::once(live).chain(self.aliases.iter().map(|(alias, route)| (alias.as_str(), route))).collect();
@@ -186,6 +207,7 @@ impl Book {
                 }
             };
             let canary = self.live.canary.as_ref().filter(|canary| canary.version == kept.number);
+            let canary = canary.map(|canary| canary.with(fresh(canary.version)).to_string());
             VersionStatus {
                 function: self.function.clone(),
                 version: kept.number,
@@ -197,7 +219,7 @@ impl Book {
                 deployed: kept.deployed,
                 latest: self.latest == Some(kept.number),
                 aliases: routes.iter().filter_map(leads).collect(),
-                note: canary.map(ToString::to_string).or_else(|| kept.note.clone()),
+                note: canary.or_else(|| kept.note.clone()),
             }
         };
         self.versions.values().map(status).collect()
@@ -227,6 +249,12 @@ pub(crate) async fn record(
 pub(crate) async fn remember(log: &Log, function: &Name, alias: &str, route: Route) -> Result<(), LogError> {
     let (function, alias) = (function.clone(), alias.to_owned());
     log.write(move |tx| lead(tx, &function, &alias, &route)).await
+}
+
+/// Has an alias lead nowhere any more.
+pub(crate) async fn forget_alias(log: &Log, function: &Name, alias: &Name) -> Result<(), LogError> {
+    let (function, alias) = (function.clone(), alias.clone());
+    log.write(move |tx| Ok::<_, LogError>(version::lead(tx, function.as_str(), alias.as_str(), None)?)).await
 }
 
 fn lead(tx: &Tx<'_>, function: &Name, alias: &str, route: &Route) -> Result<(), LogError> {

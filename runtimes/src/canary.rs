@@ -65,13 +65,18 @@ impl Canary {
         }
     }
 
+    /// With calls and errors that were counted since.
+    pub(crate) fn with(&self, (calls, errors): (u64, u64)) -> Self {
+        Self { calls: self.calls + calls, errors: self.errors + errors, ..self.clone() }
+    }
+
     /// Starts that failed are calls that nobody made.
     fn all(&self) -> u64 {
         self.calls.max(self.errors)
     }
 
     /// Such as `3 of 40 calls failed`.
-    fn tally(&self) -> String {
+    pub(crate) fn tally(&self) -> String {
         format!("{} of {} calls failed", self.errors, self.all())
     }
 }
@@ -105,22 +110,23 @@ async fn look(function: &Arc<Function>, ground: &Arc<Ground>) -> Result<bool, Lo
         return Ok(false);
     }
     let _moving = function.moving.lock().await;
-    let live = lock(book).live.clone();
-    let Some(mut canary) = live.canary.clone() else { return Ok(false) };
-    let (calls, errors) = function.fresh(canary.version);
-    (canary.calls, canary.errors) = (canary.calls + calls, canary.errors + errors);
+    let (live, canary, counted) = {
+        // in memory at once: what was taken from the counters is not counted again, and is seen by who looks
+        let mut book = lock(book);
+        let Some(canary) = &book.live.canary else { return Ok(false) };
+        let fresh = function.fresh(canary.version);
+        let canary = canary.with(fresh);
+        book.live = book.live.tried(canary.clone());
+        (book.live.clone(), canary, fresh != (0, 0))
+    };
     let (name, number) = (&function.name, canary.version);
     let verdict = canary.verdict(Utc::now());
     if verdict == Verdict::GoesOn {
-        if calls > 0 || errors > 0 {
-            // in memory first: what was taken from the counters is not counted again
-            let live = live.tried(canary);
-            lock(book).live = live.clone();
+        if counted {
             book::remember(&ground.log, name, LIVE, live).await?;
         }
         return Ok(true);
     }
-    lock(book).live = live.tried(canary.clone());
     let mut reason = canary.tally();
     if verdict == Verdict::Serves {
         let is_latest = lock(book).latest == Some(number);
@@ -130,7 +136,7 @@ async fn look(function: &Arc<Function>, ground: &Arc<Ground>) -> Result<bool, Lo
             Ok(_) => {
                 let note = format!("promoted {}: {reason}", stamp(Utc::now()));
                 info!(function.name = %name, "version {number} of `{name}` was a canary and now serves: {reason}");
-                return say(ground, function, number, note).await.map(|()| false);
+                return say(ground, function, number, Some(note)).await.map(|()| false);
             }
             Err(error) => reason = error.to_string(),
         }
@@ -143,19 +149,26 @@ async fn look(function: &Arc<Function>, ground: &Arc<Ground>) -> Result<bool, Lo
     function.close_unused();
     let main = live.version.map_or_else(String::new, |main| format!("; version {main} has all calls again"));
     warn!(function.name = %name, "version {number} of `{name}` was a canary and was rolled back: {reason}{main}");
-    say(ground, function, number, format!("rolled back {}: {reason}", stamp(Utc::now()))).await.map(|()| false)
+    let note = format!("rolled back {}: {reason}", stamp(Utc::now()));
+    say(ground, function, number, Some(note)).await.map(|()| false)
 }
 
-async fn say(ground: &Arc<Ground>, function: &Function, number: u32, note: String) -> Result<(), LogError> {
+/// Writes down what became of a version.
+pub(crate) async fn say(
+    ground: &Ground,
+    function: &Function,
+    number: u32,
+    note: Option<String>,
+) -> Result<(), LogError> {
     if let Some(book) = function.opened() {
-        lock(book).note(number, &note);
+        lock(book).note(number, note.clone());
     }
     let name = function.name.clone();
-    let write = move |tx: &Tx<'_>| Ok::<_, LogError>(version::note(tx, name.as_str(), number, Some(&note))?);
+    let write = move |tx: &Tx<'_>| Ok::<_, LogError>(version::note(tx, name.as_str(), number, note.as_deref())?);
     ground.log.write(write).await
 }
 
-fn stamp(time: DateTime<Utc>) -> impl std::fmt::Display {
+pub(crate) fn stamp(time: DateTime<Utc>) -> impl std::fmt::Display {
     time.format("%Y-%m-%d %H:%M:%S UTC")
 }
 

@@ -168,7 +168,9 @@ impl Functions {
             let function = self.function(&wanted.function).ok_or_else(unknown)?;
             let (pool, number) = function.pool_for(wanted, &self.registry).await?;
             let ground = &self.registry.ground;
-            if let Some(outcome) = pool.version().and_then(|version| ground.refuses(&version, Act::Invoke)) {
+            if ground.settings.enforce
+                && let Some(outcome) = pool.version().and_then(|version| ground.refuses(&version, Act::Invoke))
+            {
                 return Err(LeaseError::Init(outcome));
             }
             let bounded = !lock(&function.sides).is_empty();
@@ -345,6 +347,11 @@ impl Function {
     /// Invocations and errors of a version beside the one that serves, since this was asked last.
     pub(crate) fn fresh(&self, number: u32) -> (u64, u64) {
         lock(&self.sides).get(&number).map_or((0, 0), |pool| pool.counts.fresh())
+    }
+
+    /// The same, and the next who asks is told again.
+    pub(crate) fn unseen(&self, number: u32) -> (u64, u64) {
+        lock(&self.sides).get(&number).map_or((0, 0), |pool| pool.counts.unseen())
     }
 
     pub(crate) fn pools(&self) -> Vec<Arc<Pool>> {

@@ -43,7 +43,7 @@ impl<T: Send + 'static> Found<T> {
         panicked: impl FnOnce(String) -> E,
     ) -> Result<Arc<T>, E> {
         let cell = lock(&self.0).entry(pin).or_default().clone();
-        let found = async || match tokio::task::spawn_blocking(find).await {
+        let found = async move || match tokio::task::spawn_blocking(find).await {
             Ok(found) => found.map(Arc::new),
             Err(panic) => Err(panicked(panic.to_string())),
         };

@@ -7,7 +7,7 @@
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use crate::config::RuntimeKind;
+use crate::config::RuntimeKind::{self, Node, Provided, Python};
 
 /// How long before the end of a runtime it is said.
 const NOTICE: Days = Days::new(180);
@@ -73,8 +73,6 @@ const fn of(name: &'static str, kind: RuntimeKind, deprecation: Ymd, create: Ymd
         function_update_block_date: date(update),
     }
 }
-
-use RuntimeKind::{Node, Provided, Python};
 
 /// Every runtime that has dates.
 pub const LIFECYCLES: &[Lifecycle] = &[

@@ -7,16 +7,17 @@ use std::{
 
 use bus::{
     Name,
-    presence::{MoveError, Moved, Promote, VersionStatus},
+    log::{LogError, version},
+    presence::{MoveError, Moved, Promote, Unaliased, VersionStatus, Which},
     target::Qualifier,
 };
 use chrono::{TimeDelta, Utc};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     Functions,
     book::{self, Book, LIVE},
-    canary::Canary,
+    canary::{self, Canary},
     functions::Function,
     ground::Ground,
     instance::{Instance, NoInstance},
@@ -31,14 +32,14 @@ impl Functions {
     pub async fn versions(&self, function: &Name) -> Result<Vec<VersionStatus>, MoveError> {
         let function = self.found(function)?;
         let book = function.book(&self.registry.ground).await?;
-        Ok(lock(book).status())
+        Ok(lock(book).status(|number| function.unseen(number)))
     }
 
-    /// Whether a function has such a version or alias.
-    pub async fn has_version(&self, function: &Name, version: &Qualifier) -> Result<bool, MoveError> {
+    /// An error when a function has no such version or alias.
+    pub async fn find_version(&self, function: &Name, version: &Qualifier) -> Result<(), MoveError> {
         let function = self.found(function)?;
-        let book = function.book(&self.registry.ground).await?;
-        Ok(lock(book).choose(Some(version), 0.0).is_ok())
+        let book = lock(function.book(&self.registry.ground).await?);
+        book.choose(Some(version), 0.0).map(|_| ()).map_err(|unknown| book.unknown(&unknown))
     }
 
     /// What the version of a call is called, as [`Book::called`] says.
@@ -86,8 +87,13 @@ impl Functions {
                 (None, _) => (number, old.promoted(number, pinned)),
             }
         };
+        let note = lock(book).kept(number).and_then(|kept| kept.note.clone());
         if alias == LIVE && promote.share.is_none() {
-            return serve(ground, &function, book, number, route).await;
+            let moved = serve(ground, &function, book, number, route).await?;
+            if note.is_some() {
+                note_down(ground, &function, number, None).await;
+            }
+            return Ok(Moved { note, ..moved });
         }
         // the version is tried, and is there for the first who calls
         let (version, _instance) = start(ground, &function, book, number).await?;
@@ -101,25 +107,81 @@ impl Functions {
         }
         let (name, id) = (&function.name, &version.id);
         let part = promote.share.map_or_else(String::new, |share| format!(" for {:.0} % of the calls", share * 100.0));
-        info!(function.name = %name, function.version = %id, "`{name}:{alias}` leads to version {number} ({id}){part}");
-        Ok(moved)
+        let before = note.as_ref().map_or_else(String::new, |note| format!("; before: {note}"));
+        info!(
+            function.name = %name, function.version = %id,
+            "`{name}:{alias}` leads to version {number} ({id}){part}{before}"
+        );
+        Ok(Moved { note, ..moved })
     }
 
-    /// Puts the version back into service that served before. It stays until another one is promoted.
-    pub async fn rollback(&self, function: &Name) -> Result<Moved, MoveError> {
+    /// Has an alias lead where it led before; none: `live`, what serves. It stays until another version is promoted.
+    pub async fn rollback(&self, function: &Name, Which { alias }: Which) -> Result<Moved, MoveError> {
         let (ground, function) = (&self.registry.ground, self.found(function)?);
         let book = function.book(ground).await?;
         let _moving = function.moving.lock().await;
-        let back = {
+        let alias = alias.as_ref().map_or(LIVE, Name::as_str);
+        let (old, back) = {
             let book = lock(book);
-            book.live.rolled_back(|number| book.kept(number).is_some())
+            let old = book.route(alias).cloned().ok_or_else(|| book.unknown_alias(alias))?;
+            let back = old.rolled_back(|number| book.kept(number).is_some());
+            (old, back)
         };
-        let (number, live) = back.ok_or_else(|| MoveError::NothingBefore { function: function.name.clone() })?;
-        serve(ground, &function, book, number, live).await
+        let nothing = || MoveError::NothingBefore { function: function.name.clone(), alias: alias.to_owned() };
+        let (number, route) = back.ok_or_else(nothing)?;
+        if alias != LIVE {
+            let _started = start(ground, &function, book, number).await?;
+            let moved = remember(ground, &function, book, alias, number, route, None).await?;
+            function.close_unused();
+            let name = &function.name;
+            info!(function.name = %name, "`{name}:{alias}` leads back to version {number}");
+            return Ok(moved);
+        }
+        let moved = serve(ground, &function, book, number, route).await?;
+        for left in old.versions().into_iter().filter(|left| *left != number) {
+            let tally = old
+                .canary
+                .as_ref()
+                .filter(|canary| canary.version == left)
+                .map(|canary| format!(": {}", canary.tally()));
+            let note = format!("rolled back {} by hand{}", canary::stamp(Utc::now()), tally.unwrap_or_default());
+            note_down(ground, &function, left, Some(note)).await;
+        }
+        Ok(moved)
+    }
+
+    /// Has an alias lead nowhere any more. Whoever asks has seen to it that nothing in the config goes there.
+    pub async fn unalias(&self, function: &Name, Which { alias }: Which) -> Result<Unaliased, MoveError> {
+        let (ground, function) = (&self.registry.ground, self.found(function)?);
+        let alias = alias.filter(|alias| alias.as_str() != LIVE).ok_or(MoveError::Live)?;
+        let book = function.book(ground).await?;
+        let _moving = function.moving.lock().await;
+        let before = {
+            let book = lock(book);
+            book.route(alias.as_str()).ok_or_else(|| book.unknown_alias(alias.as_str()))?.version
+        };
+        let target = format!("{}:{alias}", function.name);
+        let waiting = ground.log.read(move |c| Ok::<_, LogError>(version::waiting(c, &target)?)).await?;
+        if waiting > 0 {
+            return Err(MoveError::Awaited { function: function.name.clone(), alias, waiting });
+        }
+        book::forget_alias(&ground.log, &function.name, &alias).await?;
+        lock(book).forget_alias(alias.as_str());
+        function.close_unused();
+        let name = &function.name;
+        info!(function.name = %name, "`{name}` has no alias `{alias}` any more");
+        Ok(Unaliased { function: name.clone(), alias, before })
     }
 
     fn found(&self, function: &Name) -> Result<Arc<Function>, MoveError> {
         self.function(function).ok_or_else(|| MoveError::Gone { function: function.clone() })
+    }
+}
+
+/// Writes down what became of a version; that it was moved stands whether that succeeds or not.
+async fn note_down(ground: &Ground, function: &Function, number: u32, note: Option<String>) {
+    if let Err(error) = canary::say(ground, function, number, note).await {
+        warn!(function.name = %function.name, %error, "what became of version {number} could not be written down");
     }
 }
 
@@ -190,5 +252,5 @@ async fn remember(
         lock(book).lead(alias, route);
     }
     let (function, alias) = (function.name.clone(), alias.to_owned());
-    Ok(Moved { function, alias, version: number, before: old.version, changed, pinned, share })
+    Ok(Moved { function, alias, version: number, before: old.version, changed, pinned, share, note: None })
 }

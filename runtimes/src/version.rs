@@ -231,7 +231,13 @@ impl Store {
         let held = self.hold(&kept.code);
         let code = self.folder.join(&kept.code);
         let version: Version = serde_json::from_str(&kept.config).ok()?;
-        code.is_dir().then(|| Version { id: kept.id.as_str().into(), number: Some(kept.number), code, _held: held, ..version })
+        code.is_dir().then(|| Version {
+            id: kept.id.as_str().into(),
+            number: Some(kept.number),
+            code,
+            _held: held,
+            ..version
+        })
     }
 
     fn hold(&self, folder: &str) -> Arc<Held> {

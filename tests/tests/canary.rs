@@ -4,6 +4,7 @@
 
 use fnbus_tests::{Answer, Node, Project, eventually};
 use hyper::Request;
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
 const ROUTES: &str = "[triggers.f]\nhttp = 'GET /f'\nto = 'f'\n\
@@ -49,6 +50,13 @@ async fn promote(node: &Node, arguments: &[&str]) -> Value {
 
 async fn version(node: &Node, number: usize) -> Value {
     node.json(&["functions", "versions", "f", "--json"]).await[number - 1].clone()
+}
+
+/// Where calls go, as it is in the log.
+fn on_disk(node: &Node) -> String {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let log = Connection::open_with_flags(node.data().join("log.db"), flags).unwrap();
+    log.query_row("SELECT route FROM alias WHERE function = 'f' AND name = 'live'", [], |row| row.get(0)).unwrap()
 }
 
 async fn invoke(node: &Node, function: &str) -> Answer {
@@ -175,10 +183,9 @@ async fn a_canary_goes_on_when_the_node_was_killed_in_the_middle_with_what_it_ha
     for _ in 0..3 {
         assert_eq!(node.get("/f").await.status, 502);
     }
-    eventually("they are counted", || async {
-        version(&node, 2).await["note"].as_str().unwrap().ends_with("3 of 3 calls failed").then_some(())
-    })
-    .await;
+    let note = version(&node, 2).await["note"].clone();
+    assert!(note.as_str().unwrap().ends_with("3 of 3 calls failed"), "{note}");
+    eventually("they are on disk", || async { on_disk(&node).contains("\"errors\":3").then_some(()) }).await;
     node.kill();
     node.restart().await;
     node.function_ready("f").await;
@@ -202,4 +209,64 @@ async fn what_makes_no_sense_of_a_canary_is_refused() {
         let output = node.fnbus(&[&["functions", "promote", "f"], arguments].concat()).await;
         assert!(output.code() != 0 && output.stderr.contains(says), "{arguments:?}: {}", output.all());
     }
+}
+
+#[tokio::test]
+async fn an_alias_goes_back_and_goes_away_when_nothing_goes_there_any_more() {
+    let mut node = held(&answering(2), "").await;
+    node.says("the trigger `stable` goes to `f:stable`, and `f` has no such alias yet").await;
+    promote(&node, &["1", "--alias", "stable"]).await;
+    promote(&node, &["2", "--alias", "stable"]).await;
+    let back = node.json(&["functions", "rollback", "f", "--alias", "stable", "--json"]).await.remove(0);
+    assert_eq!((&back["alias"], &back["version"], &back["before"]), (&json!("stable"), &json!(1), &json!(2)));
+    assert_eq!(node.get("/stable").await.text(), "v1");
+    promote(&node, &["2", "--alias", "beta"]).await;
+    for (arguments, says) in [
+        (&["rollback", "f", "--alias", "stable"][..], "`f:stable` led to no version before"),
+        (&["rollback", "f", "--alias", "nobody"], "`f` has no alias `nobody`; it has live, beta, stable"),
+        (&["unalias", "f", "nobody"], "`f` has no alias `nobody`; it has live, beta, stable"),
+        (&["unalias", "f", "stable"], "`f:stable` is where the trigger `stable` goes"),
+        (&["unalias", "f", "live"], "promote another version instead"),
+        (&["unalias", "nobody", "beta"], "there is no function `nobody`"),
+    ] {
+        let output = node.fnbus(&[&["functions"], arguments].concat()).await;
+        assert!(output.code() == 1 && output.stderr.contains(says), "{arguments:?}: {}", output.all());
+    }
+    assert_eq!(node.fnbus(&["invoke", "f:beta"]).await.stdout.trim(), "\"v2\"");
+    let gone = node.json(&["functions", "unalias", "f", "beta", "--json"]).await.remove(0);
+    assert_eq!(gone, json!({ "function": "f", "alias": "beta", "before": 2 }));
+    node.kill();
+    node.restart().await;
+    node.function_ready("f").await;
+    let output = node.fnbus(&["invoke", "f:beta"]).await;
+    assert!(output.stderr.contains("it has 1, 2, and the aliases live, stable"), "{}", output.all());
+}
+
+#[tokio::test]
+async fn an_alias_stays_as_long_as_what_was_accepted_for_it_has_not_ended() {
+    let node = held(FAILING, "retry = { wait = '1h', max_wait = '1h' }").await;
+    promote(&node, &["2", "--alias", "beta"]).await;
+    let asked = Request::post("/2015-03-31/functions/f:beta/invocations").header("x-amz-invocation-type", "Event");
+    let id = node.ask_api(asked, "{}").await.header("x-amzn-requestid").unwrap().to_owned();
+    node.event_is(&id, "retrying").await;
+    let output = node.fnbus(&["functions", "unalias", "f", "beta"]).await;
+    assert!(output.code() == 1 && output.stderr.contains("1 unended deliveries are for `f:beta`"), "{}", output.all());
+}
+
+#[tokio::test]
+async fn what_became_of_a_version_before_is_said_when_it_is_tried_again() {
+    let node = held(&answering(2), "").await;
+    promote(&node, &["2"]).await;
+    node.json(&["functions", "rollback", "f", "--json"]).await;
+    let note = version(&node, 2).await["note"].as_str().unwrap().to_owned();
+    assert!(note.starts_with("rolled back") && note.ends_with("by hand"), "{note}");
+    let again = node.fnbus(&["functions", "promote", "f", "2", "--canary", "10%"]).await;
+    assert!(again.stderr.contains(&format!("version 2 before: {note}")), "{}", again.all());
+    node.says(&format!(
+        "leads to version 2 ({}) for 10 % of the calls; before: {note}",
+        version(&node, 2).await["id"].as_str().unwrap()
+    ))
+    .await;
+    assert_eq!(promote(&node, &["2"]).await["note"], note.as_str());
+    assert_eq!(version(&node, 2).await["note"], Value::Null, "it serves now");
 }

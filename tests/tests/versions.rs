@@ -111,7 +111,7 @@ async fn what_cannot_be_put_into_service_changes_nothing_and_says_why() {
         (&["promote", "f", "7"][..], "`f` has no version `7`; it has 1"),
         (&["promote", "f", "live:"], "has no version"),
         (&["promote", "nobody"], "there is no function `nobody`"),
-        (&["rollback", "f"], "no version served `f` before this one"),
+        (&["rollback", "f"], "`f:live` led to no version before this one"),
         (&["versions", "nobody"], "there is no function `nobody`"),
     ] {
         let output = node.fnbus(&[&["functions"], arguments].concat()).await;
@@ -154,4 +154,52 @@ async fn versions_beyond_what_is_kept_go_with_their_code_but_never_the_one_that_
     kept(&[6, 7]).await;
     let folders = || fs::read_dir(node.data().join("versions")).unwrap().count();
     eventually("their code is gone", || async { (folders() == 2).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_function_reads_the_number_of_the_version_that_runs() {
+    let python = "import os\ndef handler(event, c):\n    return c.function_version + os.environ['AWS_LAMBDA_FUNCTION_VERSION'] + \
+                  c.log_stream_name[10:13]\n";
+    let node_js = "exports.handler = async (e, c) => c.functionVersion + process.env.AWS_LAMBDA_FUNCTION_VERSION;\n";
+    let node = Project::new()
+        .function("f", python)
+        .file("n/index.js", node_js)
+        .program("c/run", "#!/bin/sh\nprintf '\"%s\"' \"$AWS_LAMBDA_FUNCTION_VERSION\"\n")
+        .config(&format!(
+            "{ROUTE}[functions.n]\nruntime = 'node'\n[functions.c]\nruntime = 'command'\nhandler = './run'\n"
+        ))
+        .start()
+        .await;
+    node.function_ready("f").await;
+    assert_eq!(served(&node).await, "11/[1");
+    node.write("f/app.py", &format!("{python}\n"));
+    eventually("the second serves", || async { (served(&node).await == "22/[2").then_some(()) }).await;
+    for (name, expect) in [("f:1", "\"11/[1\""), ("f:$LATEST", "\"22/[2\""), ("n", "\"11\""), ("c", "\"1\"")] {
+        assert_eq!(node.fnbus(&["invoke", name]).await.stdout.trim(), expect, "{name}");
+    }
+    node.json(&["functions", "rollback", "f", "--json"]).await;
+    assert_eq!(served(&node).await, "11/[1");
+}
+
+#[tokio::test]
+async fn a_target_that_names_a_version_which_is_not_there_is_said_before_anybody_calls() {
+    let project = Project::new().function_with("f", &answering("v1"), "then = 'f:99'\non_failure = 'f:2'").config(
+        "[triggers.a]\nhttp = 'POST /a'\nmode = 'async'\nto = ['f:1', 'f:live', 'f:$LATEST']\n[pipelines.p]\nsteps = ['f:stable']\n",
+    );
+    let unknown = [
+        "`then` of the function `f` goes to `f:99`, and `f` has no such version: `fnbus functions versions f` has them",
+        "`on_failure` of the function `f` goes to `f:2`, and `f` has no such version",
+        "the pipeline `p` goes to `f:stable`, and `f` has no such alias yet: `fnbus functions promote f VERSION --alias stable` makes it",
+    ];
+    let checked = project.check(&[]);
+    assert!(checked.code() == 0 && unknown.iter().all(|said| checked.stderr.contains(said)), "{}", checked.all());
+    assert_eq!(checked.stderr.matches("has no such").count(), 3, "{}", checked.all());
+    let node = project.start().await;
+    for said in unknown {
+        node.says(said).await;
+    }
+    deploy(&node, 2).await;
+    node.json(&["functions", "promote", "f", "1", "--alias", "stable", "--json"]).await;
+    let checked = node.fnbus(&["check"]).await;
+    assert_eq!(checked.stderr.matches("has no such").count(), 1, "{}", checked.all());
 }

@@ -6,8 +6,7 @@ use axum::{
 };
 use bus::{
     Name,
-    presence::{MoveError, Moved, Promote, VersionStatus},
-    target::Qualifier,
+    presence::{Moved, Promote, Unaliased, VersionStatus, Which},
 };
 
 use super::Control;
@@ -30,19 +29,22 @@ pub(super) async fn promote(
     Ok(Json((control.views.promote)(function, promote).await?))
 }
 
-pub(super) async fn rollback(State(control): State<Control>, Path(name): Path<String>) -> Result<Json<Moved>, Problem> {
+pub(super) async fn rollback(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+    Json(which): Json<Which>,
+) -> Result<Json<Moved>, Problem> {
     let function = function(&control, &name)?;
-    Ok(Json((control.views.rollback)(function).await?))
+    Ok(Json((control.views.rollback)(function, which).await?))
 }
 
-/// Whether there is such a version or alias.
-pub(super) async fn known(control: &Control, function: &Name, version: &Qualifier) -> Result<(), Problem> {
-    if (control.views.has_version)(function.clone(), version.clone()).await? {
-        return Ok(());
-    }
-    let all = (control.views.versions)(function.clone()).await?;
-    let known = all.iter().map(|kept| kept.version.to_string()).collect::<Vec<_>>().join(", ");
-    Err(MoveError::NoVersion { function: function.clone(), version: version.to_string(), known }.into())
+pub(super) async fn unalias(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+    Json(which): Json<Which>,
+) -> Result<Json<Unaliased>, Problem> {
+    let function = function(&control, &name)?;
+    Ok(Json((control.views.unalias)(function, which).await?))
 }
 
 fn function(control: &Control, name: &str) -> Result<Name, Problem> {

@@ -141,7 +141,7 @@ impl LambdaApi {
         let Some(text) = named.qualifier.as_deref() else { return Ok((function, None)) };
         let version = text.parse::<Qualifier>().ok();
         let is_there = match &version {
-            Some(version) => (self.views.has_version)(function.clone(), version.clone()).await.unwrap_or(false),
+            Some(version) => (self.views.find_version)(function.clone(), version.clone()).await.is_ok(),
             None => false,
         };
         if is_there {

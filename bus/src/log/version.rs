@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Tx, event::time, open_reader};
+use super::{Tx, backlog, event::time, open_reader};
 use crate::ambient;
 
 /// A version to be kept.
@@ -117,6 +117,12 @@ pub fn lead(tx: &Tx<'_>, function: &str, alias: &str, route: Option<&str>) -> ru
         None => tx.prepare_cached("DELETE FROM alias WHERE function = ?1 AND name = ?2")?.execute([function, alias]),
     }
     .map(|_| ())
+}
+
+/// How many deliveries to a target have not ended.
+pub fn waiting(connection: &Connection, target: &str) -> rusqlite::Result<u64> {
+    let all = backlog::unended(connection)?;
+    Ok(all.into_iter().find(|(known, _)| known == target).map_or(0, |(_, waiting)| waiting))
 }
 
 /// What the log of a data folder has of a function.

@@ -43,6 +43,9 @@ impl Check {
                 for ending in config.endings(Utc::now()) {
                     terminal::talk(format!("warning: {ending}"));
                 }
+                for unknown in config.unknown_versions(&kept) {
+                    terminal::talk(format!("warning: {unknown}"));
+                }
                 say_what_is_pinned(&config, &kept);
                 Ok(ExitCode::SUCCESS)
             }

@@ -1,10 +1,10 @@
-//! `fnbus functions versions|promote|rollback`: what was deployed, and which of it serves.
+//! `fnbus functions versions|promote|rollback|unalias`: what was deployed, and which of it serves.
 
 use std::{process::ExitCode, time::Duration};
 
 use bus::{
     Name,
-    presence::{CanaryPlan, Moved, Promote, VersionStatus},
+    presence::{CanaryPlan, Moved, Promote, Unaliased, VersionStatus, Which},
     target::Qualifier,
 };
 use indicatif::HumanBytes;
@@ -18,7 +18,9 @@ pub(crate) enum Action {
     /// Put a version into service; it stays there, unless it is the newest, which those that come follow
     Promote(Promoting),
     /// Put the version back into service that served before; it stays until another one is promoted
-    Rollback(Named),
+    Rollback(Rolling),
+    /// Take an alias away to which nothing goes
+    Unalias(Unaliasing),
 }
 
 #[derive(Debug, clap::Args)]
@@ -59,6 +61,23 @@ pub(crate) struct Promoting {
     min_calls: u64,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rolling {
+    #[command(flatten)]
+    function: Named,
+    /// Which alias is to lead where it led before
+    #[arg(long, default_value = Qualifier::LIVE)]
+    alias: Name,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Unaliasing {
+    #[command(flatten)]
+    function: Named,
+    /// The alias
+    alias: Name,
+}
+
 /// A part as people write it, from 0 to 1.
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
@@ -72,7 +91,7 @@ impl Promoting {
         let (max_errors, min_calls) = (*max_errors, *min_calls);
         Promote {
             version: version.clone(),
-            alias: (alias.as_str() != Qualifier::LIVE).then(|| alias.clone()),
+            alias: other(alias),
             pin: *pin,
             share: weight.or(*canary),
             canary: canary.map(|_| CanaryPlan { seconds: time.as_secs_f64(), max_errors, min_calls }),
@@ -88,9 +107,17 @@ impl Action {
                 let asked = promoting.asked();
                 promoting.function.change(global, "promote", &asked)
             }
-            Self::Rollback(named) => named.change(global, "rollback", &()),
+            Self::Rollback(Rolling { function, alias }) => {
+                function.change(global, "rollback", &Which { alias: other(&alias) })
+            }
+            Self::Unalias(Unaliasing { function, alias }) => function.unalias(global, alias),
         }
     }
+}
+
+/// An alias that is not `live`.
+fn other(alias: &Name) -> Option<Name> {
+    (alias.as_str() != Qualifier::LIVE).then(|| alias.clone())
 }
 
 impl Named {
@@ -127,6 +154,19 @@ impl Named {
         })
     }
 
+    fn unalias(self, global: &Global, alias: Name) -> Result<ExitCode, Failure> {
+        global.ask(async |client| {
+            let gone: Unaliased = client.post_json(&self.path("unalias"), &Which { alias: Some(alias) }).await?;
+            if self.json {
+                show::json(&gone)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            let led = gone.before.map_or_else(String::new, |version| format!("; it led to version {version}"));
+            terminal::talk(format!("`{}` has no alias `{}` any more{led}", gone.function, gone.alias));
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+
     fn change(self, global: &Global, what: &str, how: &impl serde::Serialize) -> Result<ExitCode, Failure> {
         global.ask(async |client| {
             let moved: Moved = client.post_json(&self.path(what), how).await?;
@@ -134,7 +174,10 @@ impl Named {
                 show::json(&moved)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            let Moved { function, alias, version, before, changed, pinned, share } = moved;
+            let Moved { function, alias, version, before, changed, pinned, share, note } = moved;
+            if let Some(note) = note {
+                terminal::talk(format!("version {version} before: {note}"));
+            }
             if alias != Qualifier::LIVE || share.is_some() {
                 let part = share.map_or_else(String::new, |share| format!(" for {:.0} % of the calls", share * 100.0));
                 terminal::talk(format!("`{function}:{alias}` leads to version {version}{part}"));

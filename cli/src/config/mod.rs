@@ -12,6 +12,7 @@ mod routes;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::{
     collections::BTreeMap,

@@ -98,6 +98,14 @@ impl Force {
         Ok(Steered { trigger, changed: true, event, deliveries })
     }
 
+    /// Says which versions and aliases the config names and are not there.
+    pub(super) fn warn_of_unknown_versions(&self) {
+        let config = self.config();
+        for unknown in config.unknown_versions(&runtimes::kept(&config.bus.data)) {
+            tracing::warn!("{unknown}");
+        }
+    }
+
     /// What `fnbus triggers` shows.
     pub(super) fn triggers(&self) -> Vec<TriggerStatus> {
         let Now { config, paused } = self.now().clone();

@@ -71,7 +71,10 @@ impl Reload {
         new.runtimes = old.runtimes.clone();
         let (functions, triggers) = (new.functions.len(), new.triggers.len());
         match self.force.put(new) {
-            Ok(()) => tracing::info!(functions, triggers, "the config file was read again and is in force"),
+            Ok(()) => {
+                tracing::info!(functions, triggers, "the config file was read again and is in force");
+                self.force.warn_of_unknown_versions();
+            }
             Err(collisions) => {
                 for collision in collisions {
                     tracing::warn!("{collision}");

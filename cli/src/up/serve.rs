@@ -145,6 +145,7 @@ pub(crate) async fn serve(
 
     // Each role ends when its own token is cancelled: ending in order is cancelling in order.
     let (accepting, working, asking) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    force.warn_of_unknown_versions();
     let reload = Reload { global, force };
     let reloading = tokio::spawn(reload.run(accepting.clone()));
     let mut serving = tokio::spawn(http.run(listener, accepting.clone()));
@@ -236,7 +237,7 @@ fn views(
     let (triggers, steered) = (force.clone(), force.clone());
     let functions = || force.functions.clone();
     let (status, versions, promoted, rolled) = (functions(), functions(), functions(), functions());
-    let (has, called) = (functions(), functions());
+    let (found, called, unaliased, config) = (functions(), functions(), functions(), force.clone());
     Views {
         functions: Arc::new(move || status.status()),
         versions: Arc::new(move |name| {
@@ -247,17 +248,24 @@ fn views(
             let functions = promoted.clone();
             Box::pin(async move { functions.promote(&name, promote).await })
         }),
-        has_version: Arc::new(move |name, version| {
-            let functions = has.clone();
-            Box::pin(async move { functions.has_version(&name, &version).await })
+        find_version: Arc::new(move |name, version| {
+            let functions = found.clone();
+            Box::pin(async move { functions.find_version(&name, &version).await })
         }),
         called: Arc::new(move |name, version, ran| {
             let functions = called.clone();
             Box::pin(async move { functions.called(&name, version.as_ref(), ran.as_deref()).await })
         }),
-        rollback: Arc::new(move |name| {
+        rollback: Arc::new(move |name, which| {
             let functions = rolled.clone();
-            Box::pin(async move { functions.rollback(&name).await })
+            Box::pin(async move { functions.rollback(&name, which).await })
+        }),
+        unalias: Arc::new(move |name, which| {
+            let (functions, config) = (unaliased.clone(), config.config());
+            Box::pin(async move {
+                config.is_unused(&name, &which)?;
+                functions.unalias(&name, which).await
+            })
         }),
         triggers: Arc::new(move || triggers.triggers()),
         steer: Arc::new(move |trigger, steer| Box::pin(steered.clone().steer(trigger, steer))),

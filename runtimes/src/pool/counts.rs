@@ -86,6 +86,12 @@ impl Counts {
         (calls.swap(0, Ordering::Relaxed), errors.swap(0, Ordering::Relaxed))
     }
 
+    /// The same, and the next who asks is told again.
+    pub(crate) fn unseen(&self) -> (u64, u64) {
+        let [calls, errors] = &self.fresh;
+        (calls.load(Ordering::Relaxed), errors.load(Ordering::Relaxed))
+    }
+
     /// Takes over what another pool of the function has seen.
     pub(crate) fn add(&self, other: &Self) {
         let pairs = [

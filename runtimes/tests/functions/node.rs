@@ -122,8 +122,7 @@ async fn the_context_is_that_of_lambda() {
     let outcome = node.lease().await.unwrap().invoke(invocation).await.unwrap();
     let arn = "arn:aws:lambda:us-east-1:000000000000:function:f";
     let trace = "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1";
-    let expect =
-        json!(["f", "256", id, "event-1", arn, "/aws/lambda/f", "1", true, true, true, trace, true]);
+    let expect = json!(["f", "256", id, "event-1", arn, "/aws/lambda/f", "1", true, true, true, trace, true]);
     assert_eq!(serde_json::from_slice::<Value>(&outcome.output).unwrap(), expect);
 }
 
