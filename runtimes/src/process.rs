@@ -186,7 +186,7 @@ pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
     confine(&mut command, launch.memory, launch.wires.foreign(), walls);
 
     let (home, bounds) = (Home::new(launch.home), launch.bounds);
-    let process = child::make(move || make(&mut command, home, inner.is_some(), bounds)).await?;
+    let process = child::make(move || make(&mut command, home, inner.is_some(), bounds.as_ref())).await?;
     Ok(Started { process, stdin, frames, control, stdout, stderr })
 }
 
@@ -228,8 +228,8 @@ fn confine(command: &mut Command, memory: u64, foreign: u32, walls: Option<Walls
     unsafe { command.pre_exec(confine) };
 }
 
-fn make(command: &mut Command, home: Home, inner: bool, bounds: Option<Bounds>) -> io::Result<Process> {
-    let cgroup = bounds.as_ref().and_then(|bounds| {
+fn make(command: &mut Command, home: Home, inner: bool, bounds: Option<&Bounds>) -> io::Result<Process> {
+    let cgroup = bounds.and_then(|bounds| {
         let made = bounds.cgroups.group(bounds.limits).and_then(|cgroup| Ok((cgroup.doors()?, cgroup)));
         made.inspect_err(|error| warn!(%error, "a process is not held to its limits with all that it starts")).ok()
     });
