@@ -36,7 +36,7 @@ pub struct Function {
     pub class: &'static str,
     pub retry: RetryPolicy,
     pub timeout: Duration,
-    /// Most invocations at once on this node; 0 holds its deliveries back.
+    /// Most invocations at once on this node, over all instances; 0 holds its deliveries back.
     pub concurrency: u32,
     pub chain: Chain,
 }

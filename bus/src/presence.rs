@@ -58,8 +58,12 @@ pub struct FunctionStatus {
     pub refused: Option<String>,
     /// Most instances at once.
     pub concurrency: u32,
+    /// Invocations that an instance runs at once.
+    #[serde(default = "one")]
+    pub slots: u32,
     /// Idle instances, ready at once.
     pub warm: usize,
+    /// Invocations that run.
     pub busy: usize,
     pub starting: usize,
     /// Invocations waiting for an instance.
@@ -116,6 +120,10 @@ pub enum FunctionState {
     Failed {
         message: String,
     },
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl FunctionStatus {

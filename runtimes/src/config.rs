@@ -49,6 +49,8 @@ pub struct FunctionConfig {
     pub cpu: Option<u32>,
     /// Most instances at once; 0 stops the function. Default 2 x cores.
     pub concurrency: u32,
+    /// Invocations that an instance runs at once; default 1.
+    pub slots: u32,
     /// Instances kept ready at all times; default 0.
     pub warm: u32,
     /// How long an instance beyond `warm` stays after its last invocation; default 10 min.
@@ -83,6 +85,7 @@ impl FunctionConfig {
             processes: 1024,
             cpu: None,
             concurrency: thread::available_parallelism().map_or(2, |cores| 2 * cores.get() as u32),
+            slots: 1,
             warm: 0,
             keep_alive: Duration::from_mins(10).into(),
             retry: RetryPolicy::default(),
@@ -105,6 +108,11 @@ impl FunctionConfig {
     pub fn notice(&self, now: DateTime<Utc>) -> Option<String> {
         let pin = self.pin?;
         Some(format!("{} {}", pin.name, pin.warning(now)?))
+    }
+
+    /// Most invocations at once.
+    pub fn calls(&self) -> u32 {
+        self.concurrency.saturating_mul(self.slots)
     }
 
     /// Whether something keeps it away from the rest of the machine.

@@ -29,6 +29,7 @@ pub(crate) struct Conversation {
 }
 
 /// Why there is no answer.
+#[derive(Clone, Copy)]
 pub(crate) enum Silence {
     /// The process had ended before it read anything of the request.
     NotTaken,
@@ -42,6 +43,23 @@ impl From<Broken> for Silence {
         match broken {
             Broken::NotTaken => Self::NotTaken,
             Broken::Frame(bad) => Self::Unusable(bad),
+        }
+    }
+}
+
+impl Silence {
+    /// How an invocation ended that has no answer. The arguments are those of [`Conversation::end`].
+    pub(crate) fn fault(self, group: &Group, limit: Duration, memory: u64, payload_limit: usize) -> (Ending, Fault) {
+        match self {
+            Self::TimedOut => {
+                let message = format!("Task timed out after {:.2} seconds", limit.as_secs_f64());
+                (Ending::Timeout, fault("Sandbox.Timedout", message))
+            }
+            Self::Unusable(BadFrame::TooLong(size)) => (Ending::TooLarge, too_large(size, payload_limit)),
+            Self::Unusable(BadFrame::Garbage) => {
+                (Ending::Crash, fault("Runtime.BadFrame", BadFrame::Garbage.to_string()))
+            }
+            Self::Exited | Self::NotTaken => crash(group.reap(), memory),
         }
     }
 }
@@ -65,9 +83,9 @@ impl Conversation {
                 biased;
                 heard = heard => match heard? {
                     // one comes after the other as long as the function likes
-                    Some(Answer::Piece(_)) if time::Instant::now() >= until => return Err(Silence::TimedOut),
-                    Some(Answer::Piece(piece)) => pieces.add(piece),
-                    Some(answer) => return Ok(pieces.end(answer)),
+                    Some((_, Answer::Piece(_))) if time::Instant::now() >= until => return Err(Silence::TimedOut),
+                    Some((_, Answer::Piece(piece))) => pieces.add(piece),
+                    Some((_, answer)) => return Ok(pieces.end(answer)),
                     None => {}
                 },
                 () = &mut deadline => return Err(Silence::TimedOut),
@@ -77,11 +95,11 @@ impl Conversation {
         }
         loop {
             match self.dialogue.last_words(self.process.group()) {
-                Some(Answer::Piece(piece)) => {
+                Some((_, Answer::Piece(piece))) => {
                     time::timeout_at(until, pieces.room()).await.map_err(|_| Silence::TimedOut)?;
                     pieces.add(piece);
                 }
-                Some(answer) => return Ok(pieces.end(answer)),
+                Some((_, answer)) => return Ok(pieces.end(answer)),
                 None if self.dialogue.is_unread() => return Err(Silence::NotTaken),
                 None => return Err(Silence::Exited),
             }
@@ -104,21 +122,18 @@ impl Conversation {
         payload_limit: usize,
     ) -> (Ending, Fault) {
         let group = self.process.group().clone();
-        let ended = match silence {
-            Silence::TimedOut => {
-                group.signal(Signal::TERM);
-                self.end_within(GRACE).await;
-                let message = format!("Task timed out after {:.2} seconds", limit.as_secs_f64());
-                (Ending::Timeout, fault("Sandbox.Timedout", message))
-            }
-            Silence::Unusable(BadFrame::TooLong(size)) => (Ending::TooLarge, too_large(size, payload_limit)),
-            Silence::Unusable(BadFrame::Garbage) => {
-                (Ending::Crash, fault("Runtime.BadFrame", BadFrame::Garbage.to_string()))
-            }
-            Silence::Exited | Silence::NotTaken => crash(group.reap(), memory),
-        };
+        if matches!(silence, Silence::TimedOut) {
+            self.end_gently().await;
+        }
+        let ended = silence.fault(&group, limit, memory, payload_limit);
         group.signal(Signal::KILL);
         ended
+    }
+
+    /// Asks the process to end, and gives it some time for that.
+    pub(crate) async fn end_gently(&mut self) {
+        self.process.group().signal(Signal::TERM);
+        self.end_within(GRACE).await;
     }
 
     /// Waits for the end of the process, still taking what it prints, which may be what it waits for.

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use bus::outcome::{Ending, Fault};
+use bus::{
+    outcome::{Ending, Fault},
+    presence::LogStream,
+};
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::{
     command::Once,
@@ -29,6 +33,8 @@ pub(crate) enum Answer {
     Forks(Option<Duration>),
     /// A piece of what will be the answer.
     Piece(Piece),
+    /// What one of several invocations printed.
+    Printed(LogStream, Bytes),
     /// The invocation, or the loading of the code, ended so. Without a fault the output says what went wrong.
     Ended { ending: Ending, output: Bytes, fault: Option<Fault> },
 }
@@ -42,6 +48,13 @@ pub(crate) enum Broken {
 }
 
 impl Dialogue {
+    /// From now on several invocations may run at once.
+    pub(crate) fn share(&mut self) {
+        if let Self::Frames(frames) = self {
+            frames.share();
+        }
+    }
+
     /// Begins an invocation.
     pub(crate) fn ask(&mut self, invocation: &Invocation, timeout: Duration) -> Result<(), Broken> {
         match self {
@@ -55,8 +68,8 @@ impl Dialogue {
         }
     }
 
-    /// Goes on talking; the answer, when it is whole. May be dropped at any time.
-    pub(crate) async fn hear(&mut self) -> Result<Option<Answer>, Broken> {
+    /// Goes on talking; the answer, when it is whole, and whose it is of several. May be dropped at any time.
+    pub(crate) async fn hear(&mut self) -> Result<Option<(Uuid, Answer)>, Broken> {
         match self {
             Self::Frames(frames) => frames.hear().await,
             Self::Api(api) => Ok(Some(api.hear().await)),
@@ -65,11 +78,11 @@ impl Dialogue {
     }
 
     /// What a process that has ended still had to say.
-    pub(crate) fn last_words(&mut self, group: &Group) -> Option<Answer> {
+    pub(crate) fn last_words(&mut self, group: &Group) -> Option<(Uuid, Answer)> {
         match self {
             Self::Frames(frames) => frames.last_words(),
             Self::Api(api) => api.last_words(),
-            Self::Once(once) => once.last_words(group),
+            Self::Once(once) => once.last_words(group).map(|answer| (Uuid::nil(), answer)),
         }
     }
 
@@ -79,6 +92,29 @@ impl Dialogue {
             Self::Frames(frames) => frames.is_unread(),
             Self::Api(api) => api.is_unread(),
             Self::Once(_) => false,
+        }
+    }
+
+    /// The same of one of several.
+    pub(crate) fn is_unread_of(&self, request: Uuid) -> bool {
+        match self {
+            Self::Frames(frames) => frames.is_unread_of(request),
+            Self::Api(api) => api.is_unread_of(request),
+            Self::Once(_) => false,
+        }
+    }
+
+    /// A piece of the answer of one of several was passed on.
+    pub(crate) fn took(&mut self, request: Uuid) {
+        if let Self::Frames(frames) = self {
+            frames.took(request);
+        }
+    }
+
+    /// Nobody waits for the answer of this one of several any more.
+    pub(crate) fn forget(&mut self, request: Uuid) {
+        if let Self::Api(api) = self {
+            api.forget(request);
         }
     }
 }

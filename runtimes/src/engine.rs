@@ -213,7 +213,7 @@ async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result
     let program = version.code.join(&version.handler);
     entry::check(&program, &version.source.join(&version.handler))?;
     let arn = format!("arn:aws:lambda:{}:000000000000:function:{function}", ground.settings.region);
-    let api = Api::open(arn, ground.settings.payload_limit).await.map_err(NoStart::Listen)?;
+    let api = Api::open(arn, ground.settings.payload_limit, version.slots).await.map_err(NoStart::Listen)?;
     let home = ground.home()?;
     let mut env = ground.env(function, version, &home, None)?;
     env.push(("AWS_LAMBDA_RUNTIME_API".into(), api.address().to_string()));

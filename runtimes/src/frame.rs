@@ -1,17 +1,21 @@
-//! The wire between a worker and the shims: length-prefixed frames on two pipes, one request in flight.
+//! The wire between a worker and the shims: length-prefixed frames on two pipes, one request in flight, or several.
 //!
 //! ```text
 //! request   u32 payload length · u32 milliseconds left · u32 event id length · u32 trace length · u32 context length
 //!           u8 form · 36 bytes request id · event id · trace · context · payload
 //! answer    u32 body length · u8 kind · body
 //! ```
+//! Where several requests are in flight, the body of each answer begins with the 36 bytes of the request id, nil for all of
+//! them, and a piece of a streamed answer is followed by the next when it was taken: a request without anything but its id,
+//! of the form `A`. What is printed comes in answers then, as it says whose it is.
+//!
 //! Numbers are little-endian. The body of a failure is its error object, that of `Ready` the nanoseconds it took to
 //! load the code. A process that is started before it is known what it will run (Node), or who it is (a fork of a
 //! Python zygote), is first told: a u32 length and a JSON object.
 
-use std::{io, io::IoSlice, time::Duration};
+use std::{collections::VecDeque, io, io::IoSlice, time::Duration};
 
-use bus::{outcome::Ending, payload::Form};
+use bus::{outcome::Ending, payload::Form, presence::LogStream};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::unix::pipe;
 use uuid::Uuid;
@@ -23,6 +27,10 @@ use crate::{
 };
 
 const ANSWER_HEAD: usize = 5;
+/// Of a request.
+const REQUEST_HEAD: usize = 21;
+/// A request id.
+const ID: usize = 36;
 /// Read at once when nothing is known of the answer's size.
 const CHUNK: usize = 8 * 1024;
 
@@ -33,7 +41,7 @@ fn request_head(invocation: &Invocation, left: Duration) -> Vec<u8> {
     let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
     let texts = [event_id.as_str(), trace, context];
     let [event, traced, told] = texts.map(|text| text.len() as u32);
-    let mut head = Vec::with_capacity(57 + texts.iter().map(|text| text.len()).sum::<usize>());
+    let mut head = Vec::with_capacity(REQUEST_HEAD + ID + texts.iter().map(|text| text.len()).sum::<usize>());
     for number in [payload.bytes.len() as u32, left, event, traced, told] {
         head.extend_from_slice(&number.to_le_bytes());
     }
@@ -50,6 +58,14 @@ fn request_head(invocation: &Invocation, left: Duration) -> Vec<u8> {
     head
 }
 
+/// Says that a piece of an answer was taken.
+fn taken(request: Uuid) -> Vec<u8> {
+    let mut head = vec![0; REQUEST_HEAD + ID];
+    head[REQUEST_HEAD - 1] = b'A';
+    request.hyphenated().encode_lower(&mut head[REQUEST_HEAD..]);
+    head
+}
+
 /// What an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -61,6 +77,8 @@ enum Kind {
     Begins,
     /// A piece of it. After the last one `Ended` follows, without a body if that is `Ok`.
     Data,
+    /// Something was printed.
+    Printed(LogStream),
     /// The invocation, or the loading of the code, ended so.
     Ended(Ending),
 }
@@ -72,6 +90,8 @@ impl Kind {
             b'Z' => Self::Forks,
             b'S' => Self::Begins,
             b'D' => Self::Data,
+            b'1' => Self::Printed(LogStream::Stdout),
+            b'2' => Self::Printed(LogStream::Stderr),
             b'I' => Self::Ended(Ending::InitError),
             b'O' => Self::Ended(Ending::Ok),
             b'E' => Self::Ended(Ending::Error),
@@ -85,7 +105,7 @@ impl Kind {
 }
 
 /// Why the bytes on the pipe are no answer.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadFrame {
     #[error("the answer is {0} bytes long")]
     TooLong(usize),
@@ -93,7 +113,7 @@ pub(crate) enum BadFrame {
     Garbage,
 }
 
-/// Both pipes of a process, and the request that is on its way.
+/// Both pipes of a process, and the request that is being written.
 pub(crate) struct Frames {
     requests: pipe::Sender,
     answers: Answers,
@@ -101,12 +121,33 @@ pub(crate) struct Frames {
     body: Bytes,
     /// Bytes of head and body that lie in the pipe.
     sent: usize,
+    /// Set where several are in flight.
+    many: Option<Many>,
+}
+
+/// Several requests in flight.
+#[derive(Default)]
+struct Many {
+    /// To be written behind the one that is being written.
+    queue: VecDeque<(Vec<u8>, Bytes)>,
+    /// Bytes that were ever written, and ever put into the queue.
+    written: u64,
+    queued: u64,
+    /// Requests without an answer, and at which byte each begins.
+    asked: Vec<(Uuid, u64)>,
 }
 
 impl Frames {
     /// `limit` is the longest answer that is read.
     pub(crate) fn new(requests: pipe::Sender, answers: pipe::Receiver, limit: usize) -> Self {
-        Self { requests, answers: Answers::new(answers, limit), head: Vec::new(), body: Bytes::new(), sent: 0 }
+        let (answers, body) = (Answers::new(answers, limit), Bytes::new());
+        Self { requests, answers, head: Vec::new(), body, sent: 0, many: None }
+    }
+
+    /// From now on several requests may be in flight.
+    pub(crate) fn share(&mut self) {
+        self.answers.limit += ID;
+        self.many = Some(Many::default());
     }
 
     /// Tells a process what it is to load.
@@ -118,28 +159,41 @@ impl Frames {
     /// Begins an invocation. A process that said more than it was asked is not asked again: its next answer could be one
     /// to an earlier request.
     pub(crate) fn ask(&mut self, invocation: &Invocation, left: Duration) -> Result<(), Broken> {
-        if self.answers.is_untaken() {
+        if let Some(many) = &mut self.many {
+            many.asked.push((invocation.request_id, many.queued));
+        } else if self.answers.is_untaken() {
             return Err(Broken::NotTaken);
         }
         self.send(request_head(invocation, left), invocation.payload.bytes.clone())
     }
 
+    /// Says that a piece of an answer was taken, so that the next may come.
+    pub(crate) fn took(&mut self, request: Uuid) {
+        // a process that has just ended shows at the next look
+        let _ = self.send(taken(request), Bytes::new());
+    }
+
     fn send(&mut self, head: Vec<u8>, body: Bytes) -> Result<(), Broken> {
+        if let Some(many) = &mut self.many {
+            many.queued += (head.len() + body.len()) as u64;
+            many.queue.push_back((head, body));
+            return self.write();
+        }
         (self.head, self.body, self.sent) = (head, body, 0);
         self.write()
     }
 
     /// Writes on and waits until something was read; the answer, when that was all of it. May be dropped at any time.
-    pub(crate) async fn hear(&mut self) -> Result<Option<Answer>, Broken> {
+    pub(crate) async fn hear(&mut self) -> Result<Option<(Uuid, Answer)>, Broken> {
         // several may have come at once
-        if let Some(answer) = self.answers.take().map_err(Broken::Frame)? {
-            return Ok(Some(answer.into()));
+        if let Some(answer) = self.take().map_err(Broken::Frame)? {
+            return Ok(Some(answer));
         }
         let unsent = self.sent < self.head.len() + self.body.len();
         tokio::select! {
             biased;
             () = self.answers.fill(), if !self.answers.closed => {
-                Ok(self.answers.take().map_err(Broken::Frame)?.map(Answer::from))
+                self.take().map_err(Broken::Frame)
             }
             _ = self.requests.writable(), if unsent => self.write().map(|()| None),
             else => std::future::pending().await,
@@ -148,9 +202,24 @@ impl Frames {
 
     /// What lies in the pipe of a process that has ended. A process it left behind may hold the pipe open, so nothing
     /// waits for its end.
-    pub(crate) fn last_words(&mut self) -> Option<Answer> {
+    pub(crate) fn last_words(&mut self) -> Option<(Uuid, Answer)> {
         self.answers.drain();
-        self.answers.take().ok().flatten().map(Answer::from)
+        self.take().ok().flatten()
+    }
+
+    /// The next answer, if all of it has been read, and whose it is where several are in flight.
+    fn take(&mut self) -> Result<Option<(Uuid, Answer)>, BadFrame> {
+        let Some((kind, mut body)) = self.answers.take()? else { return Ok(None) };
+        let mut request = Uuid::nil();
+        if let Some(many) = &mut self.many {
+            let id = body.get(..ID).ok_or(BadFrame::Garbage)?;
+            request = Uuid::try_parse_ascii(id).map_err(|_| BadFrame::Garbage)?;
+            body.advance(ID);
+            if matches!(kind, Kind::Ended(_)) {
+                many.asked.retain(|(asked, _)| *asked != request);
+            }
+        }
+        Ok(Some((request, (kind, body).into())))
     }
 
     /// Whether all that was written of the request still lies in the pipe: the process ended before it looked.
@@ -158,21 +227,41 @@ impl Frames {
         self.sent > 0 && rustix::io::ioctl_fionread(&self.requests).is_ok_and(|unread| unread == self.sent as u64)
     }
 
+    /// The same of one of several.
+    pub(crate) fn is_unread_of(&self, request: Uuid) -> bool {
+        let Some(many) = &self.many else { return self.is_unread() };
+        let unread = rustix::io::ioctl_fionread(&self.requests).unwrap_or_default();
+        many.asked.iter().any(|(asked, at)| *asked == request && at + unread >= many.written)
+    }
+
     /// Writes as much as fits into the pipe now.
     fn write(&mut self) -> Result<(), Broken> {
-        let length = self.head.len() + self.body.len();
-        while self.sent < length {
-            let head = &self.head[self.sent.min(self.head.len())..];
-            let rest = [IoSlice::new(head), IoSlice::new(&self.body[self.sent.saturating_sub(self.head.len())..])];
-            match self.requests.try_write_vectored(&rest) {
-                Ok(n) => self.sent += n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) if self.sent == 0 => return Err(Broken::NotTaken),
-                // it ends, or has stopped to read: the end or the deadline is awaited
-                Err(_) => self.sent = length,
+        loop {
+            let length = self.head.len() + self.body.len();
+            while self.sent < length {
+                let head = &self.head[self.sent.min(self.head.len())..];
+                let rest = [IoSlice::new(head), IoSlice::new(&self.body[self.sent.saturating_sub(self.head.len())..])];
+                match self.requests.try_write_vectored(&rest) {
+                    Ok(n) => {
+                        self.sent += n;
+                        if let Some(many) = &mut self.many {
+                            many.written += n as u64;
+                        }
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    Err(_) if self.sent == 0 && self.many.is_none() => return Err(Broken::NotTaken),
+                    // it ends, or has stopped to read: the end or the deadline is awaited
+                    Err(_) => {
+                        self.sent = length;
+                        if let Some(many) = &mut self.many {
+                            many.queue.clear();
+                        }
+                    }
+                }
             }
+            let Some(next) = self.many.as_mut().and_then(|many| many.queue.pop_front()) else { return Ok(()) };
+            (self.head, self.body, self.sent) = (next.0, next.1, 0);
         }
-        Ok(())
     }
 }
 
@@ -184,6 +273,7 @@ impl From<(Kind, Bytes)> for Answer {
             Kind::Forks => Self::Forks(took()),
             Kind::Begins => Self::Piece(Piece::Begins(String::from_utf8_lossy(&body).into_owned())),
             Kind::Data => Self::Piece(Piece::Data(body)),
+            Kind::Printed(stream) => Self::Printed(stream, body),
             Kind::Ended(ending) => Self::Ended { ending, output: body, fault: None },
         }
     }

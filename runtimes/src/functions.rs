@@ -133,7 +133,7 @@ impl Functions {
                 let (config, deployment) = (Mutex::new(config), Mutex::new(Deployment::Pending));
                 let (book, moving) = (OnceCell::new(), AsyncMutex::default());
                 let (sides, gate) = (Mutex::default(), Arc::<Gate>::default());
-                gate.limit(lock(&config).concurrency);
+                gate.limit(lock(&config).calls());
                 Arc::new(Function { name: name.clone(), config, pool, deployment, book, sides, gate, moving })
             };
             map.insert(name, function);
@@ -205,8 +205,8 @@ impl Functions {
     pub fn free(&self, function: &Name) -> Option<usize> {
         let function = self.function(function)?;
         let slots: Vec<_> = function.pools().iter().map(|pool| pool.slots()).collect();
-        let taken: usize = slots.iter().map(|slots| slots.busy + slots.waiting).sum();
-        let most = slots.first().map_or(0, |slots| slots.concurrency);
+        let taken: usize = slots.iter().map(|slots| slots.running + slots.waiting).sum();
+        let most = slots.first().map_or(0, |slots| slots.concurrency * slots.each);
         Some(most.saturating_sub(taken + function.gate.waiting()))
     }
 
@@ -360,7 +360,7 @@ impl Function {
 
     fn limit(&self, config: &FunctionConfig) {
         self.pool.limit(config);
-        self.gate.limit(config.concurrency);
+        self.gate.limit(config.calls());
         for pool in lock(&self.sides).values() {
             let runtime = pool.version().map_or(config.runtime, |version| version.runtime);
             pool.limit(&FunctionConfig { runtime, warm: 0, ..config.clone() });
@@ -423,8 +423,9 @@ impl Function {
             state,
             refused,
             concurrency: self.pool.concurrency(),
+            slots: self.pool.version().map_or(1, |version| version.slots),
             warm: sum(|slots| slots.idle),
-            busy: sum(|slots| slots.busy),
+            busy: sum(|slots| slots.running),
             starting: sum(|slots| slots.starting),
             waiting: sum(|slots| slots.waiting) + self.gate.waiting(),
             invocations: counts.invocations.load(Ordering::Relaxed),

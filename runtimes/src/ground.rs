@@ -327,6 +327,9 @@ impl Ground {
             ("AWS_LAMBDA_LOG_STREAM_NAME", stream),
         ];
         let mut env: Vec<_> = ours.map(|(name, value)| (name.to_owned(), value)).into();
+        if version.slots > 1 {
+            env.push(("AWS_LAMBDA_MAX_CONCURRENCY".into(), version.slots.to_string()));
+        }
         let project = self.settings.project.as_ref();
         env.extend(project.map(|project| ("FNBUS_PROJECT".to_owned(), project.display().to_string())));
         for (name, value) in &version.env {

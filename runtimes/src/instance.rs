@@ -1,4 +1,4 @@
-//! A version that is ready to run invocations, one at a time: a process that has its code loaded, or what a process or an
+//! A version that is ready to run invocations, one at a time or, where it has several slots, several: a process that has its code loaded, or what a process or an
 //! instance of WebAssembly is made from for each of them. An instance that is dropped is killed with its whole group.
 
 use std::{
@@ -28,6 +28,7 @@ use crate::{
     output::{Output, last_line},
     process::Group,
     provided,
+    shared::Shared,
     streamed::{self, Pieces},
     version::Version,
     wasm::Guest,
@@ -46,8 +47,11 @@ pub(crate) struct Instance {
     program: Option<Program>,
     /// Set where each has an instance of WebAssembly of its own.
     guest: Option<Box<Guest>>,
-    /// What such an instance printed, and the most memory it had, until this is reported.
-    printed: Option<(Arc<Mutex<Output>>, u64)>,
+    /// Set where several invocations may run at once, each on a handle of its own.
+    shared: Option<Arc<Shared>>,
+    /// What an invocation printed that has no process of its own, and the most memory it had if no process says so, until
+    /// this is reported.
+    printed: Option<(Arc<Mutex<Output>>, Option<u64>)>,
     /// None where it would be that process, and nothing runs.
     conversation: Option<Conversation>,
     /// Largest output.
@@ -135,6 +139,7 @@ impl Instance {
             ground: ground.clone(),
             program: None,
             guest: None,
+            shared: None,
             printed: None,
             conversation: None,
             limit: provided::limit(version.runtime, ground.settings.payload_limit),
@@ -168,13 +173,17 @@ impl Instance {
                 let init = own.map_or(took.saturating_sub(instance.birth.start), |own| loaded + own);
                 instance.birth = Birth { kind: instance.birth.kind, start: took.saturating_sub(init), init };
                 instance.owes = version.runtime == RuntimeKind::Node;
+                if version.slots > 1 {
+                    let conversation = instance.conversation.take();
+                    instance.shared = conversation.map(|conversation| Shared::new(conversation, version.slots));
+                }
                 return Ok(instance);
             }
             Ok(Answer::Ended { ending, output, fault }) => {
                 let log = instance.log();
                 instance.answered(ending, output, fault, log)
             }
-            Ok(Answer::Forks(_) | Answer::Piece(_)) => {
+            Ok(Answer::Forks(_) | Answer::Piece(_) | Answer::Printed(..)) => {
                 instance.without_answer(Silence::Unusable(BadFrame::Garbage), limit).await
             }
             Err(silence) => instance.without_answer(silence, limit).await,
@@ -194,7 +203,47 @@ impl Instance {
 
     /// The process group, for who may signal it; none where each invocation has its own.
     pub(crate) fn group(&self) -> Option<&Arc<Group>> {
-        self.conversation.as_ref().map(Conversation::group)
+        let shared = self.shared.as_ref().map(|shared| shared.group());
+        shared.or_else(|| self.conversation.as_ref().map(Conversation::group))
+    }
+
+    /// The process that several invocations may share.
+    pub(crate) fn shared(&self) -> Option<&Shared> {
+        self.shared.as_deref()
+    }
+
+    /// Whether no invocation is on it, as far as its pool counts them.
+    pub(crate) fn rests(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.rests())
+    }
+
+    /// How many more invocations may be on it.
+    pub(crate) fn open(&self) -> usize {
+        self.shared.as_ref().map_or(0, |shared| shared.open())
+    }
+
+    /// Another handle of a process that several invocations may share.
+    pub(crate) fn another(&self) -> Option<Self> {
+        Some(Self {
+            version: self.version.clone(),
+            birth: self.birth,
+            function: self.function.clone(),
+            ground: self.ground.clone(),
+            program: None,
+            guest: None,
+            shared: Some(self.shared.clone()?),
+            printed: None,
+            conversation: None,
+            limit: self.limit,
+            owes: false,
+            is_ahead: false,
+            ran: None,
+        })
+    }
+
+    /// Whether both are handles of one process.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.shared.as_ref().zip(other.shared.as_ref()).is_some_and(|(one, two)| Arc::ptr_eq(one, two))
     }
 
     /// Whether it runs more than one invocation.
@@ -211,6 +260,9 @@ impl Instance {
     pub(crate) async fn invoke(&mut self, invocation: &Invocation, timeout: Duration) -> Result<Reply, NotRun> {
         if self.guest.is_some() {
             return self.call_guest(invocation, timeout).await;
+        }
+        if self.shared.is_some() {
+            return self.call_shared(invocation, timeout).await;
         }
         let birth = match self.begin(invocation, timeout).await {
             Ok(birth) => birth,
@@ -238,7 +290,7 @@ impl Instance {
                 let log = self.log();
                 self.answered(ending, output, fault, log)
             }
-            Ok(Answer::Ready(_) | Answer::Forks(_) | Answer::Piece(_)) => {
+            Ok(Answer::Ready(_) | Answer::Forks(_) | Answer::Piece(_) | Answer::Printed(..)) => {
                 self.without_answer(Silence::Unusable(BadFrame::Garbage), timeout).await
             }
             Err(Silence::NotTaken) => return Err(NotRun::NotTaken),
@@ -248,20 +300,44 @@ impl Instance {
         Ok(Reply { birth, ..reply })
     }
 
+    /// The output of an invocation that has no pipes of its own.
+    fn own_output(&self, invocation: &Invocation) -> Arc<Mutex<Output>> {
+        let mut output = Output::heard(self.function.clone(), self.ground.settings.logs.clone());
+        let version = &self.version;
+        output.begin(invocation.request_id);
+        output.platform(|| format!("START RequestId: {} Version: {}", invocation.request_id, version.called()));
+        Arc::new(Mutex::new(output))
+    }
+
+    /// Runs one invocation in a process that has others, too.
+    async fn call_shared(&mut self, invocation: &Invocation, timeout: Duration) -> Result<Reply, NotRun> {
+        let Some(shared) = self.shared.clone() else { return Err(NotRun::NotTaken) };
+        let output = self.own_output(invocation);
+        let heard = shared.call(invocation, timeout, &output, self.limit).await;
+        let log = lock(&output).take();
+        let memory = u64::from(self.version.memory) << 20;
+        let mut reply = match heard {
+            Ok(Answer::Ended { ending, output, fault }) => self.answered(ending, output, fault, log),
+            Err(Silence::NotTaken) => return Err(NotRun::NotTaken),
+            other => {
+                let silence = other.err().unwrap_or(Silence::Unusable(BadFrame::Garbage));
+                let (ending, fault) = silence.fault(shared.group(), timeout, memory, self.limit);
+                failed(ending, fault, log, false)
+            }
+        };
+        reply.log.extend(invocation.outlet.as_ref().and_then(|outlet| streamed::note(outlet.sent())));
+        self.printed = Some((output, None));
+        Ok(reply)
+    }
+
     /// Runs one invocation in an instance of WebAssembly.
     async fn call_guest(&mut self, invocation: &Invocation, timeout: Duration) -> Result<Reply, NotRun> {
         let Some(guest) = &self.guest else { return Err(NotRun::NotTaken) };
-        let output = Arc::new(Mutex::new(Output::heard(self.function.clone(), self.ground.settings.logs.clone())));
-        let version = &self.version;
-        {
-            let mut output = lock(&output);
-            output.begin(invocation.request_id);
-            output.platform(|| format!("START RequestId: {} Version: {}", invocation.request_id, version.called()));
-        }
+        let output = self.own_output(invocation);
         let ran = guest.call(invocation, timeout, output.clone()).await.map_err(NotRun::Lack)?;
         let Ran { ending, output: result, fault, start, peak } = ran;
         let log = lock(&output).take();
-        self.printed = Some((output, peak));
+        self.printed = Some((output, Some(peak)));
         let birth = Some(Birth { kind: Start::Cold, start, init: Duration::ZERO });
         Ok(Reply { birth, healthy: true, ..self.answered(ending, result, fault, log) })
     }
@@ -293,8 +369,8 @@ impl Instance {
             });
             let memory = self.version.memory;
             // asks the kernel, so only for those who listen
-            let own = || self.conversation.as_ref()?.group().peak_memory();
-            let peak = printed.as_ref().map(|(_, peak)| *peak).or_else(own);
+            let own = || self.group()?.peak_memory();
+            let peak = printed.as_ref().and_then(|(_, peak)| *peak).or_else(own);
             let peak = peak.map_or(String::new(), |bytes| {
                 format!("\tMax Memory Used: {} MB", bytes.div_ceil(1 << 20))
             });

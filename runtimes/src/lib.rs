@@ -45,6 +45,8 @@ mod engine;
 mod entry;
 // A process, what is said with it and printed by it.
 mod conversation;
+// One that several invocations share.
+mod shared;
 // Processes, groups, limits and their ends.
 mod process;
 // What they may reach.

@@ -41,15 +41,47 @@ impl Output {
         Self { stdout, stderr: Some(stderr), lines, chunk: vec![0; CHUNK] }
     }
 
-    /// Of what is no process and is heard (`hear`).
+    /// Of what is told (`hear`, `line`): it has no pipes of its own.
     pub(crate) fn heard(function: Name, logs: broadcast::Sender<LogLine>) -> Self {
         Self { stdout: None, stderr: None, lines: Lines::new(function, logs), chunk: Vec::new() }
     }
 
     /// Takes what is printed.
-    #[cfg(feature = "wasm")]
     pub(crate) fn hear(&mut self, stream: LogStream, bytes: &[u8]) {
         self.lines.push(stream, bytes);
+    }
+
+    /// Takes a whole line.
+    pub(crate) fn line(&mut self, stream: LogStream, text: String) {
+        self.lines.add(stream, text);
+    }
+
+    /// Keeps a line that was told to who listens already.
+    pub(crate) fn keep(&mut self, text: String) {
+        self.lines.keep(text);
+    }
+
+    /// From now on several print here: lines are not kept, but taken by [`Output::parted`].
+    pub(crate) fn part(&mut self) {
+        self.lines.request = None;
+        self.lines.parted = Some(Vec::new());
+    }
+
+    /// The lines that were printed since this was asked last.
+    pub(crate) fn parted(&mut self) -> Vec<(LogStream, String)> {
+        self.lines.parted.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Tells who listens a line that is nobody's alone.
+    pub(crate) fn tell(&self, stream: LogStream, text: &str) {
+        if self.lines.logs.receiver_count() > 0 {
+            self.lines.send(stream, text.to_owned());
+        }
+    }
+
+    /// Ends the lines that have begun.
+    pub(crate) fn flush(&mut self) {
+        self.lines.flush();
     }
 
     /// Says whose output comes now.
@@ -131,6 +163,8 @@ struct Lines {
     kept_bytes: usize,
     /// Bytes of lines that are not kept any more.
     dropped: usize,
+    /// Whole lines to be taken, where they are not kept; a read has so many at most.
+    parted: Option<Vec<(LogStream, String)>>,
 }
 
 #[derive(Default)]
@@ -143,7 +177,8 @@ struct Line {
 impl Lines {
     fn new(function: Name, logs: broadcast::Sender<LogLine>) -> Self {
         let open = [Line::default(), Line::default()];
-        Self { function, logs, request: None, open, kept: VecDeque::new(), kept_bytes: 0, dropped: 0 }
+        let kept = VecDeque::new();
+        Self { function, logs, request: None, open, kept, kept_bytes: 0, dropped: 0, parted: None }
     }
 
     fn push(&mut self, stream: LogStream, mut bytes: &[u8]) {
@@ -158,6 +193,13 @@ impl Lines {
 
     fn finish(&mut self, stream: LogStream, line: usize) {
         let text = self.open[line].take();
+        match &mut self.parted {
+            Some(parted) => parted.push((stream, text)),
+            None => self.add(stream, text),
+        }
+    }
+
+    fn add(&mut self, stream: LogStream, text: String) {
         if self.logs.receiver_count() > 0 {
             self.send(stream, text.clone());
         }
@@ -180,12 +222,16 @@ impl Lines {
         let _ = self.logs.send(LogLine { time: Utc::now(), function, request_id, stream, text });
     }
 
-    fn take(&mut self) -> String {
+    fn flush(&mut self) {
         for (line, stream) in [LogStream::Stdout, LogStream::Stderr].into_iter().enumerate() {
             if !self.open[line].bytes.is_empty() {
                 self.finish(stream, line);
             }
         }
+    }
+
+    fn take(&mut self) -> String {
+        self.flush();
         if self.kept.is_empty() {
             return String::new();
         }

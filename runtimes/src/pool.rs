@@ -20,7 +20,7 @@ pub(crate) use counts::Counts;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -71,7 +71,13 @@ struct Pooled {
     watches_queue: bool,
     /// Oldest first; the last one is handed out first, so that the others get old.
     idle: Vec<Idle>,
+    /// A handle of each that has several slots, is in use and goes on serving.
+    shared: Vec<Instance>,
+    /// Instances in use, and the invocations on them.
     busy: usize,
+    running: usize,
+    /// Instances of which one invocation ran over its time, when the others have ended: they get their grace.
+    ending: usize,
     starting: usize,
     waiters: VecDeque<Waiter>,
     next_waiter: u64,
@@ -124,8 +130,11 @@ impl Pooled {
         let expects = self.expected.is_some_and(|expected| expected.from <= Instant::now());
         Slots {
             idle: self.idle.len(),
-            busy: self.busy,
+            busy: self.busy + self.ending,
             starting: self.starting,
+            each: self.version.as_ref().map_or(1, |version| version.slots as usize),
+            running: self.running,
+            open: self.shared.iter().map(Instance::open).sum(),
             waiting: self.waiters.len(),
             concurrency: self.limits.concurrency as usize,
             warm: self.limits.warm.max(u32::from(expects)) as usize,
@@ -149,16 +158,80 @@ impl Pooled {
 
     /// After something ended: when nothing runs any more, how long what is idle stays. Whether the keeper is to look.
     fn rest(&mut self, now: Instant, budget: &Budget) -> bool {
-        self.busy == 0
+        self.running == 0
             && self.waiters.is_empty()
             && self.stay.rested(now, || budget.price(now))
             && self.slots().expendable() > 0
     }
 
     /// Whether an instance may go on serving.
-    fn serves(&self, instance: &Instance) -> bool {
+    fn serves(&self, instance: &Instance, from: From) -> bool {
         let current = self.version.as_ref().is_some_and(|v| Arc::ptr_eq(v, &instance.version));
-        current && !self.closed && self.slots().total() < self.limits.concurrency as usize
+        let others = match instance.shared() {
+            // of those in use, which itself may still be, the others that go on serving
+            Some(shared) if from == From::Busy => {
+                if shared.is_retired() {
+                    return false;
+                }
+                let others = self.shared.iter().filter(|other| !other.is_same(instance)).count();
+                self.idle.len() + self.starting + others
+            }
+            _ => self.slots().total(),
+        };
+        current && !self.closed && others < self.limits.concurrency as usize
+    }
+
+    /// An instance in use that has room for another invocation.
+    fn open(&self) -> Option<Instance> {
+        self.shared.iter().rev().find(|instance| instance.open() > 0).and_then(Instance::another)
+    }
+
+    /// An instance for an invocation: one that is in use first, so that the others get old.
+    fn take(&mut self) -> Option<Instance> {
+        self.open().or_else(|| self.idle.pop().map(|idle| idle.instance))
+    }
+
+    /// One more invocation is on an instance.
+    fn enter(&mut self, instance: &Instance) {
+        self.running += 1;
+        let Some(shared) = instance.shared() else {
+            self.busy += 1;
+            return;
+        };
+        if shared.enter() {
+            self.busy += 1;
+            self.shared.extend(instance.another());
+        }
+    }
+
+    /// One less.
+    fn leave(&mut self, instance: &Instance) {
+        let Some(shared) = instance.shared() else { return self.leave_one() };
+        shared.leave();
+        if shared.rests() {
+            self.shared.retain(|other| !other.is_same(instance));
+            self.leave_one();
+        } else {
+            self.running -= 1;
+        }
+    }
+
+    /// The invocation of an instance that has no other.
+    fn leave_one(&mut self) {
+        self.running -= 1;
+        self.busy -= 1;
+    }
+
+    /// No further invocation comes to an instance that cannot be used any more. Its process, where that gets some time to end.
+    fn retire(&mut self, instance: &Instance) -> Option<Arc<Group>> {
+        let shared = instance.shared()?;
+        shared.retire();
+        self.shared.retain(|other| !other.is_same(instance));
+        if !shared.rests() {
+            return None;
+        }
+        self.ending += 1;
+        Some(shared.group().clone())
     }
 }
 
@@ -182,7 +255,10 @@ impl Pool {
                 watches_queue: false,
                 limits,
                 idle: Vec::new(),
+                shared: Vec::new(),
                 busy: 0,
+                running: 0,
+                ending: 0,
                 starting: 0,
                 waiters: VecDeque::new(),
                 next_waiter: 0,
@@ -227,10 +303,10 @@ impl Pool {
                 match state.slots().admit() {
                     Admission::Refuse => return Err(LeaseError::Stopped),
                     Admission::HandOut => {
-                        let Some(Idle { mut instance, .. }) = state.idle.pop() else { continue };
+                        let Some(mut instance) = state.take() else { continue };
                         // one that died is dropped, and the next is looked at
                         if instance.is_alive() {
-                            state.busy += 1;
+                            state.enter(&instance);
                             drop(state);
                             if let Some(group) = instance.group() {
                                 group.thaw();
@@ -238,6 +314,7 @@ impl Pool {
                             self.counts.used(&mut instance);
                             return Ok(Lease::new(self.clone(), instance, false).asked(asked));
                         }
+                        self.after(state.retire(&instance));
                     }
                     Admission::Wait => break,
                 }
@@ -281,7 +358,7 @@ impl Pool {
             }
             state.version = Some(version);
             state.backoff.worked();
-            std::mem::take(&mut state.idle)
+            (std::mem::take(&mut state.idle), std::mem::take(&mut state.shared))
         };
         drop(old);
         self.give(instance, From::Deploy);
@@ -297,7 +374,7 @@ impl Pool {
     }
 
     /// Gives an instance to the first who waits, else keeps it as idle, if it may still serve.
-    fn give(self: &Arc<Self>, mut instance: Instance, from: From) {
+    fn give(self: &Arc<Self>, mut instance: Instance, mut from: From) {
         if from == From::Busy {
             instance.pay();
         }
@@ -305,7 +382,7 @@ impl Pool {
         let mut state = lock(&self.state);
         state.ran(instance.ran.take());
         match from {
-            From::Busy => state.busy -= 1,
+            From::Busy => state.leave(&instance),
             From::Start => state.starting -= 1,
             From::Deploy => {}
         }
@@ -323,20 +400,23 @@ impl Pool {
             self.wake.notify_one();
         }
         // a function that has none goes before one that has several
-        let yields = from == From::Busy && instance.keeps() && budget.starves() && state.slots().total() > 0;
+        let gives = from == From::Busy && instance.keeps() && instance.rests();
+        let yields = gives && budget.starves() && state.slots().total() > 0;
         loop {
-            if yields || !state.serves(&instance) {
+            if yields || !state.serves(&instance, from) {
                 if yields {
                     state.lack.failed(Instant::now());
                     self.wake.notify_one();
                 }
+                let ends = state.retire(&instance);
                 self.start_wanted(&mut state);
                 state.rest(Instant::now(), budget);
                 drop(state);
-                return drop(instance);
+                drop(instance);
+                return self.after(ends);
             }
             let Some(waiter) = state.waiters.pop_front() else {
-                if instance.stays() {
+                if instance.stays() && instance.rests() {
                     instance.pay();
                     let since = Instant::now();
                     state.idle.push(Idle { instance, since, has_settled: false, clock: budget.clock() });
@@ -350,13 +430,24 @@ impl Pool {
                 }
                 return;
             };
-            state.busy += 1;
+            state.enter(&instance);
             self.counts.used(&mut instance);
             // a lease that is not taken comes back to the pool: never under its lock
             drop(state);
             let cold = from != From::Busy && instance.keeps();
+            let has_more = instance.shared().is_some();
             match waiter.tell.send(Ok(Lease::new(self.clone(), instance, cold))) {
-                Ok(()) => return self.counts.handed_out(cold),
+                Ok(()) => {
+                    self.counts.handed_out(cold);
+                    if !has_more {
+                        return;
+                    }
+                    state = lock(&self.state);
+                    // the next who waits, if there is room for one
+                    let Some(more) = state.open().filter(|_| !state.waiters.is_empty()) else { return };
+                    (instance, from) = (more, From::Busy);
+                    continue;
+                }
                 // who waited has just gone: the next
                 Err(Ok(lease)) => match lease.refused() {
                     Some(back) => instance = back,
@@ -365,7 +456,7 @@ impl Pool {
                 Err(Err(_)) => return,
             }
             state = lock(&self.state);
-            state.busy -= 1;
+            state.leave(&instance);
         }
     }
 
@@ -380,10 +471,37 @@ impl Pool {
         instance.pay();
         let kept = instance.keeps();
         let ran = instance.ran.take();
+        if instance.shared().is_some() {
+            let ends = {
+                let mut state = lock(&self.state);
+                state.ran(ran);
+                state.leave(&instance);
+                state.retire(&instance)
+            };
+            drop(instance);
+            return self.after(ends);
+        }
         drop(instance);
         let mut state = lock(&self.state);
-        state.busy -= 1;
+        state.leave_one();
         state.ran(ran);
+        self.replace(state, kept);
+    }
+
+    /// When a process has ended that had some time for it, another one may be started.
+    fn after(self: &Arc<Self>, ends: Option<Arc<Group>>) {
+        let Some(group) = ends else { return };
+        let pool = self.clone();
+        tokio::spawn(async move {
+            group.gone().await;
+            let mut state = lock(&pool.state);
+            state.ending -= 1;
+            pool.replace(state, true);
+        });
+    }
+
+    /// An instance has ended: another one is started if somebody waits for it, or if it was the last.
+    fn replace(self: &Arc<Self>, mut state: MutexGuard<'_, Pooled>, kept: bool) {
         self.start_wanted(&mut state);
         state.rest(Instant::now(), &self.ground.budget);
         let lost = kept && !state.closed && state.slots().starts_first();
@@ -432,7 +550,8 @@ impl Pool {
             if let Some(version) = &state.version {
                 self.ground.zygotes.end_one(&self.name, &version.id);
             }
-            (std::mem::take(&mut state.idle), std::mem::take(&mut state.waiters))
+            let idle = (std::mem::take(&mut state.idle), std::mem::take(&mut state.shared));
+            (idle, std::mem::take(&mut state.waiters))
         };
         drop(idle);
         for waiter in waiters {

@@ -5,9 +5,17 @@ use std::time::{Duration, Instant};
 /// The instances of a pool, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slots {
+    /// Instances without an invocation.
     pub(crate) idle: usize,
+    /// Instances with one or more.
     pub(crate) busy: usize,
     pub(crate) starting: usize,
+    /// Invocations that an instance runs at once.
+    pub(crate) each: usize,
+    /// Invocations that run.
+    pub(crate) running: usize,
+    /// How many more can run on the busy ones.
+    pub(crate) open: usize,
     /// Who waits for an instance.
     pub(crate) waiting: usize,
     /// Most instances at once; 0 stops the function.
@@ -30,7 +38,7 @@ pub(crate) struct Pace {
 /// What who asks for an instance gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// An idle one.
+    /// An idle one, or one that has room for another invocation.
     HandOut,
     /// A place in the queue.
     Wait,
@@ -46,7 +54,7 @@ impl Slots {
     pub(crate) fn admit(&self) -> Admission {
         match self {
             Self { concurrency: 0, .. } => Admission::Refuse,
-            Self { waiting: 0, idle: 1.., .. } => Admission::HandOut,
+            Self { waiting: 0, idle: 1.., .. } | Self { waiting: 0, open: 1.., .. } => Admission::HandOut,
             _ => Admission::Wait,
         }
     }
@@ -60,13 +68,13 @@ impl Slots {
     /// they have waited for so long, one is started.
     pub(crate) fn held_back(&self) -> Option<Duration> {
         let pace = self.pace.filter(|_| self.may_start() && self.busy > 0)?;
-        let turns = (self.waiting - self.starting) as u32;
-        let wait = pace.run.saturating_mul(turns) / (self.busy + self.starting) as u32;
+        let turns = (self.waiting - self.starting * self.each) as u32;
+        let wait = pace.run.saturating_mul(turns) / ((self.busy + self.starting) * self.each) as u32;
         (wait < pace.start && self.waited < pace.start).then_some(pace.start)
     }
 
     fn may_start(&self) -> bool {
-        self.starting < self.waiting && self.total() < self.concurrency
+        self.starting * self.each < self.waiting && self.total() < self.concurrency
     }
 
     /// Whether one more must be started to keep the function warm.
@@ -137,6 +145,9 @@ mod tests {
         idle: 0,
         busy: 0,
         starting: 0,
+        each: 1,
+        running: 0,
+        open: 0,
         waiting: 0,
         concurrency: 4,
         warm: 0,
@@ -153,6 +164,7 @@ mod tests {
     #[case::who_waits_already_comes_first(Slots { idle: 1, waiting: 1, ..EMPTY }, Admission::Wait)]
     #[case::nothing_there(EMPTY, Admission::Wait)]
     #[case::all_busy(Slots { busy: 4, ..EMPTY }, Admission::Wait)]
+    #[case::one_has_a_slot_free(Slots { busy: 4, open: 1, ..EMPTY }, Admission::HandOut)]
     #[case::stopped(Slots { idle: 1, concurrency: 0, ..EMPTY }, Admission::Refuse)]
     fn who_asks_gets(#[case] slots: Slots, #[case] expect: Admission) {
         assert_eq!(slots.admit(), expect);
@@ -164,6 +176,8 @@ mod tests {
     #[case::one_is_starting_for_the_one_who_waits(Slots { waiting: 1, starting: 1, ..EMPTY }, false)]
     #[case::more_wait_than_are_starting(Slots { waiting: 2, starting: 1, ..EMPTY }, true)]
     #[case::the_cap_counts_busy_and_starting(Slots { waiting: 9, starting: 1, busy: 3, ..EMPTY }, false)]
+    #[case::what_is_starting_is_for_several(Slots { waiting: 4, starting: 1, each: 4, ..EMPTY }, false)]
+    #[case::more_wait_than_its_slots(Slots { waiting: 5, starting: 1, each: 4, ..EMPTY }, true)]
     #[case::below_the_cap(Slots { waiting: 9, starting: 1, busy: 2, ..EMPTY }, true)]
     fn one_is_started_for_who_waits_when(#[case] slots: Slots, #[case] expect: bool) {
         assert_eq!(slots.starts_for_waiting(), expect);
@@ -173,6 +187,7 @@ mod tests {
     #[case::the_busy_one_is_free_before_another_is_started(QUICK, false)]
     #[case::so_many_wait_that_a_start_is_sooner(Slots { waiting: 5, ..QUICK }, true)]
     #[case::several_are_free_soon(Slots { busy: 3, waiting: 9, ..QUICK }, false)]
+    #[case::each_of_its_slots_is_free_soon(Slots { waiting: 9, each: 2, ..QUICK }, false)]
     #[case::what_is_being_started_takes_its_part(Slots { starting: 2, waiting: 9, ..QUICK }, false)]
     #[case::it_took_longer_than_was_thought(Slots { waited: 5 * MS, ..QUICK }, true)]
     #[case::nobody_is_busy(Slots { busy: 0, ..QUICK }, true)]

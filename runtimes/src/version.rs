@@ -58,6 +58,9 @@ pub(crate) struct Version {
     pub(crate) memory: u32,
     pub(crate) processes: u32,
     pub(crate) cpu: Option<u32>,
+    /// Invocations that an instance runs at once.
+    #[serde(default = "one")]
+    pub(crate) slots: u32,
     /// Whether its instances may be forked.
     pub(crate) zygote: bool,
     pub(crate) isolation: Isolation,
@@ -69,6 +72,10 @@ pub(crate) struct Version {
     pub(crate) files: usize,
     /// Their size.
     pub(crate) bytes: u64,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// Keeps a folder of code on the disk as long as it lives.
@@ -106,7 +113,7 @@ pub(crate) fn is_left_out(name: &std::ffi::OsStr) -> bool {
 /// Whether instances of both configurations are started alike.
 pub(crate) fn starts_alike(a: &FunctionConfig, b: &FunctionConfig) -> bool {
     let parts = |c: &FunctionConfig| (c.runtime, c.pin, c.isolation, c.code.clone(), c.handler.clone(), c.zygote);
-    let limits = |c: &FunctionConfig| (c.memory, c.processes, c.cpu);
+    let limits = |c: &FunctionConfig| (c.memory, c.processes, c.cpu, c.slots);
     let reach = |c: &FunctionConfig| (c.network, c.folders.clone(), c.hosts.clone());
     parts(a) == parts(b) && limits(a) == limits(b) && a.env == b.env && reach(a) == reach(b)
 }
@@ -172,6 +179,7 @@ impl Store {
             memory: config.memory,
             processes: config.processes,
             cpu: config.cpu,
+            slots: config.slots,
             zygote: config.zygote,
             isolation: config.isolation,
             network: config.network,
@@ -360,6 +368,7 @@ fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
         memory,
         processes,
         cpu,
+        slots,
         isolation,
         network,
         folders,
@@ -381,6 +390,9 @@ fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
     }
     if let Some(pin) = pin {
         part(pin.name);
+    }
+    if *slots > 1 {
+        part(&format!("{slots} slots"));
     }
     for (access, paths) in [("read", &folders.read), ("write", &folders.write)] {
         for path in paths {
@@ -431,6 +443,7 @@ mod tests {
             processes: 1024,
             cpu: None,
             concurrency: 1,
+            slots: 1,
             warm: 0,
             keep_alive: Duration::from_secs(1).into(),
             retry: bus::retry::RetryPolicy::default(),

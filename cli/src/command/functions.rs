@@ -38,7 +38,7 @@ impl Functions {
                     f.runtime.clone(),
                     f.word().to_owned(),
                     version(f),
-                    format!("{}/{}", f.busy, f.concurrency),
+                    format!("{}/{}", f.busy, u64::from(f.concurrency) * u64::from(f.slots)),
                     f.warm.to_string(),
                     f.invocations.to_string(),
                     f.cold_starts.to_string(),

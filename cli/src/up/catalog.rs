@@ -22,7 +22,7 @@ pub(super) fn catalog(config: &Config, paused: &BTreeSet<Name>) -> Catalog {
             class: function.runtime.as_str(),
             retry: function.retry,
             timeout: function.timeout,
-            concurrency: function.concurrency,
+            concurrency: function.calls(),
             chain: function.chain.clone(),
         };
         (name.clone(), function)

@@ -73,6 +73,12 @@ pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
                 "The most instances at once, 0 stops the function; twice the number of cores unless set.",
             )
             .machine_default(i64::from(default.concurrency)),
+            Key::new(
+                "slots",
+                Shape::Integer(1..=64),
+                "The most invocations an instance of a provided or node function runs at once.",
+            )
+            .default(i64::from(default.slots)),
             Key::new("warm", Shape::Integer(0..=10_000), "Instances that are kept ready at all times.")
                 .default(i64::from(default.warm)),
             Key::new(

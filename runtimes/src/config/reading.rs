@@ -38,6 +38,7 @@ impl FunctionConfig {
             processes: reader.get_or("processes", default.processes),
             cpu: reader.get("cpu"),
             concurrency: reader.get_or("concurrency", default.concurrency),
+            slots: reader.get_or("slots", default.slots),
             warm: reader.get_or("warm", default.warm),
             keep_alive: reader.get_or("keep_alive", default.keep_alive),
             retry: RetryPolicy::read(reader.table("retry"), &default.retry),
@@ -64,6 +65,12 @@ impl FunctionConfig {
             let wrong = Wrong::of_key("has no effect on a command, which is started for each invocation");
             reader.refuse("warm", &wrong.advice("take it out").label("nothing to keep"));
         }
+        if config.slots > 1
+            && let Some(each) = one_at_a_time(config.runtime)
+        {
+            let wrong = Wrong::of_key(format!("is {}, and {each}", config.slots)).label("one at a time");
+            reader.refuse("slots", &wrong.advice("take it out, and raise `concurrency` for more calls at once"));
+        }
         if config.runtime == RuntimeKind::Wasm {
             check_wasm(&reader, &config);
         } else if reader.has("hosts") {
@@ -89,6 +96,16 @@ impl FunctionConfig {
         }
         reader.finish();
         runtime.map(|_| config)
+    }
+}
+
+/// Why an instance of a runtime runs one invocation at a time, where it does.
+fn one_at_a_time(runtime: RuntimeKind) -> Option<&'static str> {
+    match runtime {
+        RuntimeKind::Python => Some("a python instance runs one call at a time: another one is forked in milliseconds"),
+        RuntimeKind::Command => Some("a command is started for each call"),
+        RuntimeKind::Wasm => Some("wasm has an instance for each call"),
+        RuntimeKind::Node | RuntimeKind::Provided => None,
     }
 }
 

@@ -1,9 +1,10 @@
 "use strict";
-// Runs one Node.js function for fnbus: requests come in on fd 3, answers go out on fd 4, one at a time.
+// Runs one Node.js function for fnbus: requests come in on fd 3, answers go out on fd 4, one at a time, or several at once
+// where the function has slots.
 //
 // The frames are described in frame.rs. Only the standard library. A process is started before it is known what it will
 // run: the first thing it reads says that. While it is idle it waits in a read that blocks everything, so nothing of a
-// handler goes on between two invocations, as on AWS.
+// handler goes on between two invocations, as on AWS; with several slots it waits in the event loop.
 
 const fs = require("node:fs");
 const path = require("node:path");
@@ -15,8 +16,10 @@ const ANSWERS = 4;
 // payload length, milliseconds left, event id length, trace length, context length, form; then 36 bytes of request id
 const HEAD = 21;
 const HEAD_SIZE = HEAD + 36;
-const [JSON_FORM, TEXT, BYTES] = Buffer.from("JTB");
-const [READY, INIT_ERROR, OK, ERROR, BAD_OUTPUT, CRASH, TOO_LARGE, BEGINS, DATA] = Buffer.from("RIOEBCLSD");
+const [JSON_FORM, TEXT, BYTES, TAKEN] = Buffer.from("JTBA");
+const [READY, INIT_ERROR, OK, ERROR, BAD_OUTPUT, CRASH, TOO_LARGE, BEGINS, DATA, STDOUT, STDERR] =
+  Buffer.from("RIOEBCLSD12");
+const NOBODY = "00000000-0000-0000-0000-000000000000";
 // bytes of one piece of a streamed answer
 const PIECE = 65536;
 
@@ -24,6 +27,8 @@ const chunk = Buffer.allocUnsafe(65536);
 let task, handler, traced;
 // the invocation that runs; undefined while the code is loaded, null in between
 let current;
+// with several slots: those that run by their ids, and which of them what is done now is for
+let running, store;
 // set while a process that waits for a function goes through an invocation of nobody: what to do when it is over
 let rehearsed;
 
@@ -74,6 +79,7 @@ function begin() {
   if (!/^(1|true)$/.test(task.env.AWS_LAMBDA_NODEJS_NO_GLOBAL_AWSLAMBDA)) {
     globalThis.awslambda = { streamifyResponse, HttpResponseStream };
   }
+  if (task.slots > 1) tag();
   load().then(
     (loaded) => {
       handler = loaded;
@@ -83,7 +89,8 @@ function begin() {
       setImmediate(() => {
         current = null;
         answer(READY, took);
-        next();
+        if (task.slots > 1) serve();
+        else next();
       });
     },
     (error) => fatal(error instanceof InitError ? told(error.kind, error.message, error.trace) : failure(error), 1),
@@ -209,7 +216,8 @@ class Invocation {
   called(error, result) {
     if (this.ended || this.waiting) return;
     const well = error === null || error === undefined;
-    if (well && this.context.callbackWaitsForEmptyEventLoop) this.waiting = () => this.end(result);
+    // where others run beside it, the event loop may never be empty
+    if (well && !running && this.context.callbackWaitsForEmptyEventLoop) this.waiting = () => this.end(result);
     else this.done(error, result);
   }
 
@@ -253,11 +261,19 @@ class Invocation {
     this.ended = true;
     // after the promises of this turn: one that was rejected and not handled ends the process, not the next invocation
     setImmediate(() => {
-      if (current !== this) return;
+      if (!this.runs()) return;
+      if (running) {
+        running.delete(this.id);
+        return answer(kind, body, this.id);
+      }
       current = null;
       answer(kind, body);
       next();
     });
+  }
+
+  runs() {
+    return running ? running.get(this.id) === this : current === this;
   }
 }
 
@@ -265,11 +281,26 @@ class Invocation {
 function next() {
   if (rehearsed) return rehearsed();
   const head = fill(HEAD_SIZE);
-  const total = HEAD_SIZE + head.readUInt32LE(0) + head.readUInt32LE(8) + head.readUInt32LE(12) + head.readUInt32LE(16);
-  invoke(fill(total, head));
+  invoke(fill(sizeOf(head), head));
+}
+
+// The size of a request, by its head.
+function sizeOf(head) {
+  return HEAD_SIZE + head.readUInt32LE(0) + head.readUInt32LE(8) + head.readUInt32LE(12) + head.readUInt32LE(16);
 }
 
 function invoke(frame) {
+  const invocation = new Invocation();
+  if (!running) {
+    current = invocation;
+    return run(invocation, frame);
+  }
+  invocation.id = frame.toString("latin1", HEAD, HEAD_SIZE);
+  running.set(invocation.id, invocation);
+  store.run({ [INVOCATION]: invocation, [REQUEST_ID]: invocation.id }, () => run(invocation, frame));
+}
+
+function run(invocation, frame) {
   const size = frame.readUInt32LE(0);
   const left = frame.readUInt32LE(4);
   const traceAt = HEAD_SIZE + frame.readUInt32LE(8);
@@ -278,9 +309,8 @@ function invoke(frame) {
   const requestId = frame.toString("latin1", HEAD, HEAD_SIZE);
   const eventId = frame.toString("utf8", HEAD_SIZE, traceAt);
   const traceparent = traceAt < contextAt ? frame.toString("utf8", traceAt, contextAt) : undefined;
-  if (traceparent !== traced) trace(traceparent);
-  const invocation = new Invocation();
-  current = invocation;
+  if (running) store.getContext()[TRACE_ID] = xray(traceparent);
+  else if (traceparent !== traced) trace(traceparent);
   let event;
   try {
     event = eventOf(frame[20], frame.subarray(at, at + size));
@@ -306,6 +336,110 @@ function invoke(frame) {
   } catch (error) {
     invocation.fail(error);
   }
+}
+
+// -- several at once --------------------------------------------------------------------------------------------
+
+// Reads requests while others run.
+function serve() {
+  running = new Map();
+  const pipe = new (require("node:net").Socket)({ fd: REQUESTS, readable: true, writable: false });
+  let [parts, length, wanted] = [[], 0, HEAD_SIZE];
+  pipe.on("data", (data) => {
+    parts.push(data);
+    length += data.length;
+    if (length < wanted) return;
+    let rest = parts.length > 1 ? Buffer.concat(parts) : data;
+    for (;;) {
+      wanted = rest.length < HEAD_SIZE ? HEAD_SIZE : sizeOf(rest);
+      if (rest.length < wanted) break;
+      receive(rest.subarray(0, wanted));
+      rest = rest.subarray(wanted);
+    }
+    [parts, length] = [[rest], rest.length];
+  });
+  pipe.on("close", () => process.exit(0));
+}
+
+function receive(frame) {
+  if (frame[20] !== TAKEN) return invoke(frame);
+  const invocation = running.get(frame.toString("latin1", HEAD, HEAD_SIZE));
+  const goOn = invocation?.taken;
+  if (!goOn) return;
+  invocation.taken = null;
+  goOn();
+}
+
+const INVOCATION = Symbol("invocation");
+const REQUEST_ID = Symbol.for("_AWS_LAMBDA_REQUEST_ID");
+const TRACE_ID = Symbol.for("_AWS_LAMBDA_X_RAY_TRACE_ID");
+
+// What is kept for each invocation, by us and by packages: they know this as AWS' `@aws/lambda-invoke-store`.
+class InvokeStore {
+  #contexts = new (require("node:async_hooks").AsyncLocalStorage)();
+
+  run(context, then) {
+    return this.#contexts.run(context, then);
+  }
+
+  getContext() {
+    return this.#contexts.getStore();
+  }
+
+  hasContext() {
+    return this.getContext() !== undefined;
+  }
+
+  get(key) {
+    return this.getContext()?.[key];
+  }
+
+  set(key, value) {
+    if (!this.hasContext()) throw new Error("No context available");
+    if (this.isProtectedKey(key)) throw new Error(`Cannot modify protected Lambda context field: ${String(key)}`);
+    this.getContext()[key] = value;
+  }
+
+  isProtectedKey(key) {
+    return key === REQUEST_ID || key === TRACE_ID;
+  }
+
+  getRequestId() {
+    return this.get(REQUEST_ID) ?? "-";
+  }
+
+  getXRayTraceId() {
+    return this.get(TRACE_ID);
+  }
+
+  getTenantId() {}
+}
+
+// From now on what is printed says whose it is.
+function tag() {
+  store = new InvokeStore();
+  if (globalThis.awslambda) globalThis.awslambda.InvokeStore = store;
+  for (const [stream, kind] of [
+    [process.stdout, STDOUT],
+    [process.stderr, STDERR],
+  ]) {
+    const write = stream.write.bind(stream);
+    stream.write = (chunk, encoding, callback) => {
+      if (typeof encoding === "function") [encoding, callback] = [undefined, encoding];
+      const bytes = typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk;
+      if (!(bytes instanceof Uint8Array) || !print(kind, bytes)) return write(chunk, encoding, callback);
+      if (callback) process.nextTick(callback);
+      return true;
+    };
+  }
+}
+
+// Prints for the invocation that does it. Whether there is one.
+function print(kind, bytes) {
+  const invocation = running && store.get(INVOCATION);
+  if (!invocation?.runs()) return false;
+  for (let at = 0; at < bytes.length; at += PIECE) answer(kind, bytes.subarray(at, at + PIECE), invocation.id);
+  return true;
 }
 
 // -- streamed answers -------------------------------------------------------------------------------------------
@@ -381,7 +515,19 @@ class ResponseStream extends Writable {
   }
 
   #send(pieces, callback) {
-    if (current !== this.#invocation) return callback(new InvalidStreamingOperation("The invocation has ended."));
+    const invocation = this.#invocation;
+    if (!invocation.runs()) return callback(new InvalidStreamingOperation("The invocation has ended."));
+    if (running) {
+      // the next when the one before was taken, so that a caller that is slow keeps no other waiting
+      const goOn = () => {
+        const piece = pieces.shift();
+        if (!piece) return callback();
+        if (piece[0] === DATA) invocation.taken = goOn;
+        answer(...piece, invocation.id);
+        if (piece[0] !== DATA) goOn();
+      };
+      return goOn();
+    }
     this.#writing = true;
     send(Buffer.concat(pieces.map(([kind, body]) => framed(kind, body))), (error) => {
       this.#writing = false;
@@ -448,16 +594,16 @@ function output(result) {
 // The trace of the invocation as X-Ray's clients look for it.
 function trace(traceparent) {
   traced = traceparent;
+  const id = xray(traceparent);
+  if (id) process.env._X_AMZN_TRACE_ID = id;
+  else delete process.env._X_AMZN_TRACE_ID;
+}
+
+function xray(traceparent) {
   const parts = traceparent?.split("-") ?? [];
-  if (parts.length === 4 && parts[1].length === 32) {
-    const sampled = parseInt(parts[3], 16) & 1;
-    const root = `1-${parts[1].slice(0, 8)}-${parts[1].slice(8)}`;
-    process.env._X_AMZN_TRACE_ID = `Root=${root};Parent=${parts[2]};Sampled=${sampled}`;
-  } else if (traceparent) {
-    process.env._X_AMZN_TRACE_ID = traceparent;
-  } else {
-    delete process.env._X_AMZN_TRACE_ID;
-  }
+  if (parts.length !== 4 || parts[1].length !== 32) return traceparent;
+  const sampled = parseInt(parts[3], 16) & 1;
+  return `Root=1-${parts[1].slice(0, 8)}-${parts[1].slice(8)};Parent=${parts[2]};Sampled=${sampled}`;
 }
 
 // -- errors -----------------------------------------------------------------------------------------------------
@@ -517,6 +663,7 @@ function told(errorType, errorMessage, trace = []) {
 // An error nobody handles ends the process: what it kept may be half done.
 function fatal(body, code) {
   const end = () => {
+    if (running?.size > 0) answer(CRASH, encode(body), NOBODY);
     if (current !== null) answer(current ? CRASH : INIT_ERROR, encode(body));
     process.exit(code);
   };
@@ -526,6 +673,7 @@ function fatal(body, code) {
 
 function say(line) {
   try {
+    if (print(STDERR, Buffer.from(`${line}\n`))) return;
     fs.writeSync(2, `${line}\n`);
   } catch {
     // closed by the function: its own affair
@@ -574,8 +722,8 @@ function send(frames, callback) {
   });
 }
 
-function answer(kind, body) {
-  const frame = framed(kind, body);
+function answer(kind, body, id) {
+  const frame = framed(kind, id ? Buffer.concat([Buffer.from(id), body]) : body);
   if (rehearsed) return;
   for (let sent = 0; sent < frame.length; ) sent += fs.writeSync(ANSWERS, frame, sent);
 }

@@ -161,6 +161,7 @@ impl NodeJs {
             "handler": version.handler,
             "env": env,
             "limit": limit,
+            "slots": version.slots,
         })
     }
 

@@ -50,7 +50,8 @@ impl Place<'_> {
         let before = state.waiters.iter().position(|w| w.id == self.id);
         let lacks = state.lack.until(Instant::now()).is_some();
         let deploys = state.version.is_none() && !lacks;
-        !state.closed && before.is_some_and(|before| deploys || before < state.starting)
+        let slots = state.slots();
+        !state.closed && before.is_some_and(|before| deploys || before < slots.starting * slots.each)
     }
 }
 

@@ -33,8 +33,9 @@ use crate::{
     lock, streamed,
 };
 
-/// Connections of one process; beyond them new ones are closed.
+/// Connections of one process, and for each invocation that it may run; beyond them new ones are closed.
 const CONNECTIONS: usize = 64;
+const FOR_EACH: usize = 4;
 /// What is over the limit is read on this far, so that who sends it hears why it is refused.
 const READ_ON: usize = 64 << 20;
 /// A process that dies cuts its request short too: its end says more, and is waited for.
@@ -50,6 +51,7 @@ type Reply = Response<Full<Bytes>>;
 /// Serves until it is dropped.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
+    let most = CONNECTIONS.max(FOR_EACH * shared.slots as usize);
     loop {
         while connections.try_join_next().is_some() {}
         let Ok((stream, theirs)) = listener.accept().await else {
@@ -57,7 +59,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
             time::sleep(DYING).await;
             continue;
         };
-        if connections.len() >= CONNECTIONS {
+        if connections.len() >= most {
             continue;
         }
         // headers and body leave in one write; a client that waits for both must not wait for an acknowledgement
@@ -157,10 +159,14 @@ async fn response(shared: &Shared, id: &str, headers: &HeaderMap, body: Incoming
     let streams = mode.is_some_and(|mode| mode.eq_ignore_ascii_case("streaming"));
     let known = |mode: &str| streams || mode.eq_ignore_ascii_case("buffered");
     let head = Head { request_id: id.parse().ok(), media_type: text(headers, "content-type").map(str::to_owned) };
-    let outlet = if streams { lock(&shared.talk).outlet() } else { None };
+    let outlet = if streams { lock(&shared.talk).outlet(id) } else { None };
     let passed_on = outlet.is_some();
     let body = match outlet {
-        Some(outlet) => pass_on(body, &head, &outlet).await,
+        Some(outlet) => {
+            // one of several that runs over its time is not ended with its process
+            let is_wanted = || shared.slots == 1 || lock(&shared.talk).runs(id);
+            pass_on(body, &head, &outlet, is_wanted).await
+        }
         None => read(body, shared.limit).await,
     };
     if let Some(mode) = mode.filter(|mode| !known(mode)) {
@@ -304,12 +310,12 @@ async fn read(mut body: Incoming, limit: usize) -> Body {
 }
 
 /// Gives a body to the caller as it comes, and keeps its beginning. One without a byte is not begun.
-async fn pass_on(mut body: Incoming, head: &Head, outlet: &Outlet) -> Body {
+async fn pass_on(mut body: Incoming, head: &Head, outlet: &Outlet, is_wanted: impl Fn() -> bool) -> Body {
     let (mut kept, mut trailers) = (BytesMut::new(), None);
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return Body::Truncated };
         match frame.into_data() {
-            Ok(data) if data.is_empty() => {}
+            Ok(data) if data.is_empty() || !is_wanted() => {}
             Ok(data) => {
                 outlet.room().await;
                 if outlet.sent() == 0 {

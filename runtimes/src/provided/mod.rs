@@ -51,19 +51,23 @@ struct Shared {
     owner: SetOnce<Option<Arc<Group>>>,
     arn: String,
     limit: usize,
+    /// Invocations that run at once.
+    slots: u32,
 }
 
 impl Api {
-    pub(crate) async fn open(arn: String, payload_limit: usize) -> io::Result<Self> {
+    /// `slots`: invocations that run at once.
+    pub(crate) async fn open(arn: String, payload_limit: usize, slots: u32) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            talk: Mutex::default(),
+            talk: Mutex::new(Talk::new(slots > 1)),
             offered: Notify::new(),
             said: Notify::new(),
             owner: SetOnce::new(),
             arn,
             limit: limit(RuntimeKind::Provided, payload_limit),
+            slots,
         });
         let server = AbortOnDropHandle::new(tokio::spawn(http::serve(listener, shared.clone())));
         Ok(Self { address, shared, _server: server })
@@ -84,6 +88,7 @@ impl Api {
         let id = invocation.request_id;
         let trace = trace_id(invocation.trace.as_deref().unwrap_or_default(), id);
         lock(&self.shared.talk).offer(Turn {
+            request: id,
             id: id.to_string(),
             deadline: deadline.as_millis() as u64,
             trace,
@@ -95,7 +100,7 @@ impl Api {
     }
 
     /// Waits for what the process says. May be dropped at any time.
-    pub(crate) async fn hear(&self) -> Answer {
+    pub(crate) async fn hear(&self) -> (Uuid, Answer) {
         loop {
             let said = self.shared.said.notified();
             if let Some(answer) = self.last_words() {
@@ -105,13 +110,23 @@ impl Api {
         }
     }
 
-    pub(crate) fn last_words(&self) -> Option<Answer> {
+    pub(crate) fn last_words(&self) -> Option<(Uuid, Answer)> {
         lock(&self.shared.talk).hear()
     }
 
     /// Whether the invocation was never taken.
     pub(crate) fn is_unread(&self) -> bool {
         lock(&self.shared.talk).is_untaken()
+    }
+
+    /// The same of one of several.
+    pub(crate) fn is_unread_of(&self, request: Uuid) -> bool {
+        lock(&self.shared.talk).is_untaken_of(request)
+    }
+
+    /// Nobody waits for its answer any more.
+    pub(crate) fn forget(&self, request: Uuid) {
+        lock(&self.shared.talk).forget(request);
     }
 }
 

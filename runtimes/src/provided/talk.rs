@@ -1,11 +1,11 @@
 //! Whose turn it is between an instance and its process. Pure: calls in, answers and refusals out.
 //!
 //! ```text
-//! init ──next──> free ──an invocation is offered, next──> running ──response, error──> free
+//! init ──next──> ready       an invocation: offered ──next──> running ──response, error──> ended
 //!   └──init/error──> failed
 //! ```
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bus::{
     outcome::{Ending, Fault},
@@ -13,13 +13,15 @@ use bus::{
     streamed::Outlet,
 };
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::dialogue::Answer;
 
 /// An invocation, as `next` tells it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Turn {
-    /// Of the attempt, so it is the invocation id too: never used again.
+    pub(super) request: Uuid,
+    /// As it is told. Of the attempt, so it is the invocation id too: never used again.
     pub(super) id: String,
     /// Milliseconds since 1970.
     pub(super) deadline: u64,
@@ -38,10 +40,8 @@ enum Phase {
     Init,
     /// It said that it cannot load it.
     Failed,
-    /// It waits for the next invocation, or will ask for it.
-    Free,
-    /// It runs one.
-    Running,
+    /// It has asked for an invocation.
+    Ready,
 }
 
 /// Why a call is refused.
@@ -57,56 +57,71 @@ pub(super) enum Refusal {
 
 #[derive(Default)]
 pub(super) struct Talk {
+    /// Several invocations may run at once.
+    many: bool,
     phase: Phase,
-    /// The invocation to be taken, or running.
-    turn: Option<Arc<Turn>>,
-    /// The id of the one before.
+    /// Invocations to be taken.
+    offered: VecDeque<Arc<Turn>>,
+    running: Vec<Arc<Turn>>,
+    /// The id of the one that was answered last.
     last: Option<String>,
-    /// What the process has said and the instance has not heard yet.
-    said: Option<Answer>,
+    /// What the process has said and the instance has not heard yet, and of which invocation.
+    said: VecDeque<(Uuid, Answer)>,
 }
 
 impl Talk {
-    /// An invocation to be taken.
-    pub(super) fn offer(&mut self, turn: Turn) {
-        self.turn = Some(Arc::new(turn));
+    pub(super) fn new(many: bool) -> Self {
+        Self { many, ..Self::default() }
     }
 
-    /// The process asks for its next invocation: there, not yet there, or refused. While one runs it is that one again.
+    /// An invocation to be taken.
+    pub(super) fn offer(&mut self, turn: Turn) {
+        self.offered.push_back(Arc::new(turn));
+    }
+
+    /// The process asks for its next invocation: there, not yet there, or refused. Where one runs at a time it is that one
+    /// again while it runs.
     pub(super) fn next(&mut self) -> Result<Option<Arc<Turn>>, Refusal> {
         match self.phase {
             Phase::Failed => return Err(self.not_now("Ready")),
             Phase::Init => {
-                self.phase = Phase::Free;
-                self.said = Some(Answer::Ready(None));
+                self.phase = Phase::Ready;
+                self.said.push_back((Uuid::nil(), Answer::Ready(None)));
             }
-            Phase::Free | Phase::Running => {}
+            Phase::Ready => {}
         }
-        if self.turn.is_some() {
-            self.phase = Phase::Running;
+        if let Some(turn) = self.offered.pop_front() {
+            self.running.push(turn.clone());
+            return Ok(Some(turn));
         }
-        Ok(self.turn.clone())
+        Ok(self.running.first().filter(|_| !self.many).cloned())
     }
 
     /// Whether the answer to an invocation may come now. `echoed` is the invocation id a newer client sends along.
     pub(super) fn may_answer(&self, id: &str, echoed: Option<&str>, to: &'static str) -> Result<(), Refusal> {
-        let running = self.turn.as_ref().filter(|_| self.phase == Phase::Running);
-        match (self.phase, running) {
-            (Phase::Init | Phase::Failed, _) => Err(self.not_now(to)),
-            (_, Some(turn)) if echoed.is_some_and(|echoed| echoed != turn.id) => Err(Refusal::Stale),
-            (_, Some(turn)) if turn.id == id => Ok(()),
+        let is_its_own = echoed.is_none_or(|echoed| echoed == id);
+        if self.phase != Phase::Ready {
+            Err(self.not_now(to))
+        } else if is_its_own && self.runs(id) {
+            Ok(())
+        } else if is_its_own && self.running.is_empty() && self.last.as_deref() == Some(id) {
             // a second answer
-            (_, None) if self.last.as_deref() == Some(id) && echoed.is_none_or(|echoed| echoed == id) => {
-                Err(self.not_now(to))
-            }
-            (_, None) if echoed.is_some() => Err(Refusal::Stale),
-            _ => Err(Refusal::RequestId),
+            Err(self.not_now(to))
+        } else if echoed.is_some_and(|echoed| !self.runs(echoed)) {
+            Err(Refusal::Stale)
+        } else {
+            Err(Refusal::RequestId)
         }
     }
 
-    /// The way for a response that is streamed; the running invocation was asked for before.
-    pub(super) fn outlet(&self) -> Option<Outlet> {
-        self.turn.as_ref().and_then(|turn| turn.outlet.clone())
+    /// Whether it runs, and somebody waits for its answer.
+    pub(super) fn runs(&self, id: &str) -> bool {
+        self.running.iter().any(|turn| turn.id == id)
+    }
+
+    /// The way for a response that is streamed; whether it may be answered was asked before.
+    pub(super) fn outlet(&self, id: &str) -> Option<Outlet> {
+        self.running.iter().find(|turn| turn.id == id).and_then(|turn| turn.outlet.clone())
     }
 
     /// The invocation has ended so. [`Talk::may_answer`] was asked before, and again here: time has passed.
@@ -118,10 +133,18 @@ impl Talk {
         fault: Option<Fault>,
     ) -> Result<(), Refusal> {
         self.may_answer(id, None, "InvocationResponse")?;
-        self.last = self.turn.take().map(|turn| turn.id.clone());
-        self.phase = Phase::Free;
-        self.said = Some(Answer::Ended { ending, output, fault });
+        if let Some(at) = self.running.iter().position(|turn| turn.id == id) {
+            let turn = self.running.swap_remove(at);
+            self.last = Some(turn.id.clone());
+            self.said.push_back((turn.request, Answer::Ended { ending, output, fault }));
+        }
         Ok(())
+    }
+
+    /// Nobody waits for the answer any more: it is stale when it comes.
+    pub(super) fn forget(&mut self, request: Uuid) {
+        self.offered.retain(|turn| turn.request != request);
+        self.running.retain(|turn| turn.request != request);
     }
 
     /// The code could not be loaded.
@@ -130,26 +153,32 @@ impl Talk {
             return Err(self.not_now("InitError"));
         }
         self.phase = Phase::Failed;
-        self.said = Some(Answer::Ended { ending: Ending::InitError, output, fault: Some(fault) });
+        let answer = Answer::Ended { ending: Ending::InitError, output, fault: Some(fault) };
+        self.said.push_back((Uuid::nil(), answer));
         Ok(())
     }
 
     /// What was said since the last time, for the instance.
-    pub(super) fn hear(&mut self) -> Option<Answer> {
-        self.said.take()
+    pub(super) fn hear(&mut self) -> Option<(Uuid, Answer)> {
+        self.said.pop_front()
     }
 
-    /// Whether the invocation was offered and not taken.
+    /// Whether an invocation was offered and not taken.
     pub(super) fn is_untaken(&self) -> bool {
-        self.turn.is_some() && self.phase != Phase::Running
+        !self.offered.is_empty()
+    }
+
+    /// Whether this one was.
+    pub(super) fn is_untaken_of(&self, request: Uuid) -> bool {
+        self.offered.iter().any(|turn| turn.request == request)
     }
 
     fn not_now(&self, to: &'static str) -> Refusal {
         let from = match self.phase {
             Phase::Init => "Started",
             Phase::Failed => "InitError",
-            Phase::Free => "Ready",
-            Phase::Running => "Running",
+            Phase::Ready if self.running.is_empty() => "Ready",
+            Phase::Ready => "Running",
         };
         Refusal::State { from, to }
     }
@@ -163,7 +192,8 @@ mod tests {
 
     fn turn(id: &str) -> Turn {
         let payload = Payload { bytes: Bytes::from_static(b"1"), form: Form::Json };
-        Turn { id: id.into(), deadline: 7, trace: String::new(), payload, client_context: None, outlet: None }
+        let request = Uuid::from_u128(id.bytes().map(u128::from).sum());
+        Turn { request, id: id.into(), deadline: 7, trace: String::new(), payload, client_context: None, outlet: None }
     }
 
     fn running(id: &str) -> Talk {
@@ -171,6 +201,7 @@ mod tests {
         assert_eq!(talk.next(), Ok(None));
         talk.offer(turn(id));
         assert_eq!(talk.next().unwrap().unwrap().id, id);
+        talk.hear();
         talk
     }
 
@@ -183,7 +214,7 @@ mod tests {
         let mut talk = Talk::default();
         assert!(talk.hear().is_none());
         assert_eq!(talk.next(), Ok(None));
-        assert!(matches!(talk.hear(), Some(Answer::Ready(None))));
+        assert!(matches!(talk.hear(), Some((_, Answer::Ready(None)))));
         assert_eq!(talk.next(), Ok(None), "it may ask again");
         assert!(talk.hear().is_none());
     }
@@ -213,7 +244,7 @@ mod tests {
         let mut talk = running("a");
         assert_eq!(answer(&mut talk, "a"), Ok(()));
         assert!(state(&talk, "a"));
-        assert!(matches!(talk.hear(), Some(Answer::Ended { ending: Ending::Ok, .. })));
+        assert!(matches!(talk.hear(), Some((_, Answer::Ended { ending: Ending::Ok, .. }))));
     }
 
     #[test]
@@ -243,7 +274,40 @@ mod tests {
         assert!(init_error(&mut running("a")).is_err());
         let mut talk = Talk::default();
         assert_eq!(init_error(&mut talk), Ok(()));
-        assert!(matches!(talk.hear(), Some(Answer::Ended { ending: Ending::InitError, .. })));
+        assert!(matches!(talk.hear(), Some((_, Answer::Ended { ending: Ending::InitError, .. }))));
         assert!(talk.next().is_err() && init_error(&mut talk).is_err());
+    }
+
+    #[test]
+    fn several_run_at_once_and_each_is_taken_and_answered_once() {
+        let mut talk = Talk::new(true);
+        assert_eq!(talk.next(), Ok(None));
+        for id in ["a", "b"] {
+            talk.offer(turn(id));
+        }
+        assert_eq!(talk.next().unwrap().unwrap().id, "a");
+        assert_eq!(talk.may_answer("b", None, "x"), Err(Refusal::RequestId), "nobody has taken it");
+        assert_eq!(talk.next().unwrap().unwrap().id, "b");
+        assert_eq!(talk.next(), Ok(None));
+        assert_eq!(answer(&mut talk, "b"), Ok(()));
+        assert_eq!(talk.may_answer("b", Some("b"), "x"), Err(Refusal::Stale), "a second answer");
+        assert_eq!(talk.may_answer("a", Some("a"), "x"), Ok(()));
+        assert_eq!(answer(&mut talk, "a"), Ok(()));
+        talk.hear();
+        let heard: Vec<Uuid> = std::iter::from_fn(|| talk.hear()).map(|(of, _)| of).collect();
+        assert_eq!(heard, [turn("b").request, turn("a").request]);
+    }
+
+    #[test]
+    fn an_answer_nobody_waits_for_any_more_is_stale() {
+        let mut talk = Talk::new(true);
+        for id in ["a", "b"] {
+            talk.offer(turn(id));
+        }
+        talk.next().unwrap();
+        talk.forget(turn("a").request);
+        assert_eq!(talk.may_answer("a", Some("a"), "x"), Err(Refusal::Stale));
+        assert_eq!(talk.may_answer("a", None, "x"), Err(Refusal::RequestId));
+        assert!(talk.is_untaken_of(turn("b").request) && !talk.is_untaken_of(turn("a").request));
     }
 }
