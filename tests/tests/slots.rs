@@ -79,6 +79,7 @@ const meet = () => new Promise((resolve) => {
 exports.handler = async (event, context) => {
   if (event.what === "meet") {
     await meet();
+    if (awslambda.InvokeStore.getRequestId() !== context.awsRequestId) throw new Error("of another one");
     console.log("I am", event.word);
     console.error("still", event.word);
     await meet();

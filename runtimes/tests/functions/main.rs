@@ -12,4 +12,5 @@ mod outcomes;
 mod pool;
 mod provided;
 mod rate;
+mod slots;
 mod zygote;
