@@ -68,7 +68,8 @@ pub(crate) fn asked_for(runtime: RuntimeKind) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from)
 }
 
-/// What may be the interpreter that a function is pinned to: the one that was named, and all programs of these names on `PATH`.
+/// What may be the interpreter that a function is pinned to: the one that was named, and all programs of these names on
+/// `PATH`.
 pub(crate) fn candidates(asked: Option<&Path>, names: &[&str]) -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();

@@ -1,8 +1,8 @@
 //! How long a runtime is kept up by those who make it: dates, and what they mean today. Pure.
 //!
-//! Names and dates are those that AWS announces for its runtimes, as they stood in the autumn of 2026: projected, and where one was put
-//! off, the later one. The blocks of `nodejs18.x` are not known to us and follow after the least time that the policy of AWS has, 30
-//! and 60 days. A block of invocations is ours alone.
+//! Names and dates are those that AWS announces for its runtimes, as they stood in the autumn of 2026: projected, and
+//! where one was put off, the later one. The blocks of `nodejs18.x` are not known to us and follow after the least time
+//! that the policy of AWS has, 30 and 60 days. A block of invocations is ours alone.
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};

@@ -86,7 +86,7 @@ async fn a_runtime_by_its_name_is_run_by_that_interpreter_and_no_other() {
     );
     let shown = node.fnbus(&["runtimes"]).await;
     assert!(shown.stdout.starts_with("RUNTIME") && shown.stdout.contains("python3.11, /"), "{}", shown.all());
-    assert!(shown.stderr.contains(missing), "{}", shown.all());
+    assert!(shown.stderr.contains(missing) && shown.stderr.contains("enforce = true alone"), "{}", shown.all());
     let doctor = node.fnbus(&["doctor"]).await;
     assert!(doctor.code() == 1 && doctor.stderr.contains(missing), "{}", doctor.all());
 }
@@ -146,6 +146,8 @@ async fn where_it_is_enforced_what_has_ended_is_neither_made_nor_run_and_says_so
         assert_eq!(answer.json::<Value>()["errorType"], "Runtime.Deprecated");
         node.says(&format!("`{function}` cannot serve: Runtime.Deprecated: nodejs18.x is deprecated")).await;
     }
+    node.write("old/index.js", &format!("{NODE}\n"));
+    node.says("no function of it is changed since 2025-10-31: take a newer runtime").await;
     let id = node.accepted("/old", "").await;
     let event = node.event_is(&id, "dead").await;
     assert_eq!(event["deliveries"][0]["attempts"][0]["error"]["kind"], "Runtime.Deprecated", "{event}");

@@ -198,6 +198,7 @@ async fn a_target_that_names_a_version_which_is_not_there_is_said_before_anybody
     for said in unknown {
         node.says(said).await;
     }
+    node.function_ready("f").await;
     deploy(&node, 2).await;
     node.json(&["functions", "promote", "f", "1", "--alias", "stable", "--json"]).await;
     let checked = node.fnbus(&["check"]).await;

@@ -43,9 +43,10 @@ struct Row {
 
 impl Runtimes {
     pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
-        let mut used: BTreeMap<&'static str, Vec<Name>> = BTreeMap::new();
+        let (mut used, mut enforced) = (BTreeMap::<&'static str, Vec<Name>>::new(), false);
         match global.load() {
             Ok(config) => {
+                enforced = config.runtimes.enforce;
                 for (name, function) in config.functions {
                     used.entry(function.runtime_name()).or_default().push(name);
                 }
@@ -66,7 +67,9 @@ impl Runtimes {
                 terminal::talk(missing);
             }
         }
-        terminal::talk("from the dates after DEPRECATED on only where [runtimes] enforce = true");
+        if !enforced {
+            terminal::talk("NOT MADE, NOT CHANGED and NOT RUN hold with [runtimes] enforce = true alone");
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

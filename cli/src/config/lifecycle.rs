@@ -19,8 +19,8 @@ impl Config {
         self.functions.iter().filter_map(ending).collect()
     }
 
-    /// The functions that are refused as their runtime has ended, where that is enforced. What was deployed before may still
-    /// serve, so only the dates of those that are new are a problem of the file, and those from which none is run.
+    /// The functions that are refused as their runtime has ended, where that is enforced. What was deployed before may
+    /// still serve: of such only the date from which none is run is a problem of the file.
     pub(crate) fn check_runtimes(
         &self,
         path: &Path,

@@ -1,5 +1,5 @@
-//! Versions and aliases that targets of a config name. Which there are is known to the log alone, so that one is missing is no problem
-//! of the file.
+//! Versions and aliases that targets of a config name. Which there are is known to the log alone, so that one is missing
+//! is no problem of the file.
 
 use std::{collections::BTreeMap, fmt};
 
