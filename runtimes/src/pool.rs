@@ -76,7 +76,7 @@ struct Pooled {
     /// Instances in use, and the invocations on them.
     busy: usize,
     running: usize,
-    /// Instances of which one invocation ran over its time, when the others have ended: they get their grace.
+    /// Instances that several invocations shared and that end: they count until they are gone.
     ending: usize,
     starting: usize,
     waiters: VecDeque<Waiter>,
@@ -476,7 +476,10 @@ impl Pool {
                 let mut state = lock(&self.state);
                 state.ran(ran);
                 state.leave(&instance);
-                state.retire(&instance)
+                let ends = state.retire(&instance);
+                // who waited for a slot of it
+                self.start_wanted(&mut state);
+                ends
             };
             drop(instance);
             return self.after(ends);
@@ -488,7 +491,7 @@ impl Pool {
         self.replace(state, kept);
     }
 
-    /// When a process has ended that had some time for it, another one may be started.
+    /// When a process has ended that several invocations shared, another one may be started.
     fn after(self: &Arc<Self>, ends: Option<Arc<Group>>) {
         let Some(group) = ends else { return };
         let pool = self.clone();
