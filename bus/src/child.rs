@@ -104,6 +104,19 @@ pub fn adopted() -> io::Result<Vec<Pid>> {
     fs::read_to_string(format!("/proc/self/task/{me}/children")).map(|list| pids(&list))
 }
 
+/// Fields of `/proc/<id>/stat` that are numbers, counted from one as its manual does.
+pub fn stat<const N: usize>(process: Pid, fields: [usize; N]) -> io::Result<[u64; N]> {
+    let text = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()))?;
+    // those behind the name, which may hold anything, begin with the third
+    let found: Vec<_> = text.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace().collect();
+    let number = |field: usize| found.get(field.checked_sub(3)?)?.parse().ok();
+    let mut numbers = [0; N];
+    for (number_at, field) in numbers.iter_mut().zip(fields) {
+        *number_at = number(field).ok_or(io::ErrorKind::InvalidData)?;
+    }
+    Ok(numbers)
+}
+
 fn pids(list: &str) -> Vec<Pid> {
     list.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect()
 }

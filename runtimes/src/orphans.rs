@@ -243,13 +243,7 @@ struct Layout {
 }
 
 fn layout(process: Pid) -> io::Result<Layout> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()))?;
-    // the fields behind the name, which may hold anything, begin with the third
-    let fields: Vec<_> = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3).and_then(|field| field.parse().ok());
-    let [Some(memory), Some(start), Some(end)] = [MEMORY, ENVIRONMENT[0], ENVIRONMENT[1]].map(field) else {
-        return Err(io::ErrorKind::InvalidData.into());
-    };
+    let [memory, start, end] = child::stat(process, [MEMORY, ENVIRONMENT[0], ENVIRONMENT[1]])?;
     Ok(Layout { memory, environment: [start, end] })
 }
 

@@ -1,6 +1,6 @@
 //! Functions that leave processes behind in every way there is, and write down which.
 
-use crate::{Node, Process};
+use crate::{Node, Process, Project};
 
 /// The file of a project that each of them notes its id in; `NOTES` in the environment is its path.
 pub const NOTES: &str = "notes/ids";
@@ -40,6 +40,20 @@ pub const TEN: &str = "
     note()
     time.sleep(1000)
 ";
+
+/// A function `f` that begins with [`CODE`] and may write its notes, called at `/f`, and at `/later` asynchronously.
+pub fn project(handler: &str, keys: &str) -> Project {
+    let project = Project::new();
+    let notes = project.path().join(NOTES).display().to_string();
+    let keys = format!("env = {{ NOTES = '{notes}' }}\nfolders = {{ write = '{}' }}\n{keys}", crate::NOTES);
+    let route = |name: &str, more: &str| {
+        format!("[triggers.{name}]\nhttp = 'POST /{name}'\npayload = 'body'\nto = 'f'\n{more}")
+    };
+    project
+        .function_with("f", &format!("{CODE}def handler(event, context):\n{handler}"), &keys)
+        .config(&route("f", ""))
+        .config(&route("later", "mode = 'async'\n"))
+}
 
 /// Waits until so many have noted themselves.
 pub async fn noted(node: &Node, number: usize) -> Vec<Process> {

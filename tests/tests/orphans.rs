@@ -9,8 +9,8 @@ use std::{
 };
 
 use fnbus_tests::{
-    Node, Process, Project,
-    crowd::{CODE, NOTES, TEN, left, noted},
+    Node, Process,
+    crowd::{TEN, left, noted, project},
     eventually,
 };
 use rstest::rstest;
@@ -20,24 +20,11 @@ use serde_json::json;
 /// What is promised.
 const SOON: Duration = Duration::from_secs(2);
 
-/// A function `f` that begins with [`CODE`], called at `/f`.
-fn project(handler: &str, keys: &str) -> Project {
-    let project = Project::new();
-    let notes = project.path().join(NOTES).display().to_string();
-    project
-        .function_with(
-            "f",
-            &format!("{CODE}def handler(event, context):\n{handler}"),
-            &format!("env = {{ NOTES = '{notes}' }}\n{keys}"),
-        )
-        .config("[triggers.f]\nhttp = 'POST /f'\nmode = 'async'\npayload = 'body'\nto = 'f'\n")
-}
-
 /// Fifty processes of five instances, all at work.
 async fn crowded() -> (Node, Vec<Process>) {
     let node = project(TEN, "concurrency = 5\ntimeout = '100s'").start().await;
     for n in 0..5 {
-        node.accepted("/f", n.to_string()).await;
+        node.accepted("/later", n.to_string()).await;
     }
     let mut all = noted(&node, 50).await;
     all.push(node.nats_server().await);
@@ -77,7 +64,7 @@ async fn when_the_warden_is_killed_the_node_ends_with_all_it_has() {
 async fn what_is_left_when_both_are_killed_at_once_ends_with_the_next_start() {
     let handler = "    daemon(os.environ)\n    return 'yes'\n";
     let mut node = project(handler, "").start().await;
-    let id = node.accepted("/f", "1").await;
+    let id = node.accepted("/later", "1").await;
     node.event_is(&id, "done").await;
     let left = noted(&node, 1).await;
     let itself = node.process();
@@ -105,7 +92,7 @@ async fn what_is_left_when_both_are_killed_at_once_ends_with_the_next_start() {
 async fn what_left_its_group_ends_with_its_instance_and_nobody_waits_for_it(#[case] then: &str) {
     let handler = format!("    session(); daemon(os.environ)\n    {then}\n    return 'well'\n");
     let node = project(&handler, "timeout = '300ms'\nretry = { attempts = 1 }").start().await;
-    let id = node.accepted("/f", "1").await;
+    let id = node.accepted("/later", "1").await;
     let all = noted(&node, 2).await;
     let event = eventually("it has ended", || async {
         let event = node.show(&id).await;
@@ -132,7 +119,7 @@ async fn what_a_living_instance_left_goes_on_and_is_no_zombie_when_it_has_ended(
         .start()
         .await;
     for n in [1, 2] {
-        let id = node.accepted("/f", n.to_string()).await;
+        let id = node.accepted("/later", n.to_string()).await;
         node.event_is(&id, "done").await;
     }
     let all = noted(&node, 2).await;
@@ -144,7 +131,7 @@ async fn what_a_living_instance_left_goes_on_and_is_no_zombie_when_it_has_ended(
     let id = node.accepted("/g", "").await;
     node.event_is(&id, "dead").await;
     assert!(all[1].is_there(), "its instance lives");
-    let id = node.accepted("/f", "3").await;
+    let id = node.accepted("/later", "3").await;
     node.event_is(&id, "dead").await;
     all_end(&all).await;
 }
@@ -153,9 +140,9 @@ async fn what_a_living_instance_left_goes_on_and_is_no_zombie_when_it_has_ended(
 async fn a_function_that_is_killed_in_the_middle_is_tried_again_on_another_instance_and_disturbs_nobody() {
     let handler = "    note()\n    while not os.path.exists(os.environ['NOTES'] + '.go'): time.sleep(0.01)\n    return os.getpid()\n";
     let node = project(handler, "concurrency = 2\nretry = { attempts = 3, wait = '10ms' }").start().await;
-    let first = node.accepted("/f", "1").await;
+    let first = node.accepted("/later", "1").await;
     let victim = noted(&node, 1).await.remove(0);
-    let other = node.accepted("/f", "2").await;
+    let other = node.accepted("/later", "2").await;
     noted(&node, 2).await;
     victim.kill();
     noted(&node, 3).await;
@@ -175,7 +162,7 @@ async fn a_function_that_is_killed_in_the_middle_is_tried_again_on_another_insta
 async fn in_a_terminal() -> (Node, String) {
     let handler = "    note()\n    while not os.path.exists(os.environ['NOTES'] + '.go'): time.sleep(0.01)\n";
     let node = project(handler, "").under(&["setsid"]).start().await;
-    let id = node.accepted("/f", "1").await;
+    let id = node.accepted("/later", "1").await;
     noted(&node, 1).await;
     node.event_is(&id, "running").await;
     (node, id)
