@@ -27,6 +27,9 @@ pub use pool::PoolConfig;
 pub use runtime::Runtime;
 pub use runtimes::RuntimesConfig;
 
+/// MiB, as Lambda gives unless told otherwise.
+pub(crate) const EPHEMERAL_STORAGE: u32 = 512;
+
 /// One function as configured. Paths are absolute, every value is in its range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FunctionConfig {
@@ -47,6 +50,8 @@ pub struct FunctionConfig {
     pub processes: u32,
     /// Most CPU time of an instance, in percent of a core; default none.
     pub cpu: Option<u32>,
+    /// Most an instance may have in files of its own, in MiB; default 512.
+    pub ephemeral_storage: u32,
     /// Most instances at once; 0 stops the function. Default 2 x cores.
     pub concurrency: u32,
     /// Invocations that an instance runs at once; default 1.
@@ -84,6 +89,7 @@ impl FunctionConfig {
             memory: 256,
             processes: 1024,
             cpu: None,
+            ephemeral_storage: EPHEMERAL_STORAGE,
             concurrency: thread::available_parallelism().map_or(2, |cores| 2 * cores.get() as u32),
             slots: 1,
             warm: 0,

@@ -12,7 +12,7 @@ use tokio::time;
 
 use crate::{
     dialogue::{Answer, Broken, Dialogue},
-    fault::{crash, fault, too_large},
+    fault::{crash, fault, timed_out, too_large},
     frame::BadFrame,
     output::Output,
     process::{Group, Process},
@@ -51,10 +51,7 @@ impl Silence {
     /// How an invocation ended that has no answer. The arguments are those of [`Conversation::end`].
     pub(crate) fn fault(self, group: &Group, limit: Duration, memory: u64, payload_limit: usize) -> (Ending, Fault) {
         match self {
-            Self::TimedOut => {
-                let message = format!("Task timed out after {:.2} seconds", limit.as_secs_f64());
-                (Ending::Timeout, fault("Sandbox.Timedout", message))
-            }
+            Self::TimedOut => (Ending::Timeout, timed_out(limit)),
             Self::Unusable(BadFrame::TooLong(size)) => (Ending::TooLarge, too_large(size, payload_limit)),
             Self::Unusable(BadFrame::Garbage) => {
                 (Ending::Crash, fault("Runtime.BadFrame", BadFrame::Garbage.to_string()))

@@ -144,7 +144,7 @@ pub(crate) async fn launch_python(
         env,
         folder: version.code.clone(),
         home,
-        memory: version.limits().memory,
+        memory: version.most_memory(),
         reach,
         bounds: ground.bounds(version.limits()),
     })
@@ -169,7 +169,7 @@ pub(crate) async fn compile(ground: &Ground, version: &Version) -> Result<(), No
         env: Ground::bare_env(&home),
         folder: version.code.clone(),
         home,
-        memory: version.limits().memory,
+        memory: version.most_memory(),
         reach: Some(reach),
         bounds: ground.bounds(version.limits()),
     })
@@ -225,7 +225,7 @@ async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result
         env,
         folder: version.code.clone(),
         home,
-        memory: version.limits().memory,
+        memory: version.most_memory(),
         reach,
         bounds: ground.bounds(version.limits()),
     });
@@ -255,13 +255,13 @@ pub(crate) async fn command(
         env,
         folder: version.code.clone(),
         home,
-        memory: version.limits().memory,
+        memory: version.most_memory(),
         reach,
         bounds: ground.bounds(version.limits()),
     });
     let Started { process, stdin, stdout, stderr, .. } = started.await?;
     ground.passing(process.group());
-    ground.hold(process.group(), version);
+    ground.hold(function, &process, version);
     let once = Once::new(stdin, stdout, invocation.payload.bytes.clone(), ground.settings.payload_limit);
     let output = Output::new(None, stderr, function.clone(), ground.settings.logs.clone());
     Ok(Conversation { process, dialogue: Dialogue::Once(once), output })
@@ -300,7 +300,7 @@ pub(crate) fn converse(
     dialogue: Dialogue,
 ) -> Conversation {
     let Started { process, stdout, stderr, .. } = started;
-    ground.hold(process.group(), version);
+    ground.hold(function, &process, version);
     let output = Output::new(Some(stdout), stderr, function.clone(), ground.settings.logs.clone());
     Conversation { process, dialogue, output }
 }

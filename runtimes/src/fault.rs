@@ -1,6 +1,6 @@
 //! What went wrong, in the words of Lambda.
 
-use std::{error::Error, io, iter};
+use std::{error::Error, io, iter, time::Duration};
 
 use bus::outcome::{Ending, Fault};
 use serde::Deserialize;
@@ -30,8 +30,20 @@ pub(crate) fn fault_of(body: &[u8]) -> Fault {
 }
 
 pub(crate) fn too_large(size: usize, limit: usize) -> Fault {
-    let message = format!("Response payload size ({size} bytes) exceeded maximum allowed payload size ({limit} bytes)");
+    let message = format!(
+        "Response payload size ({size} bytes) exceeded maximum allowed payload size ({limit} bytes); store it elsewhere and \
+         return where"
+    );
     fault("Function.ResponseSizeTooLarge", message)
+}
+
+/// It was stopped after so long.
+pub(crate) fn timed_out(limit: Duration) -> Fault {
+    let seconds = limit.as_secs_f64();
+    fault(
+        "Sandbox.Timedout",
+        format!("Task timed out after {seconds:.2} seconds; raise its `timeout`, or make it faster"),
+    )
 }
 
 /// The machine has not enough of something to start a process now: descriptors, processes or memory. That says nothing about
@@ -54,6 +66,9 @@ impl Lack {
     }
 }
 
+const STORAGE: &str = "the function had more files in its private folder than it may have; remove what is not needed, or raise \
+                       its `ephemeral_storage`";
+
 /// A process that ended in the middle. Killed by a signal near its memory limit, or with what it started beyond it, it ran
 /// out of memory.
 pub(crate) fn crash(exit: Option<Exit>, memory: u64) -> (Ending, Fault) {
@@ -62,6 +77,7 @@ pub(crate) fn crash(exit: Option<Exit>, memory: u64) -> (Ending, Fault) {
         return (Ending::Crash, fault("Runtime.ExitError", "the function closed its connection to fnbus"));
     };
     match (exit.status.signal(), exit.status.code()) {
+        (Some(_), _) if exit.overfull => (Ending::Crash, fault("Runtime.OutOfStorage", STORAGE)),
         (Some(_), _) if exit.starved || exit.peak >= memory / 10 * 9 => {
             (Ending::Oom, fault("Runtime.OutOfMemory", "the function ran out of memory; raise its `memory`"))
         }

@@ -62,6 +62,8 @@ pub(crate) struct Registry {
     _canaries: AbortOnDropHandle<()>,
     /// Too.
     _orphans: AbortOnDropHandle<()>,
+    /// Too.
+    _storage: AbortOnDropHandle<()>,
 }
 
 pub(crate) struct Function {
@@ -93,6 +95,7 @@ impl Functions {
         let deployer = AbortOnDropHandle::new(tokio::spawn(deployer));
         let canaries = AbortOnDropHandle::new(tokio::spawn(canary::watch(functions.clone(), ground.clone())));
         let orphans = AbortOnDropHandle::new(tokio::spawn(orphans::watch()));
+        let storage = AbortOnDropHandle::new(tokio::spawn(ground.storage.clone().watch()));
         let earlier = ground.clone();
         tokio::task::spawn_blocking(move || earlier.sweep());
         let configuring = Mutex::default();
@@ -105,6 +108,7 @@ impl Functions {
             _deployer: deployer,
             _canaries: canaries,
             _orphans: orphans,
+            _storage: storage,
         };
         Self { registry: Arc::new(registry) }
     }
@@ -424,7 +428,7 @@ impl Function {
             refused,
             concurrency: self.pool.concurrency(),
             slots: self.pool.version().map_or(1, |version| version.slots),
-            warm: sum(|slots| slots.idle),
+            warm: pools.iter().map(|pool| pool.warm()).sum(),
             busy: sum(|slots| slots.running),
             starting: sum(|slots| slots.starting),
             waiting: sum(|slots| slots.waiting) + self.gate.waiting(),

@@ -29,9 +29,10 @@ use crate::{
     orphans::{self, MARK},
     policy::cost_window::Prices,
     pool::Pool,
-    process::{Bounds, Group},
+    process::{Bounds, Group, Process},
     python::{Interpreter, NoPython, Zygotes},
-    sandbox::{self, Reach},
+    sandbox::{self, Private, Reach},
+    storage::Storage,
     version::{Store, Version, hex},
     wasm,
 };
@@ -116,6 +117,8 @@ pub(crate) struct Ground {
     homes: PathBuf,
     /// What of the machine any function may read.
     machine: OnceLock<Vec<PathBuf>>,
+    /// What they keep in files.
+    pub(crate) storage: Arc<Storage>,
     /// None where none can be made.
     cgroups: OnceLock<Option<Arc<Cgroups>>>,
 }
@@ -158,6 +161,7 @@ impl Ground {
             passing: Mutex::default(),
             homes,
             machine: OnceLock::new(),
+            storage: Arc::default(),
             cgroups: OnceLock::new(),
         }
     }
@@ -174,9 +178,13 @@ impl Ground {
     }
 
     /// Holds a process of a version to what it may have.
-    pub(crate) fn hold(&self, group: &Arc<Group>, version: &Version) {
+    pub(crate) fn hold(&self, function: &Name, process: &Process, version: &Version) {
         if let Some(bounds) = self.bounds(version.limits()) {
-            group.hold(bounds);
+            process.group().hold(bounds);
+        }
+        if version.isolation != Isolation::Namespaces {
+            let shared = version.runtime == RuntimeKind::Python && process.home().parent() != Some(&self.homes);
+            self.storage.hold(function, process, version.most_storage(), shared);
         }
     }
 
@@ -231,7 +239,8 @@ impl Ground {
         reach.read.extend(version.folders.read.iter().cloned());
         reach.write.extend(version.folders.write.iter().cloned());
         reach.network = version.network;
-        reach.namespaces = version.isolation == Isolation::Namespaces;
+        let own = || Private { folder: private.to_owned(), bytes: version.most_storage() };
+        reach.namespaces = (version.isolation == Isolation::Namespaces).then(own);
         Ok(Some(reach))
     }
 
@@ -255,7 +264,7 @@ impl Ground {
         let machine = || sandbox::machine(&self.settings.data, self.settings.project.as_deref());
         let mut read = self.machine.get_or_init(machine).clone();
         read.extend(engine);
-        Reach { read, write: vec![private.to_owned()], network: true, namespaces: false }
+        Reach { read, write: vec![private.to_owned()], network: true, namespaces: None }
     }
 
     /// The Python for functions that are pinned to a runtime, or to none.

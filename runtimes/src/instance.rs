@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::time;
 
 use crate::{
+    budget::{Budget, Share},
     command::{EXITED, Program},
     config::RuntimeKind,
     conversation::{Conversation, Silence},
@@ -37,6 +38,9 @@ use crate::{
 /// Loading code may always take this long.
 const INIT_LIMIT: Duration = Duration::from_secs(10);
 
+/// What to do about a process that ended in the middle.
+const CRASHED: &str = "see in its log what it printed last";
+
 pub(crate) struct Instance {
     pub(crate) version: Arc<Version>,
     /// How it was started.
@@ -45,6 +49,8 @@ pub(crate) struct Instance {
     ground: Arc<Ground>,
     /// Set where each invocation has a process of its own.
     program: Option<Program>,
+    /// What the process of such an invocation holds of the memory of all functions.
+    share: Option<Share>,
     /// Set where each has an instance of WebAssembly of its own.
     guest: Option<Box<Guest>>,
     /// Set where several invocations may run at once, each on a handle of its own.
@@ -60,6 +66,8 @@ pub(crate) struct Instance {
     owes: bool,
     /// It was started before anybody called, and nobody has yet.
     pub(crate) is_ahead: bool,
+    /// The most bytes that the process of the last invocation had, where it is gone, until the pool has taken note.
+    pub(crate) peak: Option<u64>,
     /// How long its last invocation took, until the pool has taken note.
     pub(crate) ran: Option<Duration>,
 }
@@ -138,6 +146,7 @@ impl Instance {
             function: function.clone(),
             ground: ground.clone(),
             program: None,
+            share: None,
             guest: None,
             shared: None,
             printed: None,
@@ -145,6 +154,7 @@ impl Instance {
             limit: provided::limit(version.runtime, ground.settings.payload_limit),
             owes: false,
             is_ahead: false,
+            peak: None,
             ran: None,
         };
         let (loaded, heard);
@@ -166,7 +176,7 @@ impl Instance {
             Some(heard) => heard,
             None => instance.exchange(limit, Pieces::default()).await,
         };
-        let reply = match heard {
+        let mut reply = match heard {
             Ok(Answer::Ready(own)) => {
                 let took = begun.elapsed();
                 // where the process does not say, all but its making counts as loading
@@ -188,6 +198,7 @@ impl Instance {
             }
             Err(silence) => instance.without_answer(silence, limit).await,
         };
+        instance.explain(&mut reply, None);
         let fault = reply.fault.unwrap_or_else(|| fault_of(&reply.output));
         let mut outcome = refused(&fault.kind, fault.message);
         (outcome.output, outcome.log) = (reply.output, reply.log);
@@ -230,6 +241,7 @@ impl Instance {
             function: self.function.clone(),
             ground: self.ground.clone(),
             program: None,
+            share: None,
             guest: None,
             shared: Some(self.shared.clone()?),
             printed: None,
@@ -237,6 +249,7 @@ impl Instance {
             limit: self.limit,
             owes: false,
             is_ahead: false,
+            peak: None,
             ran: None,
         })
     }
@@ -244,6 +257,15 @@ impl Instance {
     /// Whether both are handles of one process.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.shared.as_ref().zip(other.shared.as_ref()).is_some_and(|(one, two)| Arc::ptr_eq(one, two))
+    }
+
+    /// Counts it among what all functions hold, or counts it anew.
+    pub(crate) fn counts(&mut self, budget: &Arc<Budget>, bytes: u64) {
+        if let Some(group) = self.group() {
+            group.counts(budget, bytes);
+        } else if self.program.is_some() {
+            self.share.get_or_insert_with(|| Share::new(budget)).set(bytes);
+        }
     }
 
     /// Whether it runs more than one invocation.
@@ -296,6 +318,7 @@ impl Instance {
             Err(Silence::NotTaken) => return Err(NotRun::NotTaken),
             Err(silence) => self.without_answer(silence, timeout).await,
         };
+        self.explain(&mut reply, Some(CRASHED));
         reply.log.extend(invocation.outlet.as_ref().and_then(|outlet| streamed::note(outlet.sent())));
         Ok(Reply { birth, ..reply })
     }
@@ -325,6 +348,7 @@ impl Instance {
                 failed(ending, fault, log, false)
             }
         };
+        self.explain(&mut reply, Some(CRASHED));
         reply.log.extend(invocation.outlet.as_ref().and_then(|outlet| streamed::note(outlet.sent())));
         self.printed = Some((output, None));
         Ok(reply)
@@ -379,8 +403,10 @@ impl Instance {
                 ms.ceil()
             )
         });
-        if !self.keeps() {
-            self.conversation = None;
+        if !self.keeps()
+            && let Some(conversation) = self.conversation.take()
+        {
+            self.peak = conversation.group().peak_memory();
         }
     }
 
@@ -425,6 +451,23 @@ impl Instance {
         // a process that ran out of memory once has little left; one that says that it crashes is about to end
         let healthy = !matches!(ending, Ending::Oom | Ending::Crash);
         Reply { ending, output, fault, log, healthy, birth: None }
+    }
+
+    /// Says of a failure what the instance has used up, which the function may not know or not tell; else what
+    /// to do about a process that has `crashed`.
+    fn explain(&self, reply: &mut Reply, crashed: Option<&str>) {
+        let Some(fault) = &mut reply.fault else { return };
+        let crashed = crashed.filter(|_| reply.ending == Ending::Crash && fault.kind == EXITED);
+        let exhausted = self.group().and_then(|group| group.exhausted());
+        let Some(why) = exhausted.or_else(|| crashed.map(str::to_owned)) else { return };
+        let is_ours = reply.output == error_object(fault);
+        fault.message = format!("{}; {why}", fault.message);
+        if is_ours {
+            reply.output = error_object(fault);
+        } else {
+            // what the function answers is passed on as it is
+            reply.log.extend([why.as_str(), "\n"]);
+        }
     }
 
     /// Ends the process, which cannot be used any more, and says why.

@@ -51,6 +51,8 @@ mod shared;
 mod process;
 // What they may reach.
 mod sandbox;
+// What they keep in files.
+mod storage;
 // What functions leave running.
 mod cgroups;
 mod orphans;

@@ -285,6 +285,12 @@ impl Pool {
         lock(&self.state).slots()
     }
 
+    /// Instances that wait for a call. What only holds loaded code, from which each call makes its own, is none.
+    pub(crate) fn warm(&self) -> usize {
+        let state = lock(&self.state);
+        if state.limits.keeps { state.idle.len() } else { 0 }
+    }
+
     pub(crate) fn version(&self) -> Option<Arc<Version>> {
         lock(&self.state).version.clone()
     }
@@ -381,6 +387,10 @@ impl Pool {
         let budget = &self.ground.budget;
         let mut state = lock(&self.state);
         state.ran(instance.ran.take());
+        if let Some(bytes) = instance.peak.take() {
+            state.stay.measured(bytes);
+            instance.counts(budget, bytes);
+        }
         match from {
             From::Busy => state.leave(&instance),
             From::Start => state.starting -= 1,
@@ -389,9 +399,7 @@ impl Pool {
         if from != From::Busy {
             state.lack.worked();
             state.stay.started(instance.birth.start + instance.birth.init);
-            if let Some(group) = instance.group() {
-                group.counts(budget, state.stay.size());
-            }
+            instance.counts(budget, state.stay.size());
         }
         if from == From::Busy {
             state.backoff.worked();

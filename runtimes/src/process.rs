@@ -25,7 +25,7 @@ use std::{
 use bus::child;
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::{
-    fs::{Mode, OFlags, open},
+    fs::{Mode, OFlags, StatVfs, open, statvfs},
     process::{
         Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, setrlimit,
         waitid,
@@ -113,6 +113,8 @@ pub(crate) struct Exit {
     pub(crate) peak: u64,
     /// It, or what it started, was killed because all of them together had too much memory.
     pub(crate) starved: bool,
+    /// It was killed because it had too much in files.
+    pub(crate) overfull: bool,
 }
 
 /// A process and its group. Dropping it kills the group.
@@ -126,12 +128,15 @@ pub(crate) struct Group {
     leader: Pid,
     /// Readable when the leader has ended.
     pidfd: AsyncFd<OwnedFd>,
-    /// Whether the program is not the leader, but two below it: see `sandbox/namespaces.rs`.
-    inner: bool,
+    /// Set where the program is not the leader, but two below it, and its private folder is a file system of its own: see
+    /// `sandbox/namespaces.rs`.
+    inner: Option<PathBuf>,
     /// Set when the leader was reaped: from then on its id may be somebody else's.
     exit: Mutex<Option<Exit>>,
     /// What it may have with all that it starts.
     cgroup: Mutex<Option<Cgroup>>,
+    /// It had too much in files.
+    overfull: AtomicBool,
     /// Stopped, until it is thawed.
     frozen: AtomicBool,
     /// What it holds of the memory of all functions, once that is counted.
@@ -142,7 +147,7 @@ pub(crate) struct Group {
 pub(crate) async fn start(launch: Launch) -> io::Result<Started> {
     let (fd1, stdout) = pipe::pipe()?;
     let (fd2, stderr) = pipe::pipe()?;
-    let inner = launch.reach.as_ref().filter(|reach| reach.namespaces).map(sandbox::ahead).transpose()?;
+    let inner = launch.reach.as_ref().filter(|reach| reach.namespaces.is_some()).map(sandbox::ahead).transpose()?;
     let mut command = Command::new(inner.as_ref().map_or(&launch.program, |(program, _)| program));
     if let Some((_, before)) = &inner {
         command.args(before).arg(&launch.program);
@@ -196,7 +201,7 @@ pub(crate) fn adopt(leader: Pid, maker: &Process, home: Home) -> io::Result<Proc
     let pidfd = pidfd_open(leader, PidfdFlags::empty())?;
     orphans::remark(leader, maker.home(), home.path())?;
     orphans::keep(leader);
-    Ok(Process { group: Arc::new(Group::new(leader, pidfd, false)?), home })
+    Ok(Process { group: Arc::new(Group::new(leader, pidfd, None)?), home })
 }
 
 /// Where the whole machine is out of memory, the kernel is to take functions before their node.
@@ -242,6 +247,7 @@ fn make(command: &mut Command, home: Home, inner: bool, bounds: Option<&Bounds>)
     let child = command.spawn()?;
     let leader = Pid::from_child(&child);
     let pidfd = pidfd_open(leader, PidfdFlags::empty()).map_err(io::Error::from);
+    let inner = inner.then(|| home.path().to_owned());
     match pidfd.and_then(|pidfd| Group::new(leader, pidfd, inner)) {
         Ok(group) => {
             *lock(&group.cgroup) = held;
@@ -294,11 +300,12 @@ impl Drop for Process {
 }
 
 impl Group {
-    fn new(leader: Pid, pidfd: OwnedFd, inner: bool) -> io::Result<Self> {
+    fn new(leader: Pid, pidfd: OwnedFd, inner: Option<PathBuf>) -> io::Result<Self> {
         // SAFETY: the descriptor is owned by the `AsyncFd` from here on, so it stays open and the same.
         let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
-        let (exit, cgroup) = (Mutex::new(None), Mutex::new(None));
-        Ok(Self { leader, pidfd, inner, exit, cgroup, frozen: AtomicBool::new(false), share: OnceLock::new() })
+        let (exit, cgroup, share) = (Mutex::new(None), Mutex::new(None), OnceLock::new());
+        let (overfull, frozen) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { leader, pidfd, inner, exit, cgroup, overfull, frozen, share })
     }
 
     /// The leader's process id.
@@ -323,6 +330,50 @@ impl Group {
         if exit.is_none() && !self.frozen.swap(true, Ordering::Relaxed) {
             let _ = kill_process_group(self.leader, Signal::STOP);
         }
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
+    }
+
+    /// Ends it, as it has too much in files. False when that was known.
+    pub(crate) fn end_overfull(&self) -> bool {
+        let is_news = !self.overfull.swap(true, Ordering::Relaxed);
+        self.signal(Signal::KILL);
+        is_news
+    }
+
+    /// Its processes: all in its control group, else the leader and those below it.
+    pub(crate) fn members(&self) -> Vec<Pid> {
+        let held = lock(&self.cgroup).as_ref().map(Cgroup::members);
+        held.unwrap_or_else(|| {
+            let (mut all, mut next) = (vec![self.leader], 0);
+            while let Some(process) = all.get(next).copied() {
+                all.extend(child::children_of(process));
+                next += 1;
+            }
+            all
+        })
+    }
+
+    /// What it has used up of what it may have, as far as the kernel tells, with the next step.
+    pub(crate) fn exhausted(&self) -> Option<String> {
+        let processes = lock(&self.cgroup).as_mut().and_then(Cgroup::ran_out_of_processes);
+        if let Some(most) = processes {
+            return Some(format!("the instance reached its limit of {most} processes and threads: raise `processes`"));
+        }
+        let is_full = |storage: StatVfs| storage.f_bavail == 0 || storage.f_favail == 0;
+        self.storage().is_some_and(is_full).then(|| {
+            "the instance reached its limit of files: remove what is not needed, or raise `ephemeral_storage`"
+                .to_owned()
+        })
+    }
+
+    /// The file system of its own.
+    fn storage(&self) -> Option<StatVfs> {
+        let folder = self.inner.as_ref()?.strip_prefix("/").ok()?;
+        let of = |id: Pid| statvfs(Path::new(&format!("/proc/{}/root", id.as_raw_nonzero())).join(folder)).ok();
+        self.programs().into_iter().find_map(of)
     }
 
     /// Holds it to limits, with all that it starts, where it has not gone into a group with these by itself. Nobody waits
@@ -375,18 +426,26 @@ impl Group {
         self.share.get().map_or(0, Share::bytes)
     }
 
-    /// Bytes the program holds now: its own, and its part of what it shares. Where the kernel does not say that, all it has.
+    /// Bytes the program holds now: its own, its part of what it shares, and files that are in memory. Where the kernel does
+    /// not say that, all it has.
     pub(crate) fn memory(&self) -> Option<u64> {
-        self.of_program(|id| bytes_of(id, "smaps_rollup", "Pss:").or_else(|| bytes_of(id, "status", "VmRSS:")))
+        let own =
+            self.of_program(|id| bytes_of(id, "smaps_rollup", "Pss:").or_else(|| bytes_of(id, "status", "VmRSS:")))?;
+        let files = self.storage().map_or(0, |storage| (storage.f_blocks - storage.f_bfree) * storage.f_frsize);
+        Some(own + files)
+    }
+
+    /// The program; in namespaces what else was left to the first process there is beside it.
+    fn programs(&self) -> Vec<Pid> {
+        match &self.inner {
+            Some(_) => child::children_of(self.leader).into_iter().flat_map(child::children_of).collect(),
+            None => vec![self.leader],
+        }
     }
 
     /// A figure of the program.
     fn of_program(&self, figure: impl Fn(Pid) -> Option<u64>) -> Option<u64> {
-        if self.inner {
-            child::children_of(self.leader).into_iter().flat_map(child::children_of).filter_map(figure).max()
-        } else {
-            figure(self.leader)
-        }
+        self.programs().into_iter().filter_map(figure).max()
     }
 
     /// Whether the leader has ended; asks the kernel.
@@ -424,7 +483,8 @@ impl Group {
         if exit.is_none() && self.is_gone() {
             let _ = kill_process_group(self.leader, Signal::KILL);
             let starved = lock(&self.cgroup).as_ref().is_some_and(Cgroup::ran_out_of_memory);
-            *exit = Some(Exit { starved, ..orphans::reap(self.leader, wait) });
+            let overfull = self.overfull.load(Ordering::Relaxed);
+            *exit = Some(Exit { starved, overfull, ..orphans::reap(self.leader, wait) });
         }
         *exit
     }
@@ -445,7 +505,8 @@ fn wait(leader: Pid) -> Exit {
     let pid = leader.as_raw_nonzero().get();
     // SAFETY: both pointers are to live values of the right types. `waitid` has no way to give the figures.
     unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) };
-    Exit { status: ExitStatus::from_raw(status), peak: usage.ru_maxrss.max(0) as u64 * 1024, starved: false }
+    let peak = usage.ru_maxrss.max(0) as u64 * 1024;
+    Exit { status: ExitStatus::from_raw(status), peak, starved: false, overfull: false }
 }
 
 /// Waits until all of them are gone. Not by polling: of those who poll a group the last one alone hears of its end, and that

@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     archive::{self, BadArchive},
     cgroups::Limits,
-    config::{EnvValue, Folders, FunctionConfig, Isolation, Peer, RuntimeKind},
+    config::{EPHEMERAL_STORAGE, EnvValue, Folders, FunctionConfig, Isolation, Peer, RuntimeKind},
     lifecycle::Lifecycle,
     lock,
 };
@@ -58,6 +58,9 @@ pub(crate) struct Version {
     pub(crate) memory: u32,
     pub(crate) processes: u32,
     pub(crate) cpu: Option<u32>,
+    /// MiB.
+    #[serde(default = "ephemeral_storage")]
+    pub(crate) ephemeral_storage: u32,
     /// Invocations that an instance runs at once.
     #[serde(default = "one")]
     pub(crate) slots: u32,
@@ -72,6 +75,10 @@ pub(crate) struct Version {
     pub(crate) files: usize,
     /// Their size.
     pub(crate) bytes: u64,
+}
+
+fn ephemeral_storage() -> u32 {
+    EPHEMERAL_STORAGE
 }
 
 fn one() -> u32 {
@@ -113,7 +120,7 @@ pub(crate) fn is_left_out(name: &std::ffi::OsStr) -> bool {
 /// Whether instances of both configurations are started alike.
 pub(crate) fn starts_alike(a: &FunctionConfig, b: &FunctionConfig) -> bool {
     let parts = |c: &FunctionConfig| (c.runtime, c.pin, c.isolation, c.code.clone(), c.handler.clone(), c.zygote);
-    let limits = |c: &FunctionConfig| (c.memory, c.processes, c.cpu, c.slots);
+    let limits = |c: &FunctionConfig| (c.memory, c.processes, c.cpu, c.ephemeral_storage, c.slots);
     let reach = |c: &FunctionConfig| (c.network, c.folders.clone(), c.hosts.clone());
     parts(a) == parts(b) && limits(a) == limits(b) && a.env == b.env && reach(a) == reach(b)
 }
@@ -137,10 +144,21 @@ impl Version {
         self.number.map_or_else(|| Qualifier::LATEST.to_owned(), |number| number.to_string())
     }
 
-    /// What an instance may have.
+    /// Bytes that each of its processes may have.
+    pub(crate) fn most_memory(&self) -> u64 {
+        most_memory(self.runtime, self.memory)
+    }
+
+    /// Bytes that an instance may have in files of its own.
+    pub(crate) fn most_storage(&self) -> u64 {
+        u64::from(self.ephemeral_storage) << 20
+    }
+
+    /// What an instance may have with all that it starts.
     pub(crate) fn limits(&self) -> Limits {
-        let memory = most_memory(self.runtime, self.memory);
-        Limits { memory, processes: self.processes, cpu: self.cpu }
+        // there its files are in memory
+        let files = if self.isolation == Isolation::Namespaces { self.most_storage() } else { 0 };
+        Limits { memory: self.most_memory() + files, processes: self.processes, cpu: self.cpu }
     }
 
     /// As the log keeps it.
@@ -179,6 +197,7 @@ impl Store {
             memory: config.memory,
             processes: config.processes,
             cpu: config.cpu,
+            ephemeral_storage: config.ephemeral_storage,
             slots: config.slots,
             zygote: config.zygote,
             isolation: config.isolation,
@@ -368,6 +387,7 @@ fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
         memory,
         processes,
         cpu,
+        ephemeral_storage,
         slots,
         isolation,
         network,
@@ -383,6 +403,9 @@ fn version_id(code: &str, config: &FunctionConfig) -> Arc<str> {
     };
     [code, runtime.as_str(), handler, &memory.to_string(), isolation.as_str()].into_iter().for_each(&mut part);
     part(&format!("{processes} {cpu:?}"));
+    if *ephemeral_storage != EPHEMERAL_STORAGE {
+        part(&format!("storage {ephemeral_storage}"));
+    }
     for (has, word) in [(zygote, "no zygote"), (network, "no network")] {
         if !has {
             part(word);
@@ -442,6 +465,7 @@ mod tests {
             memory: 256,
             processes: 1024,
             cpu: None,
+            ephemeral_storage: EPHEMERAL_STORAGE,
             concurrency: 1,
             slots: 1,
             warm: 0,

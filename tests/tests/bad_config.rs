@@ -165,6 +165,12 @@ async fn a_trigger_that_cannot_be_bound_is_said(#[case] kind: &str, #[case] mess
     "the folder `src/pay` with the code of `refund` does not exist",
     "or set `code`"
 )]
+#[case::no_archive(
+    "code = 'pay.zip'",
+    "code =",
+    "the zip file `pay.zip` with the code of `refund` does not exist",
+    "make the zip file"
+)]
 #[case::no_handler(
     "code = 'price'\nhandler = 'main.run'",
     "handler =",
@@ -191,6 +197,25 @@ async fn code_that_is_not_there_is_said_before_anything_runs(
     assert_eq!(refused.places(), [format!("fnbus.toml:{line}")], "{}", refused.text);
     assert!(refused.messages()[0].starts_with(message), "{}", refused.text);
     assert!(refused.text.contains(advice), "{}", refused.text);
+}
+
+#[rstest]
+#[case::a_fraction_of_a_core("cpu = 0.5", "`cpu` must be a whole number", "write 50 for half of one")]
+#[case::percent_as_text("cpu = '20%'", "`cpu` must be a whole number", "it is percent of one core")]
+#[case::no_core("cpu = 0", "`cpu` must be from 1 to 100000", "it is percent of one core")]
+#[case::hardly_a_process("processes = 2", "`processes` must be from 8 to 1048576", "write 8 or more")]
+#[case::much_memory("memory = 2000000", "`memory` must be from 16 to 1048576", "write 1048576 or less")]
+#[case::a_number_as_text("processes = '20'", "`processes` must be a whole number", "write it without quotes: 20")]
+#[tokio::test]
+async fn a_limit_that_is_none_is_told_with_what_to_write(
+    #[case] key: &str,
+    #[case] message: &str,
+    #[case] advice: &str,
+) {
+    let refused =
+        refused(&project(&format!("{PRICE}[functions.refund]\nruntime = 'python'\ncode = 'price'\n{key}\n"))).await;
+    assert_eq!(refused.problems.len(), 1, "{}", refused.text);
+    assert!(refused.messages()[0].starts_with(message) && refused.text.contains(advice), "{}", refused.text);
 }
 
 #[tokio::test]

@@ -11,17 +11,22 @@ use serde_json::{Value, json};
 
 /// The function `f`, called synchronously at `/sync` and asynchronously at `/async`, and one that is well, `well`.
 fn project(code: &str, keys: &str, payload: &str) -> Project {
-    Project::new()
-        .function_with("f", code, &format!("retry = {{ attempts = 1 }}\n{keys}"))
-        .function("well", "def handler(event, context):\n    return 'well'\n")
-        .config(&format!(
-            "[triggers.sync]\nhttp = 'POST /sync'\npayload = '{payload}'\nto = 'f'\n\
-             [triggers.async]\nhttp = 'POST /async'\nmode = 'async'\npayload = '{payload}'\nto = 'f'\n\
-             [triggers.well]\nhttp = 'GET /well'\nto = 'well'\n"
-        ))
+    called(Project::new().function_with("f", code, &format!("{ONCE}{keys}")), payload)
 }
 
+/// The same with a function that is there.
+fn called(project: Project, payload: &str) -> Project {
+    project.function("well", "def handler(event, context):\n    return 'well'\n").config(&format!(
+        "[triggers.sync]\nhttp = 'POST /sync'\npayload = '{payload}'\nto = 'f'\n\
+             [triggers.async]\nhttp = 'POST /async'\nmode = 'async'\npayload = '{payload}'\nto = 'f'\n\
+             [triggers.well]\nhttp = 'GET /well'\nto = 'well'\n"
+    ))
+}
+
+const ONCE: &str = "retry = { attempts = 1 }\n";
+
 /// How a call ends, as every face says it.
+#[derive(Debug)]
 struct Ends<'a> {
     outcome: &'a str,
     kind: &'a str,
@@ -72,9 +77,29 @@ fn invoke_says(output: &Output, ends: &Ends<'_>) {
     assert_eq!(output.lines()[0]["errorType"], ends.kind);
 }
 
-/// All three faces of one ending.
+/// A client of Lambda gets the error object.
+fn api_says(answer: &Answer, ends: &Ends<'_>) {
+    assert_eq!((answer.status.as_u16(), answer.header("x-amz-function-error")), (200, Some("Unhandled")));
+    let error: Value = answer.json();
+    assert_eq!(error["errorType"], ends.kind, "{error}");
+    assert!(error["errorMessage"].as_str().unwrap().contains(ends.message), "{error}");
+}
+
+/// All faces of one ending.
 async fn ends(node: &Node, ends: &Ends<'_>) {
-    let (sync, id) = tokio::join!(node.post("/sync", "{}"), node.accepted("/async", "{}"));
+    ends_for(node, "{}", ends).await;
+}
+
+/// The same for an event.
+async fn ends_for(node: &Node, body: &str, ends: &Ends<'_>) {
+    let asked = hyper::Request::post("/2015-03-31/functions/f/invocations");
+    let arguments = ["invoke", "f", "-d", body];
+    let (sync, id, invoked, asked) = tokio::join!(
+        node.post("/sync", body.to_owned()),
+        node.accepted("/async", body.to_owned()),
+        node.fnbus(&arguments),
+        node.ask_api(asked, body.to_owned())
+    );
     is_refused(node, &sync, ends).await;
     let event = node.event_is(&id, "dead").await;
     has_ended(&event, ends);
@@ -85,18 +110,27 @@ async fn ends(node: &Node, ends: &Ends<'_>) {
         (&letter["target"], &letter["outcome"], &letter["attempts"]),
         (&json!("f"), &json!(ends.outcome), &json!(1))
     );
-    invoke_says(&node.fnbus(&["invoke", "f"]).await, ends);
+    invoke_says(&invoked, ends);
+    api_says(&asked, ends);
+    let shown = node.fnbus(&["show", &id]).await;
+    assert!(shown.stdout.contains(ends.kind) && shown.stdout.contains(ends.message), "{}", shown.stdout);
     assert_eq!(node.get("/well").await.text(), "well", "another function suffered");
 }
 
 #[rstest]
 #[case::exception("raise ValueError('no 한')", "error", "ValueError", "no 한", 502)]
-#[case::exit("import os; os._exit(3)", "crash", "Runtime.ExitError", "exit status 3", 502)]
-#[case::sys_exit("import sys; sys.exit(4)", "crash", "Runtime.ExitError", "exit status 4", 502)]
-#[case::signal("import os; os.kill(os.getpid(), 11)", "crash", "Runtime.ExitError", "signal 11", 502)]
-#[case::timeout("import time; time.sleep(600)", "timeout", "Sandbox.Timedout", "timed out after 2.00 seconds", 504)]
+#[case::exit("import os; os._exit(3)", "crash", "Runtime.ExitError", "exit status 3; see in its log", 502)]
+#[case::sys_exit("import sys; sys.exit(4)", "crash", "Runtime.ExitError", "exit status 4; see in its log", 502)]
+#[case::signal("import os; os.kill(os.getpid(), 11)", "crash", "Runtime.ExitError", "signal 11; see in its log", 502)]
+#[case::timeout(
+    "import time; time.sleep(600)",
+    "timeout",
+    "Sandbox.Timedout",
+    "after 2.00 seconds; raise its `timeout`",
+    504
+)]
 #[case::memory("return len(bytearray(1 << 30))", "oom", "MemoryError", "raise its `memory`", 502)]
-#[case::large("return 'x' * 7_000_000", "too_large", "Function.ResponseSizeTooLarge", "exceeded maximum allowed", 502)]
+#[case::large("return 'x' * 7_000_000", "too_large", "Function.ResponseSizeTooLarge", "store it elsewhere", 502)]
 #[case::not_json("return object()", "bad_output", "Runtime.MarshalError", "return what json.dumps takes", 502)]
 #[tokio::test]
 async fn a_call_that_does_not_end_well_is_told_by_all_faces_and_the_next_good_one_works(
@@ -115,6 +149,100 @@ async fn a_call_that_does_not_end_well_is_told_by_all_faces_and_the_next_good_on
     node.event_is(&id, "done").await;
     let invoked = node.fnbus(&["invoke", "f", "-d", r#"{"good":1}"#]).await;
     assert_eq!((invoked.code(), invoked.stdout.as_str()), (0, "\"fine\"\n"));
+}
+
+/// Each does what its event says.
+const NODE: &str = "exports.handler = async (what) => {
+  const does = {
+    error: () => { throw new TypeError('no 한'); },
+    exit: () => process.exit(3),
+    signal: () => process.kill(process.pid, 9),
+    hang: () => {},
+    memory: () => { const all = []; while (true) all.push(Buffer.alloc(1 << 20, 1)); },
+    large: () => 'x'.repeat(7e6),
+    output: () => { const self = {}; self.self = self; return self; },
+    rejects: () => { Promise.reject(new Error('nobody')); },
+  };
+  const result = does[what]();
+  if (result === undefined) await new Promise((end) => setTimeout(end, 600000));
+  return result;
+};
+";
+const PROVIDED: &str = r#"#!/usr/bin/python3
+import http.client, json, os, sys, time
+c = http.client.HTTPConnection(os.environ['AWS_LAMBDA_RUNTIME_API'])
+def ask(method, path, body=None):
+    c.request(method, '/2018-06-01/runtime/' + path, body)
+    r = c.getresponse()
+    return r.read(), r.headers['Lambda-Runtime-Aws-Request-Id']
+while True:
+    event, id = ask('GET', 'invocation/next')
+    what = json.loads(event)
+    if what == 'error': ask('POST', f'invocation/{id}/error', json.dumps({'errorType': 'TypeError', 'errorMessage': 'no 한'}))
+    if what == 'exit': os._exit(3)
+    if what == 'signal': os.kill(os.getpid(), 9)
+    if what == 'hang': time.sleep(600)
+    if what == 'memory':
+        kept = b'x' * (120 << 20)
+        os.kill(os.getpid(), 9)
+    if what == 'large': ask('POST', f'invocation/{id}/response', '"' + 'x' * 7000000 + '"')
+    if what == 'output':
+        c.request('POST', f'/2018-06-01/runtime/invocation/{id}/response', '"x', {'Lambda-Runtime-Function-Response-Mode': 'odd'})
+        c.getresponse().read()
+"#;
+const COMMAND: &str = "#!/bin/sh
+read -r what
+case $what in
+    *error*) echo 'no 한' >&2; exit 4 ;;
+    *signal*) kill -9 $$ ;;
+    *hang*) sleep 600 ;;
+    *large*) head -c 7000000 /dev/zero ;;
+esac
+";
+
+const EXIT: &str = "Runtime.ExitError: exit status 3; see in its log";
+
+/// An event, its outcome, and how Node.js, a program that serves and one that is started for each tell it; nothing: it
+/// cannot end so.
+const TOLD: [(&str, &str, [&str; 3]); 8] = [
+    ("error", "error", ["TypeError: no 한", "TypeError: no 한", "Runtime.ExitError: exit status 4: no 한"]),
+    ("exit", "crash", [EXIT, EXIT, ""]),
+    ("signal", "crash", ["Runtime.ExitError: signal 9; see in its log"; 3]),
+    ("hang", "timeout", ["Sandbox.Timedout: after 2.00 seconds; raise its `timeout`"; 3]),
+    ("memory", "oom", ["Runtime.OutOfMemory: raise its `memory`", "Runtime.OutOfMemory: raise its `memory`", ""]),
+    ("large", "too_large", ["Function.ResponseSizeTooLarge: store it elsewhere"; 3]),
+    (
+        "output",
+        "bad_output",
+        [
+            "Runtime.MarshalError: return what JSON.stringify takes",
+            "Runtime.InvalidResponseModeHeader: send `streaming`",
+            "",
+        ],
+    ),
+    ("rejects", "crash", ["Runtime.UnhandledPromiseRejection: nobody", "", ""]),
+];
+
+#[rstest]
+#[case::node(0, "node", "index.js", NODE)]
+#[case::provided(1, "provided", "bootstrap", PROVIDED)]
+#[case::command(2, "command", "run", COMMAND)]
+#[tokio::test]
+async fn each_runtime_tells_all_endings_by_all_faces_in_the_same_words(
+    #[case] column: usize,
+    #[case] runtime: &str,
+    #[case] file: &str,
+    #[case] code: &str,
+) {
+    let handler = if runtime == "command" { "handler = './run'\n" } else { "" };
+    let function = format!("[functions.f]\nruntime = '{runtime}'\n{handler}timeout = '2s'\nmemory = 128\n{ONCE}");
+    let project = Project::new().program(&format!("f/{file}"), code).config(&function);
+    let node = called(project, "body").start().await;
+    for (event, outcome, told) in TOLD {
+        let Some((kind, message)) = told[column].split_once(": ") else { continue };
+        let status = if outcome == "timeout" { 504 } else { 502 };
+        ends_for(&node, &format!("\"{event}\""), &Ends { outcome, kind, message, status }).await;
+    }
 }
 
 #[rstest]

@@ -177,7 +177,10 @@ async fn what_ends_a_function_is_told_in_the_words_of_aws_and_the_tail_of_its_lo
     assert_eq!((timeout.status.as_u16(), timeout.header("x-amz-function-error")), (200, Some("Unhandled")));
     assert_eq!(body["errorType"], "Sandbox.Timedout");
     let id = timeout.header("x-amzn-requestid").unwrap();
-    assert_eq!(body["errorMessage"], format!("RequestId: {id} Error: Task timed out after 2.00 seconds"));
+    assert_eq!(
+        body["errorMessage"],
+        format!("RequestId: {id} Error: Task timed out after 2.00 seconds; raise its `timeout`, or make it faster")
+    );
 
     let tail = [("x-amz-log-type", "Tail")];
     let answer = invoke(&node, "log", &tail, "{\"line\": \"over here\"}").await;

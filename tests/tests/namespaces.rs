@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use fnbus_tests::{
-    Project,
-    crowd::{CODE, NOTES, left},
+    Process, Project,
+    crowd::{self, NOTES, left},
     eventually,
 };
 use rstest::rstest;
@@ -14,20 +14,15 @@ const KEYS: &str = "isolation = 'namespaces'\nretry = { attempts = 1 }\n";
 
 /// A function `f` in Python.
 fn project(handler: &str, keys: &str) -> Project {
-    let project = Project::new();
-    let notes = project.path().join(NOTES).display().to_string();
-    let folder = project.path().join("notes").display().to_string();
-    let keys = format!("{KEYS}env = {{ NOTES = '{notes}' }}\nfolders = {{ write = '{folder}' }}\n{keys}");
-    project
-        .function_with("f", &format!("{CODE}def handler(event, context):\n{handler}"), &keys)
-        .config("[triggers.f]\nhttp = 'POST /f'\npayload = 'body'\nto = 'f'\n")
+    crowd::project(handler, &format!("{KEYS}{keys}"))
 }
 
 #[tokio::test]
 async fn a_function_sees_no_process_but_its_own_and_no_file_but_what_it_may_read() {
     let look = "    seen = [name for name in os.listdir('/proc') if name.isdigit()]
     open('/tmp/mine', 'w').write('x')
-    return {'processes': sorted(seen), 'tmp': os.listdir('/tmp'), 'there': [os.path.exists(path) for path in event],
+    lines = [open('/proc/%s/cmdline' % name).read().strip('\\0') for name in sorted(seen)]
+    return {'processes': sorted(seen), 'lines': lines, 'tmp': os.listdir('/tmp'), 'there': [os.path.exists(path) for path in event],
             'task': os.listdir(os.environ['LAMBDA_TASK_ROOT'])}
 ";
     let node = project(look, "").function("g", "def handler(event, context): pass\n").start().await;
@@ -38,6 +33,8 @@ async fn a_function_sees_no_process_but_its_own_and_no_file_but_what_it_may_read
     assert!(hidden.iter().all(|path| path.exists()));
     let data = node.post("/f", json!(hidden).to_string()).await.json::<Value>();
     assert_eq!(data["processes"], json!(["1", "2"]), "it, and the one that reaps: {data}");
+    assert_eq!(data["lines"][0], "fnbus", "what the one that reaps was told is not to be read: {data}");
+    assert!(data["lines"][1].as_str().unwrap().contains("python"), "{data}");
     assert_eq!(data["there"], json!([false, false, false]), "{data}");
     assert_eq!(data["task"], json!(["app.py"]), "{data}");
     let tmp = data["tmp"].as_array().unwrap();
@@ -77,8 +74,7 @@ async fn what_it_starts_ends_with_it_and_its_end_is_told_as_any_other() {
     if event['do'] == 'hang': time.sleep(1000)
     return os.getpid()
 ";
-    let later = "[triggers.later]\nhttp = 'POST /later'\nmode = 'async'\npayload = 'body'\nto = 'f'\n";
-    let node = project(ends, "timeout = '1s'").config(later).start().await;
+    let node = project(ends, "timeout = '1s'").start().await;
     if !node.enforces("seeing ").await {
         return;
     }
@@ -101,6 +97,16 @@ async fn what_it_starts_ends_with_it_and_its_end_is_told_as_any_other() {
     "node",
     "index.js",
     "exports.handler = async () => require('fs').readdirSync('/proc').filter(n => /^\\d+$/.test(n)).length;\n",
+    ""
+)]
+#[case::provided(
+    "provided",
+    "bootstrap",
+    "#!/usr/bin/python3\nimport http.client, os\nc = http.client.HTTPConnection(os.environ['AWS_LAMBDA_RUNTIME_API'])\nwhile True:\n    \
+     c.request('GET', '/2018-06-01/runtime/invocation/next')\n    r = c.getresponse()\n    r.read()\n    \
+     seen = len([n for n in os.listdir('/proc') if n.isdigit()])\n    \
+     c.request('POST', '/2018-06-01/runtime/invocation/%s/response' % r.headers['Lambda-Runtime-Aws-Request-Id'], str(seen))\n    \
+     c.getresponse().read()\n",
     ""
 )]
 #[case::command("command", "run", "#!/bin/sh\ncat > /dev/null; ls -d /proc/[0-9]* | wc -l\n", "handler = './run'\n")]
@@ -129,6 +135,34 @@ async fn any_runtime_runs_in_namespaces(
     let answer = node.post("/f", "{}").await;
     let seen: usize = answer.text().trim().parse().unwrap_or(usize::MAX);
     assert!(seen < 6, "it sees processes: {}", answer.text());
+}
+
+#[tokio::test]
+async fn what_is_idle_is_stopped_and_goes_on_with_the_next_call_or_ends_with_the_node() {
+    let code = "    global calls\n    calls += 1\n    return calls\ncalls = 0\n";
+    let node = project(code, "").start().await;
+    if !node.enforces("seeing ").await {
+        return;
+    }
+    let nats = node.nats_server().await.pid;
+    for calls in ["1", "2", "3"] {
+        assert_eq!(node.post("/f", "{}").await.text(), calls, "the same instance");
+        eventually("all of it is stopped", || async {
+            let states: Vec<String> =
+                node.processes().iter().filter(|process| process.pid != nats).map(state).collect();
+            (states.len() == 3 && states.iter().all(|state| state == "T")).then_some(())
+        })
+        .await;
+        assert_eq!(node.function("f").await["frozen"], 1);
+    }
+    assert!(node.stop().await.success());
+    node.nothing_runs().await;
+}
+
+/// A letter of the kernel's: `T`, stopped.
+fn state(process: &Process) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+    stat.rsplit(") ").next().and_then(|rest| rest.split(' ').next()).unwrap_or_default().to_owned()
 }
 
 #[tokio::test]

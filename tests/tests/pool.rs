@@ -4,6 +4,7 @@
 
 use chrono::{TimeDelta, Utc};
 use fnbus_tests::{NOTES, Node, Project, eventually};
+use rstest::rstest;
 use serde_json::{Value, json};
 
 /// Takes thirty megabytes.
@@ -24,13 +25,20 @@ async fn idle(node: &Node) -> u64 {
     functions.iter().map(|function| function["warm"].as_u64().unwrap()).sum()
 }
 
+#[rstest]
 #[tokio::test]
-async fn where_memory_is_short_the_instance_goes_that_is_called_least() {
+async fn where_memory_is_short_the_instance_goes_that_is_called_least(
+    #[values("sandbox", "namespaces")] isolation: &str,
+) {
+    let keys = format!("zygote = false\nisolation = '{isolation}'");
     let mut project = Project::new().config("[pool]\nmemory = '100MB'\n");
     for name in ["a", "b", "c"] {
-        project = project.function_with(name, LARGE, "zygote = false").config(&routes(name));
+        project = project.function_with(name, LARGE, &keys).config(&routes(name));
     }
     let node = project.start().await;
+    if isolation == "namespaces" && !node.enforces("seeing ").await {
+        return;
+    }
     for name in ["a", "b", "c"] {
         node.function_ready(name).await;
     }
@@ -46,12 +54,31 @@ async fn where_memory_is_short_the_instance_goes_that_is_called_least() {
     assert!((30_000_000..60_000_000).contains(&memory), "{memory}");
 }
 
+/// The same, as a program for each invocation.
+const WAITS: &str = "#!/bin/sh\nwhile [ ! -e \"$GO\" ]; do sleep 0.02; done\necho gone\n";
+
+#[rstest]
+#[case::a_language("python", "sandbox")]
+#[case::a_language_in_namespaces("python", "namespaces")]
+#[case::a_command("command", "sandbox")]
 #[tokio::test]
-async fn who_finds_no_room_is_told_so_or_waits_for_it() {
+async fn who_finds_no_room_is_told_so_or_waits_for_it(#[case] runtime: &str, #[case] isolation: &str) {
     let project = Project::new();
-    let holds = format!("GO = '{}/go'\n{HOLDS}", project.path().join(NOTES).display());
-    let project = project.function_with("f", &holds, "zygote = false").function_with("g", LARGE, "zygote = false");
+    let go = project.path().join(NOTES).join("go").display().to_string();
+    let keys = format!("folders = {{ write = '{NOTES}' }}\nisolation = '{isolation}'\nzygote = false");
+    let project = project.function_with("g", LARGE, &keys);
+    let project = if runtime == "python" {
+        project.function_with("f", &format!("GO = '{go}'\n{HOLDS}"), &keys)
+    } else {
+        let keys = format!("folders = {{ read = '{NOTES}' }}\nenv = {{ GO = '{go}' }}");
+        project
+            .program("f/run", WAITS)
+            .config(&format!("[functions.f]\nruntime = 'command'\nhandler = './run'\n{keys}"))
+    };
     let node = project.config("[pool]\nmemory = '60MB'\n").config(&routes("f")).config(&routes("g")).start().await;
+    if isolation == "namespaces" && !node.enforces("seeing ").await {
+        return;
+    }
     node.function_ready("f").await;
     node.function_ready("g").await;
     let first = node.accepted("/f/later", "{}").await;

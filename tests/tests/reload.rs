@@ -197,3 +197,34 @@ async fn a_node_whose_words_nobody_reads_any_more_goes_on_and_ends_in_order() {
     let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("the node ends").unwrap();
     assert!(status.success(), "{status}");
 }
+
+#[tokio::test]
+async fn code_that_cannot_be_used_concerns_its_function_alone() {
+    let route = |name: &str| format!("[triggers.{name}]\nhttp = 'GET /{name}'\nto = '{name}'\n");
+    let code = |says: &str| format!("def handler(event, context): return '{says}'\n");
+    let project = Project::new().function("f", &code("f")).function("g", &code("g"));
+    let node = project.config(&route("f")).config(&route("g")).file("broken.zip", "PK and no more").start().await;
+    assert_eq!(node.get("/g").await.text(), "g");
+    let toml = node.project().toml().to_owned();
+    let edit = toml.replace("[functions.g]\n", "[functions.g]\ncode = 'broken.zip'\n");
+    let other = "[functions.h]\nruntime = 'python'\ncode = 'nowhere'\n[triggers.new]\nhttp = 'GET /new'\nto = 'f'\n";
+    node.reconfigure(&format!("{edit}{other}{}", route("h"))).await;
+    for says in [
+        "`broken.zip`, the code of `g`, cannot be unpacked: it is no zip file",
+        "the folder `nowhere` with the code of `h` does not exist",
+        "`g` was not changed, version",
+        "`h` cannot serve",
+    ] {
+        node.says(says).await;
+    }
+    assert_eq!(node.get("/new").await.text(), "f", "the rest of the edit is live");
+    assert_eq!(node.get("/g").await.text(), "g", "the version before still serves");
+    assert!(node.function("g").await["refused"].as_str().unwrap().contains("no zip file"));
+    assert_eq!(node.get("/h").await.status, 502);
+    assert_eq!(node.function("h").await["state"], "failed");
+    std::fs::create_dir(node.path().join("nowhere")).unwrap();
+    node.write("nowhere/app.py", &code("h"));
+    node.reconfigure(&format!("{toml}{other}{}", route("h"))).await;
+    eventually("the mended one serves", || async { (node.get("/h").await.text() == "h").then_some(()) }).await;
+    assert_eq!(node.function("g").await["refused"], Value::Null);
+}

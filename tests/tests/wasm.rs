@@ -74,6 +74,7 @@ async fn each_call_has_an_instance_of_its_own(#[case] kind: Kind) {
     for _ in 0..5 {
         assert_eq!(node.post("/f", "").await.text(), "1");
     }
+    assert_eq!(node.function("f").await["warm"], 0, "nothing waits between them");
 }
 
 #[rstest]

@@ -105,17 +105,23 @@ impl FromValue for bool {
 impl FromValue for u32 {
     fn from_value(value: &Value<'_>, shape: &Shape) -> Result<Self, Wrong> {
         let Value::Integer(number) = value else {
-            return Err(Wrong::not_a("a whole number, without quotes", value));
+            let wrong = Wrong::not_a("a whole number, without quotes", value);
+            let digits = value.as_str().map(|text| text.trim().trim_end_matches('%').trim_end());
+            return Err(match digits.filter(|text| text.parse::<Self>().is_ok()) {
+                Some(digits) => wrong.advice(format!("write it without quotes: {digits}")),
+                None => wrong,
+            });
         };
         let given = i128::from_str_radix(number.as_str(), number.radix()).ok();
         let (low, high) = match shape {
             Shape::Integer(range) => (*range.start(), *range.end()),
             _ => (0, Self::MAX),
         };
-        given
-            .and_then(|n| Self::try_from(n).ok())
-            .filter(|n| (low..=high).contains(n))
-            .ok_or_else(|| Wrong::of_key(format!("must be from {low} to {high}")).label("out of range"))
+        given.and_then(|n| Self::try_from(n).ok()).filter(|n| (low..=high).contains(n)).ok_or_else(|| {
+            let is_low = given.is_some_and(|n| n < i128::from(low));
+            let advice = if is_low { format!("write {low} or more") } else { format!("write {high} or less") };
+            Wrong::of_key(format!("must be from {low} to {high}")).advice(advice).label("out of range")
+        })
     }
 }
 

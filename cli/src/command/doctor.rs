@@ -101,7 +101,16 @@ impl Findings {
             rows.push(row(part.what, is(part.enforced, "held back", "NOT held back"), &part.by));
         }
         rows.push(row("more data than its limit in one process", "held back", "rlimit"));
-        rows.push(row("filling the disk", "NOT held back", "docs/functions.md says what to do"));
+        rows.push(row(
+            "more files of its own than its limit",
+            "held back",
+            "a look 4 times a second; a tmpfs in namespaces",
+        ));
+        rows.push(row(
+            "filling the disk by what `folders` lets it write",
+            "NOT held back",
+            "docs/functions.md says what to do",
+        ));
         let files = self.open_files.map_or("unlimited".to_owned(), |most| most.to_string());
         rows.push(row("open files", "found", &files));
         for program in &self.programs {

@@ -24,8 +24,14 @@ pub(super) fn check(config: &Config, file: &DeTable<'_>, problems: &Problems) {
     check_routes(config, places, problems);
     check_queues(config, places, problems);
     for (name, function) in &config.functions {
-        check_code(name.as_str(), function, places, problems);
         check_folders(name.as_str(), function, &config.bus.data, places, problems);
+    }
+}
+
+/// The code of each function is there.
+pub(super) fn check_code(config: &Config, file: &DeTable<'_>, problems: &Problems) {
+    for (name, function) in &config.functions {
+        check_code_of(name.as_str(), function, Places(file), problems);
     }
 }
 
@@ -145,8 +151,10 @@ fn calls<'a>(config: &'a Config, from: &Name, wanted: &Name, seen: &mut Vec<&'a 
 }
 
 /// The folder and the handler's file exist.
-fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problems: &Problems) {
+fn check_code_of(name: &str, function: &FunctionConfig, places: Places<'_>, problems: &Problems) {
     let Err(error) = function.check_code() else { return };
+    let is_zip = function.code.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip"));
+    let what = if is_zip { "zip file" } else { "folder" };
     let (key, advice) = match &error {
         CodeError::NoHandler { .. } => ("handler", format!("add the file, or set `handler` in [functions.{name}]")),
         CodeError::NotOnPath { program } => {
@@ -156,7 +164,7 @@ fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problem
             ("handler", format!("run: chmod +x {}, and make the zip file anew", file.display()))
         }
         CodeError::NotExecutable { file } => ("handler", format!("run: chmod +x {}", file.display())),
-        CodeError::NoFolder { .. } => ("code", format!("make the folder, or set `code` in [functions.{name}]")),
+        CodeError::NoFolder { .. } => ("code", format!("make the {what}, or set `code` in [functions.{name}]")),
         CodeError::Archive { .. } => ("code", "mend it, or name the folder with the code".to_owned()),
         _ => ("code", "name the folder that the file is in, or a zip file".to_owned()),
     };
@@ -164,7 +172,7 @@ fn check_code(name: &str, function: &FunctionConfig, places: Places<'_>, problem
     let span = places.value(&["functions", name, key]).unwrap_or(function);
     let code = places.strings(&["functions", name, "code"]).first().map_or(name, |(code, _)| *code).to_owned();
     let message = match &error {
-        CodeError::NoFolder { .. } => format!("the folder `{code}` with the code of `{name}` does not exist"),
+        CodeError::NoFolder { .. } => format!("the {what} `{code}` with the code of `{name}` does not exist"),
         CodeError::NotAFolder { .. } => format!("`{code}`, the code of `{name}`, is not a folder"),
         CodeError::Archive { reason } => format!("`{code}`, the code of `{name}`, cannot be unpacked: {reason}"),
         CodeError::NotOnPath { program } => {

@@ -76,29 +76,42 @@ pub(crate) enum ConfigError {
 impl Global {
     /// The config that the arguments name.
     pub(crate) fn load(&self) -> Result<Config, ConfigError> {
-        let mut config = Config::load(&self.config)?;
+        match self.load_edit()? {
+            (config, None) => Ok(config),
+            (_, Some(code)) => Err(ConfigError::Wrong(code)),
+        }
+    }
+
+    /// The same, though the code of functions is missing or cannot be used, which is told apart.
+    pub(crate) fn load_edit(&self) -> Result<(Config, Option<Report>), ConfigError> {
+        let (mut config, code) = Config::load(&self.config)?;
         if let Some(data) = &self.data {
             config.bus.data = absolute(data);
         }
-        Ok(config)
+        Ok((config, code))
     }
 }
 
 impl Config {
-    /// Reads and checks a file.
-    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
+    /// Reads and checks a file. What is wrong with code alone is told apart.
+    fn load(path: &Path) -> Result<(Self, Option<Report>), ConfigError> {
         let text = fs::read_to_string(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ConfigError::Missing { path: path.to_owned() },
             _ => ConfigError::Unreadable { path: path.to_owned(), source },
         })?;
         let file = absolute(path);
         let base = file.parent().unwrap_or(&file);
-        Self::parse(&text, base).map_err(|problems| ConfigError::Wrong(Report::new(path, text, problems)))
+        match Self::parse_apart(&text, base) {
+            Ok((config, code)) if code.is_empty() => Ok((config, None)),
+            Ok((config, code)) => Ok((config, Some(Report::new(path, text, code)))),
+            Err(problems) => Err(ConfigError::Wrong(Report::new(path, text, problems))),
+        }
     }
 
-    /// Reads and checks a text whose relative paths begin at `base`.
-    pub(crate) fn parse(text: &str, base: &Path) -> Result<Self, Vec<Problem>> {
-        let problems = Problems::default();
+    /// Reads and checks a text whose relative paths begin at `base`. Where only code is missing or wrong there is a config,
+    /// and what is wrong.
+    fn parse_apart(text: &str, base: &Path) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let (problems, code) = (Problems::default(), Problems::default());
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let problem = Problem::new(error.span().unwrap_or(0..0), error.message());
@@ -110,7 +123,15 @@ impl Config {
         }
         let config = Self::read(Reader::new(table.get_ref(), 0..0, &keys::FILE, "", &problems), base);
         cross::check(&config, table.get_ref(), &problems);
-        if problems.is_empty() { Ok(config) } else { Err(problems.into_sorted()) }
+        cross::check_code(&config, table.get_ref(), &code);
+        let code = code.into_sorted();
+        if problems.is_empty() {
+            return Ok((config, code));
+        }
+        for problem in code {
+            problems.record(problem);
+        }
+        Err(problems.into_sorted())
     }
 
     fn read(file: Reader<'_>, base: &Path) -> Self {
@@ -152,7 +173,7 @@ fn named<T>(file: &Reader<'_>, key: &str, read: impl Fn(&Name, Reader<'_>) -> Op
 /// an older edit of it is found.
 pub(crate) fn data_folder(path: &Path) -> Result<PathBuf, ConfigError> {
     match Config::load(path) {
-        Ok(config) => Ok(config.bus.data),
+        Ok((config, _)) => Ok(config.bus.data),
         Err(ConfigError::Wrong(_)) => {
             let text = fs::read_to_string(path).unwrap_or_default();
             let (table, _) = DeTable::parse_recoverable(&text);

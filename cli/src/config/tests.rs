@@ -22,6 +22,16 @@ fn project() -> tempfile::TempDir {
     folder
 }
 
+impl Config {
+    /// A config without any problem.
+    pub(super) fn parse(text: &str, base: &Path) -> Result<Self, Vec<Problem>> {
+        match Self::parse_apart(text, base)? {
+            (config, code) if code.is_empty() => Ok(config),
+            (_, code) => Err(code),
+        }
+    }
+}
+
 /// What is said of a text.
 fn report(text: &str) -> String {
     let folder = project();

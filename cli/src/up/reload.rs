@@ -3,13 +3,14 @@
 use std::{path::PathBuf, time::Duration};
 
 use notify::{RecursiveMode, Watcher};
+use runtimes::Enforcement;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::force::Force;
+use super::{force::Force, serve::require};
 use crate::{args::Global, config::ConfigError, terminal};
 
 /// Editors write in steps: the file is read when it has been quiet for this long.
@@ -49,7 +50,7 @@ impl Reload {
     }
 
     async fn reload(&self) {
-        let mut new = match self.global.load() {
+        let (mut new, code) = match self.global.load_edit() {
             Ok(new) => new,
             Err(error) => {
                 tracing::warn!("the config file has problems; the one from before stays in force");
@@ -69,6 +70,14 @@ impl Reload {
         new.http.listen = old.http.listen;
         new.webhooks = old.webhooks;
         new.runtimes = old.runtimes.clone();
+        if let Err(error) = require(&new, &Enforcement::of_this_machine()) {
+            tracing::warn!("the config of before stays in force: {error}");
+            return;
+        }
+        if let Some(code) = code {
+            tracing::warn!("functions whose code cannot be used stay as they are, if they run; all else is in force");
+            terminal::talk(code.shown(terminal::shown));
+        }
         let (functions, triggers) = (new.functions.len(), new.triggers.len());
         match self.force.put(new) {
             Ok(()) => {

@@ -76,6 +76,15 @@ pub(crate) enum ServeError {
     Unsynced(LogError),
 }
 
+/// Fails where the config requires what the kernel does not enforce.
+pub(super) fn require(config: &Config, isolation: &Enforcement) -> Result<(), ServeError> {
+    let missing = isolation.missing(config.functions.values());
+    match missing.first().filter(|_| config.bus.require_isolation) {
+        Some(part) => Err(ServeError::Isolation { what: part.what, by: part.by.clone() }),
+        None => Ok(()),
+    }
+}
+
 /// Runs a node until it is told to end and has drained. `told` counts how often its warden was.
 pub(crate) async fn serve(
     global: Global,
@@ -84,11 +93,7 @@ pub(crate) async fn serve(
     told: watch::Receiver<u32>,
 ) -> Result<(), ServeError> {
     let isolation = Enforcement::of_this_machine();
-    if config.bus.require_isolation
-        && let Some(part) = isolation.missing(config.functions.values()).first()
-    {
-        return Err(ServeError::Isolation { what: part.what, by: part.by.clone() });
-    }
+    require(&config, &isolation)?;
     let ending = signals::watch(told).map_err(ServeError::Signals)?;
     let folder = DataFolder::take(&config.bus.data).map_err(explained)?;
     let address = config.http.listen;

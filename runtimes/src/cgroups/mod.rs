@@ -76,8 +76,8 @@ pub(crate) struct Cgroup {
     of: Arc<Cgroups>,
     limits: Limits,
     folders: Folders,
-    /// How often somebody in it had been killed for want of memory before.
-    killed: u64,
+    /// How often somebody in it had been killed for want of memory before, or could start no process more.
+    before: [u64; 2],
 }
 
 impl Cgroups {
@@ -98,10 +98,10 @@ impl Cgroups {
         state.made += u64::from(spare.is_none());
         let name = state.made.to_string();
         drop(state);
-        let group = |folders| Cgroup { of: self.clone(), limits, folders, killed: 0 };
+        let group = |folders| Cgroup { of: self.clone(), limits, folders, before: [0; 2] };
         if let Some(folders) = spare {
             let mut group = group(folders);
-            group.killed = group.killed();
+            group.before = [Kind::Memory, Kind::Processes].map(|kind| group.hits(kind));
             return Ok(group);
         }
         let made = group(self.places.iter().map(|place| place.folder.join(&name)).collect());
@@ -175,11 +175,22 @@ impl Cgroup {
 
     /// Whether one of its processes was killed because all of them together had too much memory.
     pub(crate) fn ran_out_of_memory(&self) -> bool {
-        self.killed() > self.killed
+        self.hits(Kind::Memory) > self.before[0]
     }
 
-    fn killed(&self) -> u64 {
-        self.of.places.iter().zip(&self.folders).map(|(place, folder)| place.killed(folder)).sum()
+    /// The most processes it may have, if one could not be started because there were as many, since this was asked last.
+    pub(crate) fn ran_out_of_processes(&mut self) -> Option<u32> {
+        let hits = self.hits(Kind::Processes);
+        (hits > std::mem::replace(&mut self.before[1], hits)).then_some(self.limits.processes)
+    }
+
+    fn hits(&self, kind: Kind) -> u64 {
+        self.of.places.iter().zip(&self.folders).map(|(place, folder)| place.hits(folder, kind)).sum()
+    }
+
+    /// Who is in it.
+    pub(crate) fn members(&self) -> Vec<Pid> {
+        self.folders.first().map(|folder| processes(folder)).unwrap_or_default()
     }
 }
 

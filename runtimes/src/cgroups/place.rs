@@ -225,14 +225,19 @@ impl Place {
         Ok(())
     }
 
-    /// How often one of a group was killed for want of memory.
-    pub(super) fn killed(&self, folder: &Path) -> u64 {
-        if !self.kinds.contains(&Kind::Memory) {
+    /// How often a group has run into its limit: one of it was killed for want of memory, or could start no process more.
+    pub(super) fn hits(&self, folder: &Path, kind: Kind) -> u64 {
+        let (file, field) = match kind {
+            Kind::Memory if self.version == 1 => ("memory.oom_control", "oom_kill "),
+            Kind::Memory => ("memory.events", "oom_kill "),
+            Kind::Processes => ("pids.events", "max "),
+            Kind::Cpu => return 0,
+        };
+        if !self.kinds.contains(&kind) {
             return 0;
         }
-        let file = if self.version == 1 { "memory.oom_control" } else { "memory.events" };
         let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
+        text.lines().find_map(|line| line.strip_prefix(field)?.parse().ok()).unwrap_or(0)
     }
 
     /// Ends what nodes left in it that are gone.
@@ -266,9 +271,8 @@ impl Place {
 fn name(process: u32) -> io::Result<String> {
     /// The field of `/proc/<id>/stat` with the time the process began at.
     const BEGUN: usize = 22;
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let begun = fields.split_whitespace().nth(BEGUN - 3).ok_or(io::ErrorKind::InvalidData)?;
+    let id = i32::try_from(process).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    let [begun] = child::stat(id, [BEGUN])?;
     Ok(format!("fnbus-{process}-{begun}"))
 }
 
@@ -331,14 +335,21 @@ mod tests {
     }
 
     #[rstest]
-    #[case(1, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")]
-    #[case(2, "memory.events", "low 0\nmax 9\noom 4\noom_kill 3\n")]
-    fn what_was_killed_for_want_of_memory_is_counted(#[case] version: u8, #[case] file: &str, #[case] text: &str) {
+    #[case(1, Kind::Memory, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")]
+    #[case(2, Kind::Memory, "memory.events", "low 0\nmax 9\noom 4\noom_kill 3\n")]
+    #[case(1, Kind::Processes, "pids.events", "max 3\n")]
+    #[case(2, Kind::Processes, "pids.events", "max 3\n")]
+    fn how_often_a_group_ran_into_a_limit_is_counted(
+        #[case] version: u8,
+        #[case] kind: Kind,
+        #[case] file: &str,
+        #[case] text: &str,
+    ) {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(file), text).unwrap();
-        let place = Place { folder: folder.path().to_owned(), version, kinds: vec![Kind::Memory] };
-        assert_eq!(place.killed(folder.path()), 3);
-        assert_eq!(Place { kinds: vec![Kind::Cpu], ..place }.killed(folder.path()), 0);
+        let place = Place { folder: folder.path().to_owned(), version, kinds: vec![kind] };
+        assert_eq!(place.hits(folder.path(), kind), 3);
+        assert_eq!(Place { kinds: vec![Kind::Cpu], ..place }.hits(folder.path(), kind), 0);
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodeError {
-    #[error("the code folder does not exist")]
+    /// Neither a folder nor a zip file.
+    #[error("the code does not exist")]
     NoFolder { folder: PathBuf },
     #[error("the code is not a folder")]
     NotAFolder { path: PathBuf },

@@ -68,6 +68,12 @@ pub(super) static FUNCTION: LazyLock<Section> = LazyLock::new(|| {
                 "The most CPU time an instance may use, in percent of one core; as much as there is unless set.",
             ),
             Key::new(
+                "ephemeral_storage",
+                Shape::Integer(1..=10_240),
+                "The most an instance may have in files of its own (TMPDIR, and /tmp in namespaces), in MiB.",
+            )
+            .default(i64::from(default.ephemeral_storage)),
+            Key::new(
                 "concurrency",
                 Shape::Integer(0..=10_000),
                 "The most instances at once, 0 stops the function; twice the number of cores unless set.",

@@ -8,7 +8,7 @@ use std::{
 use bus::{
     Name,
     catalog::Chain,
-    config::{Field, Problem, Reader, Section, Wrong},
+    config::{Field, FromValue, Problem, Reader, Section, Shape, Value, Wrong},
     retry::RetryPolicy,
 };
 
@@ -36,7 +36,8 @@ impl FunctionConfig {
             timeout: reader.get_or("timeout", default.timeout),
             memory: reader.get_or("memory", default.memory),
             processes: reader.get_or("processes", default.processes),
-            cpu: reader.get("cpu"),
+            cpu: reader.get("cpu").map(|Percent(percent)| percent),
+            ephemeral_storage: reader.get_or("ephemeral_storage", default.ephemeral_storage),
             concurrency: reader.get_or("concurrency", default.concurrency),
             slots: reader.get_or("slots", default.slots),
             warm: reader.get_or("warm", default.warm),
@@ -109,13 +110,23 @@ fn one_at_a_time(runtime: RuntimeKind) -> Option<&'static str> {
     }
 }
 
+/// Of a core.
+struct Percent(u32);
+
+impl FromValue for Percent {
+    fn from_value(value: &Value<'_>, shape: &Shape) -> Result<Self, Wrong> {
+        let read = u32::from_value(value, shape).map(Self);
+        read.map_err(|wrong| wrong.advice("it is percent of one core: write 50 for half of one, 200 for two"))
+    }
+}
+
 /// WebAssembly is a sandbox of its own.
 fn check_wasm(reader: &Reader<'_>, config: &FunctionConfig) {
     if !config.runtime.is_built() {
         let wrong = Wrong::of_key("cannot be `wasm`: this fnbus was built without wasm").label("not in this binary");
         reader.refuse("runtime", &wrong.advice("build it with `--features wasm`, or take one that has it"));
     }
-    for key in ["warm", "freeze", "isolation", "network", "processes", "cpu"] {
+    for key in ["warm", "freeze", "isolation", "network", "processes", "cpu", "ephemeral_storage"] {
         if reader.has(key) {
             let wrong =
                 Wrong::of_key("has no effect on wasm, where each invocation has an instance and nothing around it");

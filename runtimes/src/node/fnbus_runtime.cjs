@@ -583,11 +583,13 @@ function output(result) {
   try {
     body = result instanceof Uint8Array ? result : Buffer.from(JSON.stringify(result) ?? "null");
   } catch (error) {
-    const message = `Unable to stringify response body: ${text(error?.message)}; return what JSON.stringify takes, or a Buffer`;
+    // the lines behind the first one draw where it is
+    const why = text(error?.message).split("\n")[0];
+    const message = `Unable to stringify response body: ${why}; return what JSON.stringify takes, or a Buffer`;
     return [BAD_OUTPUT, encode(told("Runtime.MarshalError", message))];
   }
   if (body.length <= task.limit) return [OK, body];
-  const message = `Response payload size (${body.length} bytes) exceeded maximum allowed payload size (${task.limit} bytes)`;
+  const message = `Response payload size (${body.length} bytes) exceeded maximum allowed payload size (${task.limit} bytes); store it elsewhere and return where`;
   return [TOO_LARGE, encode(told("Function.ResponseSizeTooLarge", message))];
 }
 

@@ -9,7 +9,6 @@ use tracing::warn;
 
 use super::{From, Pool, Pooled};
 use crate::{
-    config::RuntimeKind,
     fault::Lack,
     instance::{Instance, NoInstance},
     lease::LeaseError,
@@ -81,16 +80,12 @@ async fn start(mut starting: Starting, version: Arc<Version>, timeout: Duration)
     let Some(pool) = starting.pool.clone() else { return };
     let size = lock(&pool.state).stay.size();
     // until the instance itself is counted
-    let _room = match version.runtime {
-        // there is no process but for an invocation
-        RuntimeKind::Command => None,
-        _ => match pool.ground.make_room(size) {
-            Ok(room) => Some(room),
-            Err(lack) => {
-                drop(starting);
-                return pool.wait_for_room(&lack).await;
-            }
-        },
+    let _room = match pool.ground.make_room(size) {
+        Ok(room) => room,
+        Err(lack) => {
+            drop(starting);
+            return pool.wait_for_room(&lack).await;
+        }
     };
     let started = Instance::start(&pool.ground, &pool.name, version, timeout).await;
     let failed = match started {

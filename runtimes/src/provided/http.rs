@@ -283,7 +283,10 @@ impl Body {
             }
             Self::Truncated | Self::Whole(..) => {
                 time::sleep(DYING).await;
-                let fault = fault("Runtime.TruncatedResponse", "the response was cut short");
+                let fault = fault(
+                    "Runtime.TruncatedResponse",
+                    "the response was cut short; send as much as its head says, and the end of the last chunk",
+                );
                 failed(shared, id, Ending::BadOutput, fault, StatusCode::BAD_REQUEST, "TruncatedHTTPRequest")
             }
         }

@@ -169,7 +169,10 @@ def run(function, event, context, limit):
         message = "Unable to marshal response: %s; return what json.dumps takes, or bytes" % error
         return BAD_OUTPUT, told("Runtime.MarshalError", message, context.aws_request_id)
     if len(body) > limit:
-        message = "Response payload size (%d bytes) exceeded maximum allowed payload size (%d bytes)"
+        message = (
+            "Response payload size (%d bytes) exceeded maximum allowed payload size (%d bytes);"
+            " store it elsewhere and return where"
+        )
         return TOO_LARGE, told("Function.ResponseSizeTooLarge", message % (len(body), limit), context.aws_request_id)
     return OK, body
 

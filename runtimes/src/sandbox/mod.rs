@@ -48,8 +48,17 @@ pub(crate) struct Reach {
     pub(crate) write: Vec<PathBuf>,
     /// Whether it may open connections.
     pub(crate) network: bool,
-    /// Whether it sees nothing else either: see `namespaces.rs`.
-    pub(crate) namespaces: bool,
+    /// Set where it sees nothing else either: see `namespaces.rs`.
+    pub(crate) namespaces: Option<Private>,
+}
+
+/// The file system that a process has for itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Private {
+    /// Its private folder, which is in it.
+    pub(crate) folder: PathBuf,
+    /// The most that may be in it.
+    pub(crate) bytes: u64,
 }
 
 /// A sandbox that is ready to be entered.

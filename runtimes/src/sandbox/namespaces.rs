@@ -5,13 +5,13 @@
 use std::{
     convert::Infallible,
     env,
-    ffi::{OsStr, OsString},
+    ffi::{CString, OsStr, OsString},
     fs,
     io::{self, Read, Write},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::{
-            fs::{PermissionsExt, symlink},
+            fs::{FileExt, PermissionsExt, symlink},
             process::{CommandExt, ExitStatusExt},
         },
     },
@@ -19,11 +19,12 @@ use std::{
     process::{Command, ExitCode, ExitStatus},
 };
 
+use bus::child;
 use rustix::{
     fs::{Mode, OFlags, open},
     mount::{
-        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_remount,
-        unmount,
+        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+        mount_remount, unmount,
     },
     pipe::{PipeFlags, pipe_with},
     process::{
@@ -33,15 +34,17 @@ use rustix::{
     thread::{CapabilitySet, UnshareFlags, capabilities},
 };
 
-use super::{Reach, folders};
+use super::{Private, Reach, folders};
 
 /// The first argument of an `fnbus` that goes ahead of a function.
 const ENTER: &str = "enter-namespaces";
 /// What it ends with when it could not.
 const FAILED: u8 = 126;
+/// What a file or folder counts as, of the bytes that all of them may have.
+const LEAST: u64 = 4096;
 /// Where the new root can be put together; `/dev` is everywhere, and only some of what is in it can be reached.
 const ROOTS: [&str; 3] = ["/dev", "/mnt", "/tmp"];
-/// Folders that each instance has for itself, in memory.
+/// Folders that each instance has for itself beside the private one, with which they share one file system in memory.
 const OWN: [&str; 2] = ["/tmp", "/dev/shm"];
 
 /// The program that makes the namespaces and the arguments that go before the function's own program.
@@ -87,6 +90,8 @@ pub fn entered() -> Option<ExitCode> {
 
 fn enter(reach: &OsStr, program: &OsStr, arguments: impl Iterator<Item = OsString>) -> io::Result<ExitCode> {
     let reach: Reach = serde_json::from_slice(reach.as_encoded_bytes())?;
+    // what was told by arguments is for nobody else: any process may read those of another
+    let _ = hide_arguments();
     let folder = env::current_dir()?;
     if !privileged() {
         let (user, group) = (getuid().as_raw(), getgid().as_raw());
@@ -115,6 +120,16 @@ fn enter(reach: &OsStr, program: &OsStr, arguments: impl Iterator<Item = OsStrin
             Ok(above(child, said))
         }
     }
+}
+
+/// Overwrites the arguments of this process, which were copied before.
+fn hide_arguments() -> io::Result<()> {
+    /// The fields of `/proc/<id>/stat` with the address of the arguments and of their end.
+    const ARGUMENTS: [usize; 2] = [48, 49];
+    let [start, end] = child::stat(getpid(), ARGUMENTS)?;
+    let mut shown = b"fnbus".to_vec();
+    shown.resize(end.saturating_sub(start) as usize, 0);
+    fs::OpenOptions::new().write(true).open("/proc/self/mem")?.write_all_at(&shown, start)
 }
 
 /// What is above: ends as the program does.
@@ -151,7 +166,8 @@ fn first(
     tell: OwnedFd,
 ) -> io::Result<Infallible> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    look(&reach)?;
+    let private = reach.namespaces.take().ok_or(io::ErrorKind::InvalidData)?;
+    look(&reach, &private)?;
     env::set_current_dir(folder)?;
     reach.write.extend(OWN.map(PathBuf::from));
     let walls = reach.walls()?;
@@ -198,12 +214,13 @@ fn disconnect(from: UnshareFlags) -> io::Result<()> {
 }
 
 /// Puts what may be reached at its place below a new root, and goes there.
-fn look(reach: &Reach) -> io::Result<()> {
+fn look(reach: &Reach, private: &Private) -> io::Result<()> {
     let mut read = reach.read.clone();
     read.sort();
     // what lies in one that is there comes with it
     read.dedup_by(|path, before| path.starts_with(before));
-    let bound = read.iter().map(|path| (path, false)).chain(reach.write.iter().map(|path| (path, true)));
+    let written = reach.write.iter().filter(|path| **path != private.folder).map(|path| (path, true));
+    let bound = read.iter().map(|path| (path, false)).chain(written);
     let devices = folders::DEVICES.map(PathBuf::from);
     // held open: the new root is going to lie over one of them
     let bound = bound.chain(devices.iter().map(|device| (device, true)));
@@ -219,15 +236,15 @@ fn look(reach: &Reach) -> io::Result<()> {
     let free = |place: &&Path| bound.iter().all(|(path, ..)| path.as_path() != *place);
     let root = ROOTS.map(Path::new).into_iter().find(free);
     let root = root.ok_or_else(|| io::Error::other("`folders` names all places for a root"))?;
-    memory(root)?;
+    memory(root, "mode=0755")?;
     for (name, target) in links {
         symlink(target, root.join(name))?;
     }
-    for own in OWN {
-        let own = below(root, Path::new(own));
-        fs::create_dir_all(&own)?;
-        memory(&own)?;
-        fs::set_permissions(&own, fs::Permissions::from_mode(0o1777))?;
+    let own = root.join(".own");
+    fs::create_dir(&own)?;
+    memory(&own, &format!("mode=0755,size={},nr_inodes={}", private.bytes, private.bytes / LEAST))?;
+    for (number, place) in OWN.into_iter().enumerate() {
+        lend(&own.join(number.to_string()), &below(root, Path::new(place)))?;
     }
     for (path, writable, held) in &bound {
         let target = below(root, path);
@@ -245,6 +262,9 @@ fn look(reach: &Reach) -> io::Result<()> {
             let _ = mount_remount(&target, MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID, "");
         }
     }
+    lend(&own.join("private"), &below(root, &private.folder))?;
+    unmount(&own, UnmountFlags::DETACH)?;
+    fs::remove_dir(&own)?;
     let old = root.join(".old");
     fs::create_dir(&old)?;
     pivot_root(root, &old)?;
@@ -264,8 +284,17 @@ fn place(held: &OwnedFd, target: &Path, folder: bool) -> io::Result<()> {
 }
 
 /// A file system in memory, which counts as the instance's.
-fn memory(folder: &Path) -> io::Result<()> {
-    Ok(mount("fnbus", folder, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=0755"))?)
+fn memory(folder: &Path, options: &str) -> io::Result<()> {
+    let options = CString::new(options)?;
+    Ok(mount("fnbus", folder, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(&*options))?)
+}
+
+/// Makes a folder anybody may write to, and has it at another place.
+fn lend(folder: &Path, place: &Path) -> io::Result<()> {
+    fs::create_dir(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o1777))?;
+    fs::create_dir_all(place)?;
+    Ok(mount_bind(folder, place)?)
 }
 
 fn below(root: &Path, path: &Path) -> PathBuf {

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     command::failed_with,
     engine::invocation_env,
-    fault::{Lack, fault, too_large},
+    fault::{Lack, fault, timed_out, too_large},
     instance::Ran,
     lease::Invocation,
     lock,
@@ -90,10 +90,7 @@ impl Guest {
         };
         let Course { start, end } = match course.await {
             Ok(Ok(course)) => course,
-            Ok(Err(_)) => {
-                let message = format!("Task timed out after {:.2} seconds", timeout.as_secs_f64());
-                return Ok(failed(Ending::Timeout, fault("Sandbox.Timedout", message), Duration::ZERO, used.peak()));
-            }
+            Ok(Err(_)) => return Ok(failed(Ending::Timeout, timed_out(timeout), Duration::ZERO, used.peak())),
             Err(_) => {
                 let fault = fault("Runtime.HostError", "fnbus failed in something the function asked for; report this");
                 return Ok(failed(Ending::Crash, fault, Duration::ZERO, used.peak()));

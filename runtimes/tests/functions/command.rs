@@ -97,7 +97,7 @@ async fn an_exit_code_is_an_error_with_the_last_words() {
 async fn a_signal_is_a_crash() {
     let outcome = command_with("run.sh", "kill -9 $$", |f| f.memory = 2048).invoke("1").await;
     assert_eq!((outcome.ending, kind(&outcome)), (Ending::Crash, "Runtime.ExitError"));
-    assert!(message(&outcome).ends_with("signal 9"), "{}", message(&outcome));
+    assert!(message(&outcome).ends_with("signal 9; see in its log what it printed last"), "{}", message(&outcome));
 }
 
 #[rstest]
@@ -117,7 +117,7 @@ async fn a_command_over_its_timeout_is_stopped(#[case] script: &str) {
     let node = command_with("run.sh", script, |f| f.timeout = Duration::from_millis(300));
     let outcome = node.invoke("1").await;
     assert_eq!((outcome.ending, outcome.log.as_str()), (Ending::Timeout, "begun\n"));
-    assert_eq!(message(&outcome), "Task timed out after 0.30 seconds");
+    assert_eq!(message(&outcome), "Task timed out after 0.30 seconds; raise its `timeout`, or make it faster");
 }
 
 #[tokio::test]

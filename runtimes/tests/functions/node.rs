@@ -189,7 +189,11 @@ async fn a_process_that_ends_in_the_middle_is_a_crash(#[case] code: &str, #[case
     let node = function_with("index.js", code, |f| f.memory = 2048);
     let outcome = node.invoke("{}").await;
     assert_eq!((outcome.ending, kind(&outcome)), (Ending::Crash, "Runtime.ExitError"));
-    assert!(message(&outcome).ends_with(how), "{}", message(&outcome));
+    assert!(
+        message(&outcome).ends_with(&format!("{how}; see in its log what it printed last")),
+        "{}",
+        message(&outcome)
+    );
 }
 
 #[rstest]
@@ -202,7 +206,7 @@ async fn a_handler_over_its_timeout_is_stopped(#[case] code: &str) {
     let node = function_with("index.js", code, |f| f.timeout = Duration::from_millis(500));
     let outcome = node.invoke("{}").await;
     assert_eq!((outcome.ending, outcome.log.as_str()), (Ending::Timeout, "begun\n"));
-    assert_eq!(message(&outcome), "Task timed out after 0.50 seconds");
+    assert_eq!(message(&outcome), "Task timed out after 0.50 seconds; raise its `timeout`, or make it faster");
 }
 
 #[rstest]

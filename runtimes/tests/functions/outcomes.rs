@@ -115,7 +115,7 @@ async fn a_handler_over_its_timeout_is_stopped(#[case] code: &str) {
     let node = Node::new().function_with(code, |f| f.timeout = Duration::from_millis(300));
     let outcome = node.invoke("{}").await;
     assert_eq!(outcome.ending, Ending::Timeout);
-    assert_eq!(message(&outcome), "Task timed out after 0.30 seconds");
+    assert_eq!(message(&outcome), "Task timed out after 0.30 seconds; raise its `timeout`, or make it faster");
     assert_eq!(outcome.log, "begun\n");
     node.until(|s| s.busy == 0).await;
 }
@@ -129,7 +129,11 @@ async fn a_process_that_ends_in_the_middle_is_a_crash(#[case] code: &str, #[case
     let node = Node::new().function(code);
     let outcome = node.invoke("{}").await;
     assert_eq!((outcome.ending, kind(&outcome)), (Ending::Crash, "Runtime.ExitError"));
-    assert!(message(&outcome).ends_with(how), "{}", message(&outcome));
+    assert!(
+        message(&outcome).ends_with(&format!("{how}; see in its log what it printed last")),
+        "{}",
+        message(&outcome)
+    );
     assert_eq!(node.invoke("{}").await.ending, Ending::Crash, "the next one has an instance too");
 }
 
