@@ -244,7 +244,7 @@ async fn one_that_ended_while_nothing_ran_is_replaced_and_no_attempt_is_lost(#[c
         let first = pid(&node, json!({ "what": "tell" })).await;
         let process = Pid::from_raw(first.as_i64().unwrap().try_into().unwrap()).unwrap();
         kill_process(process, Signal::KILL).unwrap();
-        eventually("it has ended", || async { (!is_running(&first)).then_some(()) }).await;
+        eventually("it is gone", || async { (node.function("f").await["warm"] == 0).then_some(()) }).await;
         let calls = (0..2).map(|_| node.accepted("/later", json!({ "what": "tell" }).to_string()));
         for id in join_all(calls).await {
             let attempt = attempt(&node, &id).await;
