@@ -226,16 +226,20 @@ pub(crate) const IS_LATEST: &str = "NOT EXISTS (SELECT 1 FROM delivery later WHE
 /// How many deliveries stand where, by the words of their statuses. `dead` and `expired` are the dead letters; what was
 /// given up and needs nobody any more is `settled`: dropped, edited or delivered again since, a step of a run, a call.
 pub fn totals(connection: &Connection) -> Result<BTreeMap<String, u64>, QueryError> {
-    let count = |sql: &str| -> rusqlite::Result<Vec<(Status, u64)>> {
-        connection.prepare_cached(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-    };
-    let all = count("SELECT status, count(*) FROM delivery GROUP BY status")?;
-    let mut totals: BTreeMap<String, u64> = all.into_iter().map(|(s, n)| (s.as_str().to_owned(), n)).collect();
-    let settled = count(&format!(
-        "SELECT d.status, count(*) FROM delivery d WHERE d.status IN (11, 12) AND NOT ({}) GROUP BY d.status",
+    // in one statement, so that nothing is given up between two looks
+    let sql = format!(
+        "SELECT 0, status, count(*) FROM delivery GROUP BY status \
+         UNION ALL SELECT 1, d.status, count(*) FROM delivery d WHERE d.status IN (11, 12) AND NOT ({}) GROUP BY d.status",
         dead::is_dead_letter()
-    ))?;
-    for (status, n) in settled {
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let counted = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let counted: Vec<(bool, Status, u64)> = counted.collect::<rusqlite::Result<_>>()?;
+    let mut totals: BTreeMap<String, u64> = BTreeMap::new();
+    for (_, status, n) in counted.iter().filter(|(settled, ..)| !settled) {
+        totals.insert(status.as_str().to_owned(), *n);
+    }
+    for (_, status, n) in counted.iter().filter(|(settled, ..)| *settled) {
         totals.entry(status.as_str().to_owned()).and_modify(|all| *all -= n);
         *totals.entry("settled".to_owned()).or_default() += n;
     }
