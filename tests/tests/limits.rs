@@ -134,7 +134,8 @@ const FILLS: &str = "    home = os.environ['TMPDIR']
         if event == 'many': files = [open('%s/%d' % (home, time.monotonic_ns()), 'wb')]
         if event == 'nameless': files = files or [tempfile.TemporaryFile()]
         if event == 'empty':
-            for n in range(1000): open('%s/%d' % (home, time.monotonic_ns()), 'w').close()
+            time.sleep(0.02)
+            for n in range(200): open('%s/%d' % (home, time.monotonic_ns()), 'w').close()
             continue
         if event == 'beside': files = files or [open(os.path.dirname(home) + '/beside', 'wb')]
         if event == 'tmp': files = files or [open('/tmp/one', 'wb')]
