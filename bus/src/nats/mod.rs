@@ -39,6 +39,8 @@ pub struct Nats {
     approved: Arc<AtomicBool>,
     /// Set when we end the connection ourselves: then its loss is no news.
     ending: Arc<AtomicBool>,
+    /// Held while the stream of deliveries is looked for and made: whoever else misses it then finds it. Whether it was there.
+    pub(crate) making: Arc<tokio::sync::Mutex<bool>>,
 }
 
 /// Why there is no connection.
@@ -168,7 +170,7 @@ impl Nats {
             .timeout(Duration::from_secs(5))
             .ack_timeout(Duration::from_secs(10))
             .build(client.clone());
-        Ok(Self { client, jetstream, connected, signal: told, approved, ending })
+        Ok(Self { client, jetstream, connected, signal: told, approved, ending, making: Arc::default() })
     }
 
     /// Whether the server that is connected will do.

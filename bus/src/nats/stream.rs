@@ -8,6 +8,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, PullConsumer, pull},
     stream::{Config, ConsumerCreateStrictErrorKind, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Nats;
@@ -21,6 +22,8 @@ pub const PROGRESS: Duration = Duration::from_secs(5);
 pub const MAX_ACK_PENDING: i64 = 4096;
 /// An optimisation only: `begin` is the guard against running twice.
 const DUPLICATES: Duration = Duration::from_secs(20);
+/// A server that was told to delete the stream says so before it is through with that, and breaks one that is made meanwhile.
+const DELETING: Duration = Duration::from_millis(300);
 const MAX_BYTES: i64 = 256 << 20;
 /// The key in the stream's metadata that tells this stream from another of the same name.
 const INCARNATION: &str = "fnbus.id";
@@ -48,11 +51,18 @@ pub struct Incarnation {
 /// Finds or makes the stream.
 pub async fn open(nats: &Nats, subjects: &Subjects) -> Result<Stream, StreamError> {
     let name = subjects.deliver_stream();
+    let mut was_there = nats.making.lock().await;
     let stream = match nats.jetstream.get_stream(&name).await {
         Ok(stream) => stream,
-        Err(error) if is_missing(&error) => make(nats, wanted(subjects)).await?,
+        Err(error) if is_missing(&error) => {
+            if *was_there {
+                sleep(DELETING).await;
+            }
+            make(nats, wanted(subjects)).await?
+        }
         Err(error) => return Err(refused(&error)),
     };
+    *was_there = true;
     let config = &stream.cached_info().config;
     let mismatch = |what| StreamError::Mismatch { stream: name.clone(), what };
     if config.retention != RetentionPolicy::WorkQueue {
