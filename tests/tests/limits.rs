@@ -218,7 +218,8 @@ async fn what_an_instance_starts_counts_towards_its_memory(#[values(SANDBOX, NAM
     // each of them is well within the limit of a process, all together are not
     let event = node.post("/f", "{}").await;
     if event.status == 200 {
-        assert_eq!(event.json::<Value>(), json!([9]), "one was killed");
+        let killed: Vec<i32> = event.json();
+        assert!(killed.iter().all(|status| *status == 9), "{killed:?} instead of SIGKILL");
     } else {
         assert!(event.text().contains("ran out of memory"), "{}", event.text());
     }
