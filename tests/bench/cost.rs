@@ -88,7 +88,7 @@ impl Stat {
         let fields: Vec<&str> = text.get(text.rfind(')')? + 2..)?.split(' ').collect();
         let ticks = |at: usize| fields.get(at).and_then(|n| n.parse::<u64>().ok());
         Some(Self {
-            sleeps: *fields.first()? == "S",
+            sleeps: ["S", "T"].contains(fields.first()?),
             parent: fields.get(1)?.parse().ok()?,
             own: ticks(11)? + ticks(12)?,
             reaped: ticks(13)? + ticks(14)?,
@@ -129,7 +129,7 @@ pub(crate) fn own_ms(process: u32) -> Result<f64> {
     Ok(stat.own as f64 * TICK_MS)
 }
 
-/// Whether a process waits for something; one that has ended does not.
+/// Whether a process waits for something, or is stopped until somebody calls; one that has ended does not.
 pub(crate) fn sleeps(process: u32) -> bool {
     Stat::of(&process.to_string()).is_some_and(|stat| stat.sleeps)
 }
