@@ -6,6 +6,7 @@
 //! above that adopts: [`adopted`] are ours, and [`end_all`] ends them with the others.
 
 use std::{
+    collections::{BTreeSet, VecDeque},
     fs, io,
     sync::{OnceLock, mpsc},
     thread,
@@ -95,6 +96,18 @@ pub fn children_of(process: Pid) -> Vec<Pid> {
     let threads = fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     lists.flat_map(|list| pids(&list)).collect()
+}
+
+/// A process, then its children, theirs, and so on. Each is asked for its own when the next one is wanted.
+pub fn with_below(process: Pid) -> impl Iterator<Item = Pid> {
+    let (mut seen, mut last) = (BTreeSet::from([process.as_raw_nonzero()]), None);
+    let mut next = VecDeque::from([process]);
+    std::iter::from_fn(move || {
+        let children = last.take().map(children_of).unwrap_or_default();
+        next.extend(children.into_iter().filter(|child| seen.insert(child.as_raw_nonzero())));
+        last = next.pop_front();
+        last
+    })
 }
 
 /// The children of this process that others made: the kernel gives them to its first thread, which makes none.

@@ -22,7 +22,7 @@ use crate::{
     cgroups::{Cgroups, Limits},
     config::{EnvValue, Isolation, RuntimeKind, RuntimesConfig},
     fault::Lack,
-    interpreter::{Found, asked_for, hint},
+    interpreter::{Found, asked_for},
     lifecycle::{Act, Lifecycle},
     lock,
     node::{NoNode, NodeJs, Spares},
@@ -269,28 +269,20 @@ impl Ground {
 
     /// The Python for functions that are pinned to a runtime, or to none.
     pub(crate) async fn python(&self, pin: Option<Lifecycle>) -> Result<Arc<Interpreter>, NoPython> {
-        let asked = self.settings.python.clone().or_else(|| asked_for(RuntimeKind::Python));
-        let data = self.settings.data.clone();
+        let (given, data) = (self.settings.python.clone(), self.settings.data.clone());
         let find = move || {
-            let found = Interpreter::find(asked.as_deref(), pin, &data)?;
-            if pin.is_none() {
-                hint(RuntimeKind::Python, &found.identifier());
-            }
-            Ok(found)
+            let asked = given.or_else(|| asked_for(RuntimeKind::Python));
+            Interpreter::find(asked.as_deref(), pin, &data)
         };
         self.python.get(pin, find, |said| NoPython::Broken { asked: "python3".into(), said }).await
     }
 
     /// As [`Ground::python`].
     pub(crate) async fn node(&self, pin: Option<Lifecycle>) -> Result<Arc<NodeJs>, NoNode> {
-        let asked = self.settings.node_js.clone().or_else(|| asked_for(RuntimeKind::Node));
-        let data = self.settings.data.clone();
+        let (given, data) = (self.settings.node_js.clone(), self.settings.data.clone());
         let find = move || {
-            let found = NodeJs::find(asked.as_deref(), pin, &data)?;
-            if pin.is_none() {
-                hint(RuntimeKind::Node, &found.identifier());
-            }
-            Ok(found)
+            let asked = given.or_else(|| asked_for(RuntimeKind::Node));
+            NodeJs::find(asked.as_deref(), pin, &data)
         };
         self.node.get(pin, find, |said| NoNode::Broken { asked: "node".into(), said }).await
     }

@@ -1,5 +1,6 @@
-//! A version that is ready to run invocations, one at a time or, where it has several slots, several: a process that has its code loaded, or what a process or an
-//! instance of WebAssembly is made from for each of them. An instance that is dropped is killed with its whole group.
+//! A version that is ready to run invocations, one at a time or, where it has several slots, several: a process that has its
+//! code loaded, or what a process or an instance of WebAssembly is made from for each of them. An instance that is dropped is
+//! killed with its whole group.
 
 use std::{
     sync::{Arc, Mutex},
@@ -121,6 +122,28 @@ pub(crate) enum NoInstance {
 }
 
 impl Instance {
+    /// With nothing in it that could run.
+    fn bare(ground: Arc<Ground>, function: Name, version: Arc<Version>, birth: Birth) -> Self {
+        let limit = provided::limit(version.runtime, ground.settings.payload_limit);
+        Self {
+            version,
+            birth,
+            function,
+            ground,
+            program: None,
+            share: None,
+            guest: None,
+            shared: None,
+            printed: None,
+            conversation: None,
+            limit,
+            owes: false,
+            is_ahead: false,
+            peak: None,
+            ran: None,
+        }
+    }
+
     /// Starts a process and loads the code.
     pub(crate) async fn start(
         ground: &Arc<Ground>,
@@ -140,23 +163,8 @@ impl Instance {
             Some(lack) => NoInstance::Lack(lack),
             None => NoInstance::Init(refused(e.kind(), e.to_string())),
         })?;
-        let mut instance = Self {
-            version: version.clone(),
-            birth: Birth { kind: Start::Cold, start: begun.elapsed(), init: Duration::ZERO },
-            function: function.clone(),
-            ground: ground.clone(),
-            program: None,
-            share: None,
-            guest: None,
-            shared: None,
-            printed: None,
-            conversation: None,
-            limit: provided::limit(version.runtime, ground.settings.payload_limit),
-            owes: false,
-            is_ahead: false,
-            peak: None,
-            ran: None,
-        };
+        let birth = Birth { kind: Start::Cold, start: begun.elapsed(), init: Duration::ZERO };
+        let mut instance = Self::bare(ground.clone(), function.clone(), version.clone(), birth);
         let (loaded, heard);
         match engine {
             Engine::Each(program) => {
@@ -235,23 +243,9 @@ impl Instance {
 
     /// Another handle of a process that several invocations may share.
     pub(crate) fn another(&self) -> Option<Self> {
-        Some(Self {
-            version: self.version.clone(),
-            birth: self.birth,
-            function: self.function.clone(),
-            ground: self.ground.clone(),
-            program: None,
-            share: None,
-            guest: None,
-            shared: Some(self.shared.clone()?),
-            printed: None,
-            conversation: None,
-            limit: self.limit,
-            owes: false,
-            is_ahead: false,
-            peak: None,
-            ran: None,
-        })
+        let shared = Some(self.shared.clone()?);
+        let (ground, function, version) = (self.ground.clone(), self.function.clone(), self.version.clone());
+        Some(Self { shared, ..Self::bare(ground, function, version, self.birth) })
     }
 
     /// Whether both are handles of one process.

@@ -52,8 +52,10 @@ impl<T: Send + 'static> Found<T> {
 }
 
 /// Says that what a function gets that asks for none of a name is near its end.
-pub(crate) fn hint(kind: RuntimeKind, identifier: &str) {
-    if let Some(warning) = Lifecycle::of(identifier).and_then(|lifecycle| lifecycle.warning(Utc::now())) {
+pub(crate) fn hint(kind: RuntimeKind, pin: Option<Lifecycle>, identifier: &str) {
+    if pin.is_none()
+        && let Some(warning) = Lifecycle::of(identifier).and_then(|lifecycle| lifecycle.warning(Utc::now()))
+    {
         warn!("`{}` is {identifier} here, which {warning}", kind.as_str());
     }
 }

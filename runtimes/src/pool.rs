@@ -11,7 +11,9 @@
 mod ahead;
 mod counts;
 mod keeper;
+mod occupancy;
 mod queue;
+mod replacement;
 mod room;
 mod starting;
 mod stay;
@@ -20,7 +22,7 @@ pub(crate) use counts::Counts;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -162,76 +164,6 @@ impl Pooled {
             && self.waiters.is_empty()
             && self.stay.rested(now, || budget.price(now))
             && self.slots().expendable() > 0
-    }
-
-    /// Whether an instance may go on serving.
-    fn serves(&self, instance: &Instance, from: From) -> bool {
-        let current = self.version.as_ref().is_some_and(|v| Arc::ptr_eq(v, &instance.version));
-        let others = match instance.shared() {
-            // of those in use, which itself may still be, the others that go on serving
-            Some(shared) if from == From::Busy => {
-                if shared.is_retired() {
-                    return false;
-                }
-                let others = self.shared.iter().filter(|other| !other.is_same(instance)).count();
-                self.idle.len() + self.starting + others
-            }
-            _ => self.slots().total(),
-        };
-        current && !self.closed && others < self.limits.concurrency as usize
-    }
-
-    /// An instance in use that has room for another invocation.
-    fn open(&self) -> Option<Instance> {
-        self.shared.iter().rev().find(|instance| instance.open() > 0).and_then(Instance::another)
-    }
-
-    /// An instance for an invocation: one that is in use first, so that the others get old.
-    fn take(&mut self) -> Option<Instance> {
-        self.open().or_else(|| self.idle.pop().map(|idle| idle.instance))
-    }
-
-    /// One more invocation is on an instance.
-    fn enter(&mut self, instance: &Instance) {
-        self.running += 1;
-        let Some(shared) = instance.shared() else {
-            self.busy += 1;
-            return;
-        };
-        if shared.enter() {
-            self.busy += 1;
-            self.shared.extend(instance.another());
-        }
-    }
-
-    /// One less.
-    fn leave(&mut self, instance: &Instance) {
-        let Some(shared) = instance.shared() else { return self.leave_one() };
-        shared.leave();
-        if shared.rests() {
-            self.shared.retain(|other| !other.is_same(instance));
-            self.leave_one();
-        } else {
-            self.running -= 1;
-        }
-    }
-
-    /// The invocation of an instance that has no other.
-    fn leave_one(&mut self) {
-        self.running -= 1;
-        self.busy -= 1;
-    }
-
-    /// No further invocation comes to an instance that cannot be used any more. Its process, where that gets some time to end.
-    fn retire(&mut self, instance: &Instance) -> Option<Arc<Group>> {
-        let shared = instance.shared()?;
-        shared.retire();
-        self.shared.retain(|other| !other.is_same(instance));
-        if !shared.rests() {
-            return None;
-        }
-        self.ending += 1;
-        Some(shared.group().clone())
     }
 }
 
@@ -471,59 +403,6 @@ impl Pool {
     /// An instance comes back in good health.
     pub(crate) fn release(self: &Arc<Self>, instance: Instance) {
         self.give(instance, From::Busy);
-    }
-
-    /// An instance comes back that cannot be used any more: it is killed, and replaced if somebody waits or it was the
-    /// last. Only once: when the replacement does not start, the next who asks tries again.
-    pub(crate) fn ended(self: &Arc<Self>, mut instance: Instance) {
-        instance.pay();
-        let kept = instance.keeps();
-        let ran = instance.ran.take();
-        if instance.shared().is_some() {
-            let ends = {
-                let mut state = lock(&self.state);
-                state.ran(ran);
-                state.leave(&instance);
-                let ends = state.retire(&instance);
-                // who waited for a slot of it
-                self.start_wanted(&mut state);
-                ends
-            };
-            drop(instance);
-            return self.after(ends);
-        }
-        drop(instance);
-        let mut state = lock(&self.state);
-        state.leave_one();
-        state.ran(ran);
-        self.replace(state, kept);
-    }
-
-    /// When a process has ended that several invocations shared, another one may be started.
-    fn after(self: &Arc<Self>, ends: Option<Arc<Group>>) {
-        let Some(group) = ends else { return };
-        let pool = self.clone();
-        tokio::spawn(async move {
-            group.gone().await;
-            let mut state = lock(&pool.state);
-            state.ending -= 1;
-            pool.replace(state, true);
-        });
-    }
-
-    /// An instance has ended: another one is started if somebody waits for it, or if it was the last.
-    fn replace(self: &Arc<Self>, mut state: MutexGuard<'_, Pooled>, kept: bool) {
-        self.start_wanted(&mut state);
-        state.rest(Instant::now(), &self.ground.budget);
-        let lost = kept && !state.closed && state.slots().starts_first();
-        let now = Instant::now();
-        if lost
-            && state.backoff.until(now).is_none()
-            && state.lack.until(now).is_none()
-            && let Some(version) = state.version.clone()
-        {
-            self.start_one(&mut state, version, false);
-        }
     }
 
     /// Other limits, for instances that live on.

@@ -70,7 +70,7 @@ impl Reload {
         new.http.listen = old.http.listen;
         new.webhooks = old.webhooks;
         new.runtimes = old.runtimes.clone();
-        if let Err(error) = require(&new, &Enforcement::of_this_machine()) {
+        if let Err(error) = require(&new, Enforcement::of_this_machine) {
             tracing::warn!("the config of before stays in force: {error}");
             return;
         }

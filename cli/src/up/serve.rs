@@ -77,9 +77,11 @@ pub(crate) enum ServeError {
 }
 
 /// Fails where the config requires what the kernel does not enforce.
-pub(super) fn require(config: &Config, isolation: &Enforcement) -> Result<(), ServeError> {
-    let missing = isolation.missing(config.functions.values());
-    match missing.first().filter(|_| config.bus.require_isolation) {
+pub(super) fn require(config: &Config, isolation: impl FnOnce() -> Enforcement) -> Result<(), ServeError> {
+    if !config.bus.require_isolation {
+        return Ok(());
+    }
+    match isolation().missing(config.functions.values()).first() {
         Some(part) => Err(ServeError::Isolation { what: part.what, by: part.by.clone() }),
         None => Ok(()),
     }
@@ -93,7 +95,7 @@ pub(crate) async fn serve(
     told: watch::Receiver<u32>,
 ) -> Result<(), ServeError> {
     let isolation = Enforcement::of_this_machine();
-    require(&config, &isolation)?;
+    require(&config, || isolation.clone())?;
     let ending = signals::watch(told).map_err(ServeError::Signals)?;
     let folder = DataFolder::take(&config.bus.data).map_err(explained)?;
     let address = config.http.listen;

@@ -150,13 +150,8 @@ impl Cgroup {
         self.put_one(process)?;
         inside.insert(process.as_raw_nonzero());
         for _ in 0..LOOKS {
-            let mut found = Vec::new();
-            let mut parents = vec![process];
-            while let Some(parent) = parents.pop() {
-                let children = child::children_of(parent);
-                found.extend(children.iter().copied().filter(|child| inside.insert(child.as_raw_nonzero())));
-                parents.extend(children);
-            }
+            let below = child::with_below(process);
+            let found: Vec<Pid> = below.filter(|child| inside.insert(child.as_raw_nonzero())).collect();
             if found.is_empty() {
                 break;
             }

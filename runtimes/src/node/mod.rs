@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::{
     config::RuntimeKind,
     ground,
-    interpreter::candidates,
+    interpreter::{candidates, hint},
     lifecycle::Lifecycle,
     process::{Bounds, Launch, Wires},
     sandbox::{self, Reach},
@@ -66,6 +66,7 @@ impl NodeJs {
     /// shim into place. Blocks.
     pub(crate) fn find(asked: Option<&Path>, pin: Option<Lifecycle>, data: &Path) -> Result<Self, NoNode> {
         let mut found = Self::probe(asked, pin)?;
+        hint(RuntimeKind::Node, pin, &found.identifier());
         let folder = ground::install(data, RuntimeKind::Node.as_str(), SHIM_NAME, SHIM);
         found.shim = folder.map_err(|(path, source)| NoNode::Shim { path, source })?.join(SHIM_NAME);
         Ok(found)

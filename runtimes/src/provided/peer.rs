@@ -2,7 +2,6 @@
 //! speak to its Runtime API.
 
 use std::{
-    collections::BTreeSet,
     fs, io,
     net::{IpAddr, SocketAddr, TcpStream},
 };
@@ -15,20 +14,11 @@ use rustix::{
 
 /// Whether the other end of a connection to us is held by this process, or by one below it. Asks the kernel; blocks.
 pub(super) fn is_below(leader: u32, theirs: SocketAddr, ours: SocketAddr) -> bool {
-    let (mut seen, mut next) = (BTreeSet::new(), Vec::from_iter(Pid::from_raw(leader as i32)));
-    while let Some(process) = next.pop() {
-        if !seen.insert(process.as_raw_nonzero()) {
-            continue;
-        }
-        // who may not look at a descriptor finds the socket in the table of all: that takes the kernel milliseconds
-        match holds(process, theirs, ours).or_else(|_| is_listed(process, theirs, ours)) {
-            Ok(true) => return true,
-            Ok(false) => next.extend(child::children_of(process)),
-            // it has ended
-            Err(_) => {}
-        }
-    }
-    false
+    // who may not look at a descriptor finds the socket in the table of all: that takes the kernel milliseconds
+    let has = |process: Pid| holds(process, theirs, ours).or_else(|_| is_listed(process, theirs, ours));
+    // one that has ended has none
+    Pid::from_raw(leader as i32)
+        .is_some_and(|leader| child::with_below(leader).any(|process| has(process).unwrap_or(false)))
 }
 
 /// Whether a process has a socket with these ends.

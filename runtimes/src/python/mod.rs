@@ -12,7 +12,13 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{ground, interpreter::candidates, lifecycle::Lifecycle, version::Version};
+use crate::{
+    config::RuntimeKind,
+    ground,
+    interpreter::{candidates, hint},
+    lifecycle::Lifecycle,
+    version::Version,
+};
 
 pub(crate) use zygotes::Zygotes;
 
@@ -73,6 +79,7 @@ impl Interpreter {
         let shim = ground::install(data, "python", SHIM_NAME, SHIM);
         let shim = shim.map_err(|(path, source)| NoPython::Shim { path, source })?;
         let found = Self::choose(asked, pin, &[shim.join(SHIM_NAME)])?;
+        hint(RuntimeKind::Python, pin, &found.identifier());
         Ok(Self { shim, ..found })
     }
 
