@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
 
-use fnbus_tests::Project;
+use fnbus_tests::{Project, clients};
 use serde_json::{Value, json};
 
 const PRICE: &str = "exports.handler = async (event) => ({ item: event.pathParameters?.item })\n";
@@ -86,4 +86,21 @@ async fn without_node_the_bus_runs_keeps_what_comes_and_each_call_says_what_to_i
     }
     let id = node.accepted("/later", "{}").await;
     node.event_is(&id, "retrying").await;
+}
+
+#[tokio::test]
+async fn a_newer_node_runs_in_the_memory_there_is_by_default_and_refuses_callbacks_as_aws_does() {
+    let Some(clients) = clients() else { return };
+    let node = Project::new()
+        .variable("FNBUS_NODE", &clients.join("node/bin/node").display().to_string())
+        .file("new/index.js", "exports.handler = async () => process.version;\n")
+        .file("old/index.js", "exports.handler = (event, context, callback) => callback(null, 1);\n")
+        .config("[functions.new]\nruntime = 'nodejs24.x'\n[functions.old]\nruntime = 'nodejs24.x'\n")
+        .config("[triggers.new]\nhttp = 'GET /new'\nto = 'new'\n[triggers.old]\nhttp = 'GET /old'\nto = 'old'\n")
+        .start()
+        .await;
+    node.function_ready("new").await;
+    assert!(node.get("/new").await.text().starts_with("v24."), "{}", node.said());
+    node.says("Runtime.CallbackHandlerDeprecated: index.handler takes a callback").await;
+    assert_eq!(node.get("/old").await.status, 502);
 }

@@ -1,12 +1,9 @@
-//! The official runtime client for Node.js as a `provided` function, and our own runtime beside it on the same code: the same
-//! answers, errors, contexts and streams.
-//!
-//! Its JavaScript runs unmodified. Its native part, which sends and gets over HTTP and would have to be compiled, is played by
-//! `NATIVE`.
+//! The official runtime clients for Node.js, unmodified, as `provided` functions; and our own runtime beside them on the same
+//! code: the same answers, errors, contexts and streams.
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fnbus_tests::{Answer, Node, Project, clients};
 use http_body_util::BodyExt;
@@ -14,32 +11,25 @@ use hyper::Request;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-/// Answers an invocation before it returns, as the native part does. What asks for the next one is in JavaScript already.
-const NATIVE: &str = r#"
-const Module = require("node:module");
-const { Worker } = require("node:worker_threads");
-const base = `http://${process.env.AWS_LAMBDA_RUNTIME_API}/2018-06-01/runtime/invocation/`;
-const answered = new Int32Array(new SharedArrayBuffer(4));
-const worker = new Worker(`
-  const { parentPort, workerData: answered } = require("node:worker_threads");
-  parentPort.on("message", ({ url, body }) => {
-    const headers = { "content-type": "application/json" };
-    const done = () => { Atomics.store(answered, 0, 1); Atomics.notify(answered, 0); };
-    require("node:http").request(url, { method: "POST", headers }, (a) => a.resume().on("end", done)).end(body);
-  });`, { eval: true, workerData: answered, execArgv: [] });
-worker.unref();
-function post(url, body) {
-  Atomics.store(answered, 0, 0);
-  worker.postMessage({ url, body });
-  Atomics.wait(answered, 0, 0);
+/// One of the two that are there: AWS runs the older one up to Node.js 22.
+#[derive(Clone, Copy, PartialEq)]
+enum Client {
+    /// On the Node.js that came with it.
+    Newest,
+    /// On the one that is installed, which the tests count on to take callbacks.
+    WithCallbacks,
 }
-module.exports = {
-  done: (id, body) => post(`${base}${id}/response`, body),
-  error: (id, body) => post(`${base}${id}/error`, body),
-};
-const resolve = Module._resolveFilename;
-Module._resolveFilename = (name, ...more) => (name === "./rapid-client.node" ? __filename : resolve(name, ...more));
-"#;
+
+impl Client {
+    /// Its binary and its script.
+    fn programs(self, clients: &Path) -> (PathBuf, PathBuf) {
+        let modules = clients.join("node_modules");
+        match self {
+            Self::Newest => (clients.join("node/bin/node"), modules.join("aws-lambda-ric/index.mjs")),
+            Self::WithCallbacks => ("node".into(), modules.join("aws-lambda-ric-3/bin/index.mjs")),
+        }
+    }
+}
 
 /// Does what the event names.
 const APP: &str = r#"
@@ -52,6 +42,7 @@ const does = {
   echo: async (event) => event,
   none: async () => {},
   nothing: () => {},
+  plain: () => "plain",
   text: async () => "text \u00e9 \ud55c",
   list: async () => [1, 2.5, true, null, undefined, { a: [], b: undefined }, new Date(0), NaN],
   then: () => ({ then: (resolve) => resolve("thenable") }),
@@ -83,10 +74,22 @@ const does = {
     context.tenantId === undefined, context.clientContext, context.getRemainingTimeInMillis() > 0,
     ["succeed", "fail", "done"].map((name) => typeof context[name]),
   ],
+  traced: async (event, context) => {
+    const [id, { InvokeStore }] = [process.env._X_AMZN_TRACE_ID, awslambda];
+    const stored = [InvokeStore.getRequestId() === context.awsRequestId, InvokeStore.getXRayTraceId() === id];
+    return [context.xRayTraceId === id, ...stored];
+  },
   env: async () => ["AWS_REGION", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "TZ", "OWN", "_HANDLER"].map((n) => process.env[n]),
 };
-exports.handler = (event, context, callback) => { loads += 1; return does[event.what](event, context, callback); };
 "#;
+
+/// The handler that they have in common, and the one that takes callbacks.
+const PROMISES: &str =
+    "exports.handler = (event, context) => { loads += 1; return does[event.what](event, context); };\n";
+const CALLBACKS: &str = "exports.handler = (event, context, callback) => {
+  loads += 1;
+  return does[event.what](event, context, callback);
+};\n";
 
 /// Streams what the event names.
 const STREAMS: &str = r#"
@@ -113,26 +116,27 @@ const does = {
 exports.handler = awslambda.streamifyResponse((event, stream, context) => does[event.what](stream, context));
 "#;
 
-/// A project with the same code run by our runtime (`a`) and by the official client (`b`).
-async fn both(clients: &Path, file: &str, code: &str) -> Node {
-    let client = clients.join("node_modules/aws-lambda-ric/bin/index.mjs");
-    assert!(client.exists(), "the clients are of an older version: run `make test`, or tools/clients.sh");
+/// A project with the same code run by our runtime (`a`) and by an official client (`b`).
+async fn both(client: Client, clients: &Path, file: &str, code: &str) -> Node {
+    let (node, script) = client.programs(clients);
+    assert!(script.exists(), "the clients are of an older version: run `make test`, or tools/clients.sh");
     let bootstrap = format!(
-        "#!/bin/sh\nexec node --require \"$LAMBDA_TASK_ROOT/native.cjs\" '{}' index.handler\n",
-        client.display()
+        "#!/bin/sh\nexport _HANDLER=index.handler\nexec '{}' '{}' index.handler\n",
+        node.display(),
+        script.display()
     );
     let functions = format!(
-        "[functions.a]\nruntime = 'node'\nenv = {{ OWN = 'yes' }}\nretry = {{ attempts = 1 }}\n\
-         [functions.b]\nruntime = 'provided'\nfolders = {{ read = '{}' }}\nretry = {{ attempts = 1 }}\n\
-         env = {{ OWN = 'yes', AWS_LAMBDA_NODEJS_USE_ALTERNATIVE_CLIENT_1 = 'true', _HANDLER = 'index.handler' }}\n\
+        "[functions.a]\nruntime = 'node'\nmemory = 1024\nenv = {{ OWN = 'yes' }}\nretry = {{ attempts = 1 }}\n\
+         [functions.b]\nruntime = 'provided'\nmemory = 1024\nenv = {{ OWN = 'yes' }}\nretry = {{ attempts = 1 }}\n\
+         folders = {{ read = '{}' }}\n\
          [triggers.a]\nhttp = 'POST /a'\npayload = 'body'\nto = 'a'\n\
          [triggers.b]\nhttp = 'POST /b'\npayload = 'body'\nto = 'b'\n",
         clients.display()
     );
     Project::new()
+        .variable("FNBUS_NODE", &node.display().to_string())
         .file(&format!("a/{file}"), code)
         .file(&format!("b/{file}"), code)
-        .file("b/native.cjs", NATIVE)
         .program("b/bootstrap", &bootstrap)
         .config(&functions)
         .start()
@@ -161,52 +165,72 @@ fn essence(answer: &Answer) -> (u16, Option<String>, String) {
     (answer.status.as_u16(), answer.header("x-amz-function-error").map(str::to_owned), text)
 }
 
+/// What handlers that return promises do.
+const WITH_PROMISES: &[&str] = &[
+    "count",
+    "count",
+    "echo",
+    "none",
+    "nothing",
+    "text",
+    "list",
+    "then",
+    "plain",
+    "failed_null",
+    "failed_number",
+    "throws",
+    "throws_at_once",
+    "rejects",
+    "caused",
+    "context",
+    "env",
+    "count",
+];
+/// What only the newest client has.
+const NEWEST: &[&str] = &["traced"];
+/// What is only there where they may take callbacks.
+const WITH_CALLBACKS: &[&str] = &[
+    "callback",
+    "twice",
+    "waits",
+    "hurries",
+    "later",
+    "failed",
+    "failed_text",
+    "succeed",
+    "fail",
+    "fail_nothing",
+    "done",
+    "count",
+];
+
+#[rstest]
+#[case::newest(Client::Newest, PROMISES, NEWEST)]
+#[case::with_callbacks(Client::WithCallbacks, CALLBACKS, WITH_CALLBACKS)]
 #[tokio::test]
-async fn the_official_client_and_our_runtime_answer_alike() {
+async fn the_official_client_and_our_runtime_answer_alike(
+    #[case] client: Client,
+    #[case] handler: &str,
+    #[case] more: &[&str],
+) {
     let Some(clients) = clients() else { return };
-    let node = both(&clients, "index.js", APP).await;
+    let node = both(client, &clients, "index.js", &format!("{APP}{handler}")).await;
     for function in ["a", "b"] {
         node.function_ready(function).await;
     }
-    for what in [
-        "count",
-        "count",
-        "echo",
-        "none",
-        "nothing",
-        "text",
-        "list",
-        "then",
-        "callback",
-        "twice",
-        "waits",
-        "hurries",
-        "later",
-        "failed",
-        "failed_text",
-        "failed_null",
-        "failed_number",
-        "succeed",
-        "fail",
-        "fail_nothing",
-        "done",
-        "throws",
-        "throws_at_once",
-        "rejects",
-        "caused",
-        "context",
-        "env",
-        "count",
-    ] {
+    for what in WITH_PROMISES.iter().chain(more) {
         let (ours, theirs) = (invoke(&node, "a", what).await, invoke(&node, "b", what).await);
         assert_eq!(essence(&ours), essence(&theirs), "{what}");
     }
 }
 
+#[rstest]
+#[case::newest(Client::Newest)]
+#[case::with_callbacks(Client::WithCallbacks)]
 #[tokio::test]
-async fn the_official_client_and_our_runtime_stream_alike() {
+async fn the_official_client_and_our_runtime_stream_alike(#[case] client: Client) {
     let Some(clients) = clients() else { return };
-    let node = both(&clients, "index.js", STREAMS).await;
+    let node = both(client, &clients, "index.js", STREAMS).await;
     for function in ["a", "b"] {
         node.function_ready(function).await;
     }
@@ -249,10 +273,15 @@ async fn the_official_client_and_our_runtime_stream_alike() {
 #[case::no_handler("index.js", "exports.other = async () => 1\n")]
 #[case::no_function("index.js", "exports.handler = 1\n")]
 #[case::throws_while_loading("index.js", "throw new RangeError('while loading')\n")]
+#[case::a_callback("index.js", "exports.handler = (event, context, callback) => callback(null, 1)\n")]
 #[tokio::test]
-async fn code_is_loaded_or_refused_alike(#[case] file: &str, #[case] code: &str) {
+async fn code_is_loaded_or_refused_alike(
+    #[case] file: &str,
+    #[case] code: &str,
+    #[values(Client::Newest, Client::WithCallbacks)] client: Client,
+) {
     let Some(clients) = clients() else { return };
-    let node = both(&clients, file, code).await;
+    let node = both(client, &clients, file, code).await;
     let (ours, theirs) = (invoke(&node, "a", "").await, invoke(&node, "b", "").await);
     let told = |answer: &Answer| {
         let value = answer.json::<Value>();

@@ -422,6 +422,50 @@ async fn the_official_client_for_python_serves_as_many_as_it_is_told() {
     assert_eq!(answers[0].text(), answers[1].text(), "both were in one instance");
 }
 
+/// The same, in JavaScript.
+const MEETS_IN_NODE: &str = r#"
+const fs = require("node:fs");
+const path = require("node:path");
+const notes = path.join(process.env.FNBUS_PROJECT, "notes");
+const there = (word) => fs.existsSync(path.join(notes, word));
+exports.handler = async (event) => {
+  console.log("here", event.word);
+  fs.writeFileSync(path.join(notes, event.word), "");
+  while (!["a", "b"].every(there)) await new Promise((resolve) => setTimeout(resolve, 10));
+  return process.pid;
+};
+"#;
+
+#[tokio::test]
+async fn the_official_client_for_node_serves_as_many_as_it_is_told() {
+    let Some(clients) = clients() else { return };
+    let bootstrap = format!(
+        "#!/bin/sh\nexport _HANDLER=index.handler AWS_LAMBDA_NODEJS_WORKER_COUNT=2\nexec '{0}/node/bin/node' '{0}/node_modules/aws-lambda-ric/index.mjs'\n",
+        clients.display()
+    );
+    let node = Project::new()
+        .file("notes/none", "")
+        .file("f/index.js", MEETS_IN_NODE)
+        .program("f/bootstrap", &bootstrap)
+        .config(
+            &config("provided", "slots = 2\nmemory = 2048")
+                .replace("write = 'notes'", &format!("write = 'notes', read = '{}'", clients.display())),
+        )
+        .start()
+        .await;
+    node.function_ready("f").await;
+    let answers = join_all(["a", "b"].map(|word| call(&node, json!({ "word": word })))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{}", node.said());
+    assert_eq!(answers[0].text(), answers[1].text(), "both were in one instance");
+    let later = json!({ "word": "a" }).to_string();
+    let ids = join_all((0..6).map(|_| node.accepted("/later", later.clone()))).await;
+    for id in &ids {
+        let attempt = attempt(&node, id).await;
+        assert_eq!(attempt["outcome"], "ok", "{attempt}");
+        assert_eq!(attempt["log"].as_str().unwrap().matches("here a").count(), 1, "its own line: {attempt}");
+    }
+}
+
 #[tokio::test]
 async fn the_official_client_for_rust_serves_as_many_as_it_is_told() {
     let Some(bootstrap) = clients().map(|clients| clients.parent().unwrap().join("rust/debug/bootstrap")) else {

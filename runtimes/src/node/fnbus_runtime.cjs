@@ -22,17 +22,22 @@ const [READY, INIT_ERROR, OK, ERROR, BAD_OUTPUT, CRASH, TOO_LARGE, BEGINS, DATA,
 const NOBODY = "00000000-0000-0000-0000-000000000000";
 // bytes of one piece of a streamed answer
 const PIECE = 65536;
+// AWS' runtimes take no handlers with callbacks from Node.js 24 on
+const CALLBACKS = parseInt(process.versions.node, 10) < 24;
 
 const chunk = Buffer.allocUnsafe(65536);
 let task, handler, traced;
 // the invocation that runs; undefined while the code is loaded, null in between
 let current;
-// with several slots: those that run by their ids, and which of them what is done now is for
-let running, store;
+// with several slots those that run by their ids
+let running;
+// what what is done now is for
+let store;
 // set while a process that waits for a function goes through an invocation of nobody: what to do when it is over
 let rehearsed;
 
 function main() {
+  store = new InvokeStore(new Last());
   if (process.argv[2] === "spare") rehearse(begin);
   else begin();
 }
@@ -80,6 +85,7 @@ function begin() {
     globalThis.awslambda = { streamifyResponse, HttpResponseStream };
   }
   if (task.slots > 1) tag();
+  if (globalThis.awslambda) globalThis.awslambda.InvokeStore = store;
   load().then(
     (loaded) => {
       handler = loaded;
@@ -157,6 +163,12 @@ async function load() {
       `${name} ${what}; export a function of that name, or name another one in \`handler\``,
     );
   }
+  if (!CALLBACKS && found.length >= 3 && found[STREAMING] !== "response") {
+    throw new InitError(
+      "Runtime.CallbackHandlerDeprecated",
+      `${name} takes a callback, which AWS has no runtime for from Node.js 24 on; make it async, or run it with Node.js 22: runtime = "nodejs22.x"`,
+    );
+  }
   return found;
 }
 
@@ -175,13 +187,12 @@ async function imported(file) {
 
 // What a handler knows of its invocation.
 class Context {
-  callbackWaitsForEmptyEventLoop = true;
   clientContext = undefined;
   identity = undefined;
   tenantId = undefined;
   #deadline;
 
-  constructor(requestId, eventId, traceparent, left, invocation) {
+  constructor(eventId, traceparent, left, invocation) {
     const env = task.env;
     this.functionName = env.AWS_LAMBDA_FUNCTION_NAME;
     this.functionVersion = env.AWS_LAMBDA_FUNCTION_VERSION;
@@ -189,11 +200,16 @@ class Context {
     this.logGroupName = env.AWS_LAMBDA_LOG_GROUP_NAME;
     this.logStreamName = env.AWS_LAMBDA_LOG_STREAM_NAME;
     this.invokedFunctionArn = `arn:aws:lambda:${env.AWS_REGION}:000000000000:function:${this.functionName}`;
-    this.awsRequestId = requestId;
+    this.awsRequestId = invocation.id;
     // stays the same when an event is tried again; the request id does not
     this.eventId = eventId;
     this.traceparent = traceparent;
     this.#deadline = performance.now() + left;
+    if (!CALLBACKS) {
+      this.xRayTraceId = xray(traceparent);
+      return;
+    }
+    this.callbackWaitsForEmptyEventLoop = true;
     const hide = (value) => ({ value, enumerable: false });
     Object.defineProperties(this, {
       done: hide((error, result) => invocation.done(error, result)),
@@ -212,6 +228,10 @@ class Invocation {
   // set by a callback that waits for the event loop to be empty
   waiting = null;
   promised = false;
+
+  constructor(id) {
+    this.id = id;
+  }
 
   called(error, result) {
     if (this.ended || this.waiting) return;
@@ -233,7 +253,7 @@ class Invocation {
 
   fail(error) {
     // as a callback's error would be
-    this.answer(ERROR, encode(failure(error ?? "handled")));
+    this.answer(ERROR, encode(failure(CALLBACKS ? (error ?? "handled") : error)));
   }
 
   // Runs a handler that writes its answer; it has ended when the handler and the stream have.
@@ -245,7 +265,10 @@ class Invocation {
     finished.catch(() => {});
     try {
       const result = handler(event, stream, this.context);
-      if (typeof result?.then !== "function") throw "Streaming does not support non-async handlers.";
+      if (typeof result?.then !== "function") {
+        const message = "Streaming does not support non-async handlers.";
+        throw CALLBACKS ? message : new Error(message);
+      }
       if ((await result) !== undefined) console.warn("Streaming handlers ignore return values.");
       this.unfinished = "the handler has returned and its response stream is open; call end() on it";
       await finished;
@@ -290,13 +313,9 @@ function sizeOf(head) {
 }
 
 function invoke(frame) {
-  const invocation = new Invocation();
-  if (!running) {
-    current = invocation;
-    return run(invocation, frame);
-  }
-  invocation.id = frame.toString("latin1", HEAD, HEAD_SIZE);
-  running.set(invocation.id, invocation);
+  const invocation = new Invocation(frame.toString("latin1", HEAD, HEAD_SIZE));
+  if (running) running.set(invocation.id, invocation);
+  else current = invocation;
   store.run({ [INVOCATION]: invocation, [REQUEST_ID]: invocation.id }, () => run(invocation, frame));
 }
 
@@ -306,11 +325,10 @@ function run(invocation, frame) {
   const traceAt = HEAD_SIZE + frame.readUInt32LE(8);
   const contextAt = traceAt + frame.readUInt32LE(12);
   const at = contextAt + frame.readUInt32LE(16);
-  const requestId = frame.toString("latin1", HEAD, HEAD_SIZE);
   const eventId = frame.toString("utf8", HEAD_SIZE, traceAt);
   const traceparent = traceAt < contextAt ? frame.toString("utf8", traceAt, contextAt) : undefined;
-  if (running) store.getContext()[TRACE_ID] = xray(traceparent);
-  else if (traceparent !== traced) trace(traceparent);
+  store.getContext()[TRACE_ID] = xray(traceparent);
+  if (!running && traceparent !== traced) trace(traceparent);
   let event;
   try {
     event = eventOf(frame[20], frame.subarray(at, at + size));
@@ -319,18 +337,19 @@ function run(invocation, frame) {
     invocation.answer(ERROR, encode(body));
     return;
   }
-  invocation.context = new Context(requestId, eventId, traceparent, left, invocation);
+  invocation.context = new Context(eventId, traceparent, left, invocation);
   if (contextAt < at) invocation.context.clientContext = JSON.parse(frame.toString("utf8", contextAt, at));
   if (handler[STREAMING] === "response") return invocation.stream(event);
   try {
-    const result = handler(event, invocation.context, (error, value) => invocation.called(error, value));
+    const callback = CALLBACKS ? [(error, value) => invocation.called(error, value)] : [];
+    const result = handler(event, invocation.context, ...callback);
     if (typeof result?.then === "function") {
       invocation.promised = true;
       result.then(
         (value) => invocation.end(value),
         (error) => invocation.fail(error),
       );
-    } else if (result !== undefined && handler.length < 3) {
+    } else if (!CALLBACKS || (result !== undefined && handler.length < 3)) {
       invocation.end(result);
     }
   } catch (error) {
@@ -376,7 +395,11 @@ const TRACE_ID = Symbol.for("_AWS_LAMBDA_X_RAY_TRACE_ID");
 
 // What is kept for each invocation, by us and by packages: they know this as AWS' `@aws/lambda-invoke-store`.
 class InvokeStore {
-  #contexts = new (require("node:async_hooks").AsyncLocalStorage)();
+  #contexts;
+
+  constructor(contexts) {
+    this.#contexts = contexts;
+  }
 
   run(context, then) {
     return this.#contexts.run(context, then);
@@ -415,10 +438,21 @@ class InvokeStore {
   getTenantId() {}
 }
 
+// Where one runs after the other: what the last one has.
+class Last {
+  run(context, then) {
+    this.context = context;
+    return then();
+  }
+
+  getStore() {
+    return this.context;
+  }
+}
+
 // From now on what is printed says whose it is.
 function tag() {
-  store = new InvokeStore();
-  if (globalThis.awslambda) globalThis.awslambda.InvokeStore = store;
+  store = new InvokeStore(new (require("node:async_hooks").AsyncLocalStorage)());
   for (const [stream, kind] of [
     [process.stdout, STDOUT],
     [process.stderr, STDERR],
@@ -633,7 +667,7 @@ function failure(error) {
   const body =
     error instanceof Error || (typeof error?.message === "string" && typeof error?.name === "string")
       ? { errorType: text(error.name), errorMessage: text(error.message), trace: stack(error) }
-      : { errorType: error === null ? "null" : typeof error, errorMessage: plain(error), trace: [] };
+      : { errorType: typeof error, errorMessage: plain(error), trace: [] };
   if (isFinal(error)) body.retry = false;
   say(`[ERROR] ${body.trace.length ? body.trace.join("\n") : `${body.errorType}: ${body.errorMessage}`}`);
   return body;

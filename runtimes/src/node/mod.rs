@@ -27,6 +27,8 @@ const SHIM: &str = include_str!("fnbus_runtime.cjs");
 const SHIM_NAME: &str = "fnbus_runtime.cjs";
 /// What is asked for unless another one is named.
 const NODE: &str = "node";
+/// What Node.js maps at once from version 24 on, for code that it may compile: it takes none of it before it does.
+const FOR_CODE: u64 = 512 << 20;
 
 /// Asked of whatever `node` is: behind a version manager's shim is the real binary.
 const PROBE: &str = "console.log(JSON.stringify({path: process.execPath, version: process.versions.node}))";
@@ -132,7 +134,7 @@ impl NodeJs {
             env,
             folder: home.clone(),
             home,
-            memory: most_memory(RuntimeKind::Node, memory),
+            memory: most_memory(RuntimeKind::Node, memory) + if self.major() < 24 { 0 } else { FOR_CODE },
             reach,
             bounds,
         }
