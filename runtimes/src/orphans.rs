@@ -36,6 +36,7 @@ const LOOKS: usize = 100;
 const AGAIN: Duration = Duration::from_millis(5);
 /// The fields of `/proc/<id>/stat` with the bytes of memory, and with the address of the environment and of its end.
 const MEMORY: usize = 23;
+const CODE: usize = 26;
 const ENVIRONMENT: [usize; 2] = [50, 51];
 
 /// Told when a look has met a process that could not be known yet.
@@ -222,7 +223,7 @@ fn mark(process: Pid) -> Marked {
     if environment.is_empty() {
         // who has no memory has ended, or is of the kernel
         return match layout(process) {
-            Ok(Layout { memory, environment: [start, end] }) if memory > 0 && (start == 0 || start < end) => {
+            Ok(Layout { memory, code, environment: [start, end] }) if memory > 0 && (code == 0 || start < end) => {
                 Marked::Unknown
             }
             _ => Marked::Not,
@@ -238,13 +239,15 @@ fn mark(process: Pid) -> Marked {
 struct Layout {
     /// Bytes.
     memory: u64,
+    /// Where its program begins. An `exec` sets it when the environment is there: until then that may look as if it were empty.
+    code: u64,
     /// Addresses; zeroes while it has none.
     environment: [u64; 2],
 }
 
 fn layout(process: Pid) -> io::Result<Layout> {
-    let [memory, start, end] = child::stat(process, [MEMORY, ENVIRONMENT[0], ENVIRONMENT[1]])?;
-    Ok(Layout { memory, environment: [start, end] })
+    let [memory, code, start, end] = child::stat(process, [MEMORY, CODE, ENVIRONMENT[0], ENVIRONMENT[1]])?;
+    Ok(Layout { memory, code, environment: [start, end] })
 }
 
 /// Writes another mark over the one that a forked process has from its maker: what it forks in turn is known by it. Fails

@@ -148,7 +148,10 @@ async fn functions_and_triggers_are_listed() {
     let function = node.function("f").await;
     assert_eq!((&function["runtime"], &function["state"]), (&json!("python"), &json!("ready")));
     assert_eq!((&function["invocations"], &function["errors"]), (&json!(1), &json!(0)));
-    assert!(node.fnbus(&["functions"]).await.stdout.contains(function["version"].as_str().unwrap()));
+    for words in [&["functions"][..], &["functions", "list"]] {
+        let listed = node.fnbus(words).await;
+        assert!(listed.stdout.contains(function["version"].as_str().unwrap()), "{words:?}: {}", listed.all());
+    }
     let triggers = node.json(&["triggers", "--json"]).await;
     let facts: Vec<_> = triggers.iter().map(|t| (t["name"].clone(), t["kind"].clone(), t["mode"].clone())).collect();
     assert!(facts.contains(&(json!("jobs"), json!("http"), json!("async"))), "{facts:?}");

@@ -409,3 +409,18 @@ async fn what_the_kernel_does_not_enforce_is_said_and_refused_where_it_is_requir
     let code = "import ctypes\nsaid = ctypes.CDLL(None).unshare(0x20000)";
     assert_eq!(tried(&node, code).await, "-1");
 }
+
+#[tokio::test]
+async fn an_edit_that_wants_what_is_required_and_not_enforced_is_refused_and_the_old_config_goes_on() {
+    let bare = project("process", "").under(&["python3", "-c", OLD_KERNEL]);
+    let node = bare.config("[bus]\nrequire_isolation = true\n").start().await;
+    other(&node).await;
+    let wants = node.project().toml().replacen("isolation = 'process'", "isolation = 'sandbox'", 1);
+    node.configure(&format!("{wants}[triggers.more]\nhttp = 'POST /more'\nto = 'other'\n"));
+    node.says("the config of before stays in force: [bus] require_isolation = true, and this kernel does not hold")
+        .await;
+    other(&node).await;
+    assert_eq!(node.post("/more", "{}").await.status, 404, "nothing of the edit is in force");
+    node.reconfigure(&format!("{}[triggers.more]\nhttp = 'POST /more'\nto = 'other'\n", node.project().toml())).await;
+    assert_eq!(node.post("/more", "{}").await.status, 200);
+}

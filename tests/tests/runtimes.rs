@@ -159,6 +159,47 @@ async fn where_it_is_enforced_what_has_ended_is_neither_made_nor_run_and_says_so
     assert_eq!(node.fnbus(&["check"]).await.code(), 0);
 }
 
+/// A runtime of which functions are not changed today and still run; none where no runtime is at that point of its life.
+fn between(project: &Project) -> Option<String> {
+    std::fs::write(project.path().join("fnbus.toml"), "").unwrap();
+    let rows: fnbus_tests::Output = project.command(&["runtimes", "--json"]).output().unwrap().into();
+    let today = chrono::Utc::now().date_naive().to_string();
+    let is_between = |row: &Value| {
+        let day = |key: &str| row[key].as_str().map(str::to_owned);
+        row["name"] == row["identifier"]
+            && day("function_update_block_date").is_some_and(|from| from <= today)
+            && day("function_invoke_block_date").is_some_and(|until| today < until)
+            && row["kind"] != "provided"
+    };
+    let row = rows.lines().into_iter().find(is_between)?;
+    Some(row["name"].as_str()?.to_owned())
+}
+
+#[tokio::test]
+async fn before_it_is_run_no_more_an_edit_of_a_function_is_refused_and_the_version_that_serves_goes_on() {
+    let project = Project::new();
+    let Some(runtime) = between(&project) else { return };
+    let number = |from: &str| runtime.strip_prefix(from).and_then(|rest| rest.trim_end_matches(".x").parse().ok());
+    let python = number("python3.").unwrap_or(12);
+    let project = function(with_interpreters(project, &[python], Some(number("nodejs").unwrap_or(22))), "f", &runtime);
+    let first = project.toml().to_owned();
+    let mut node = project.start().await;
+    let answered = format!("AWS_Lambda_{runtime}");
+    assert_eq!(node.get("/f").await.text(), answered);
+    node.stop().await;
+    node.restart_with(&format!("{first}[runtimes]\nenforce = true\n")).await;
+    assert_eq!(node.get("/f").await.text(), answered, "it is run");
+    node.write("f/app.py", "def handler(event, context):\n    return 'edited'\n");
+    node.write("f/index.js", "exports.handler = async () => 'edited';\n");
+    node.says(&format!("{runtime} is deprecated since ")).await;
+    node.says("no function of it is changed since").await;
+    assert_eq!(node.get("/f").await.text(), answered, "what serves goes on");
+    let status = node.function("f").await;
+    assert!(status["refused"].as_str().is_some_and(|says| says.contains("no function of it is changed")), "{status}");
+    let id = node.accepted("/f", "").await;
+    node.event_is(&id, "done").await;
+}
+
 #[tokio::test]
 async fn a_function_changes_its_runtime_under_a_backlog_and_back_and_nothing_is_lost_or_run_twice() {
     let python = "import os, time\ndef handler(event, context):\n    open(os.environ['LOG'], 'a').write(f'python {event}\\n')\n    \

@@ -368,9 +368,61 @@ async fn errors_of_one_leave_the_others_and_large_events_come_whole() {
     assert_eq!(node.function("f").await["errors"], 4);
 }
 
+/// An instance that reaches a limit, while two more invocations are on it: what they wait for goes on.
+async fn reaching(limit: &str, does: &str) -> (Node, Value, Vec<String>) {
+    let code = INDEX.replace("exports.handler =", &format!("const reach = {does};\nexports.handler =")).replace(
+        "  if (event.what === \"wait\")",
+        "  if (event.what === \"reach\") { await waitFor(event.file); return reach(); }\n  if (event.what === \"wait\")",
+    );
+    let node = project("node", &format!("slots = 3\n{limit}")).file("f/index.js", &code).start().await;
+    node.function_ready("f").await;
+    let first = pid(&node, json!({ "what": "tell" })).await;
+    let mut ids = Vec::new();
+    for (what, file) in [("wait", "end"), ("wait", "end"), ("reach", "go")] {
+        ids.push(node.accepted("/later", json!({ "what": what, "file": file }).to_string()).await);
+    }
+    run(&node, 3).await;
+    node.write("notes/go", "");
+    (node, first, ids)
+}
+
+#[tokio::test]
+async fn memory_that_runs_out_is_the_outcome_of_all_that_ran() {
+    let eats = "() => { const all = []; for (;;) all.push(new Array(1e6).fill(1.5)); }";
+    let (node, first, ids) = reaching("memory = 64", eats).await;
+    for id in &ids {
+        let attempt = attempt(&node, id).await;
+        assert_eq!(attempt["outcome"], "oom", "{attempt}");
+    }
+    assert_ne!(pid(&node, json!({ "what": "tell" })).await, first, "another one serves");
+}
+
+#[tokio::test]
+async fn processes_that_run_out_are_the_error_of_who_asked_for_more() {
+    let starts = "async () => {
+  const { spawn } = require('node:child_process');
+  for (;;) await new Promise((resolve, reject) => spawn('sleep', ['1000']).on('error', reject).on('spawn', resolve));
+}";
+    let (node, first, ids) = reaching("processes = 24", starts).await;
+    if !node.enforces("more ").await {
+        return;
+    }
+    let reached = attempt(&node, &ids[2]).await;
+    assert_eq!((&reached["outcome"], &reached["error"]["kind"]), (&json!("error"), &json!("Error")), "{reached}");
+    let says = "the instance reached its limit of 24 processes and threads: raise `processes`";
+    assert!(reached["error"]["message"].as_str().unwrap().ends_with(says), "{reached}");
+    node.write("notes/end", "");
+    for id in &ids[..2] {
+        let attempt = attempt(&node, id).await;
+        assert_eq!(attempt["outcome"], "ok", "{attempt}");
+        assert!(attempt["output"].as_str().unwrap().contains(&first.to_string()), "{attempt}");
+    }
+}
+
 #[rstest]
 #[case::python("python", "", "a python instance runs one call at a time: another one is forked in milliseconds")]
 #[case::command("command", "handler = './f.sh'", "a command is started for each call")]
+#[case::wasm("wasm", "", "wasm has an instance for each call")]
 #[case::none("provided", "", "")]
 #[tokio::test]
 async fn slots_are_refused_where_an_instance_runs_one_at_a_time(

@@ -10,18 +10,30 @@ use crate::{args::Global, failure::Failure, show, terminal};
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Functions {
-    /// One JSON object per function
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    list: List,
     #[command(subcommand)]
     action: Option<Action>,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// One JSON object per function
+    #[arg(long)]
+    json: bool,
+}
+
 impl Functions {
     pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
-        if let Some(action) = self.action {
-            return action.run(global);
+        match self.action {
+            Some(action) => action.run(global),
+            None => self.list.run(global),
         }
+    }
+}
+
+impl List {
+    pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
         global.ask(async |client| {
             let functions: Vec<FunctionStatus> = client.get("/v1/functions", None::<&()>).await?;
             if self.json {

@@ -9,10 +9,13 @@ use bus::{
 };
 use indicatif::HumanBytes;
 
+use super::functions::List;
 use crate::{args::Global, failure::Failure, show, terminal};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Action {
+    /// What can run, and how it does: what `fnbus functions` shows by itself
+    List(List),
     /// The versions of a function that are kept, the newest last
     Versions(Named),
     /// Put a version into service; it stays there, unless it is the newest, which those that come follow
@@ -102,6 +105,7 @@ impl Promoting {
 impl Action {
     pub(crate) fn run(self, global: &Global) -> Result<ExitCode, Failure> {
         match self {
+            Self::List(list) => list.run(global),
             Self::Versions(named) => named.list(global),
             Self::Promote(promoting) => {
                 let asked = promoting.asked();

@@ -64,7 +64,8 @@ async fn a_connection_is_used_again_and_a_long_call_is_not_taken_for_idleness() 
     let limits = Limits { idle_timeout: Duration::from_millis(30), ..Limits::default() };
     let server = serve_within(&bus, &ROUTES, Limits { head_timeout: Duration::from_millis(30), ..limits }).await;
     let mut client = server.connect().await;
-    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    // the second is there before the first is answered: a connection that rests between them is not this one's affair
+    client.write_all(&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2)).await.unwrap();
     bus.begun(1).await;
     // longer than an idle connection lives: there is no signal for nothing happening
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -72,7 +73,6 @@ async fn a_connection_is_used_again_and_a_long_call_is_not_taken_for_idleness() 
     let mut answer = [0; 12];
     client.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
-    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     bus.begun(2).await;
 }
 
