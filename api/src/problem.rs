@@ -128,7 +128,6 @@ impl From<CallError> for Problem {
             CallError::Stopped { .. } => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
             CallError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
             CallError::Vanished { .. } => (StatusCode::BAD_GATEWAY, "vanished"),
-            CallError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             _ => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         };
         Self::new(status, code, error)

@@ -6,8 +6,6 @@ pub const DELIVERY: &str = "fnbus-delivery";
 pub const PUBLICATION: &str = "fnbus-publication";
 /// The node that owns the delivery.
 pub const OWNER: &str = "fnbus-owner";
-/// The function a call is for.
-pub const FUNCTION: &str = "fnbus-function";
 /// Which version of the function, where it is named.
 pub const VERSION: &str = "fnbus-version";
 /// The payload's shape.
@@ -18,9 +16,3 @@ pub const META: &str = "fnbus-meta";
 pub const REPLAY: &str = "fnbus-replay";
 /// Present when the body was too large for the message and stays in the owner's log.
 pub const BY_REFERENCE: &str = "fnbus-by-reference";
-/// Present when the caller takes the answer of a call as it comes: the key of the way to it.
-pub const OUTLET: &str = "fnbus-outlet";
-/// What a worker reports of a call, JSON.
-pub const REPORT: &str = "fnbus-report";
-/// Why a worker did not run a call: `busy` or `unknown`.
-pub const REFUSED: &str = "fnbus-refused";

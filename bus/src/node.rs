@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Event, EventId, Name, Outcome, ambient,
-    call::{Bodies, Caller, OVERHEAD},
+    call::{self, Caller, Calls, OVERHEAD},
     carrier::JetStream,
     catalog::Catalog,
     chain,
@@ -89,7 +89,6 @@ struct Inner {
     nats: Nats,
     address: Address,
     caller: Caller,
-    bodies: Bodies,
     subjects: Arc<Subjects>,
     tap: bool,
     /// Held as long as the bus lives: two buses never share a data folder.
@@ -152,13 +151,13 @@ impl DataFolder {
 }
 
 impl Bus {
-    /// Starts everything. When this returns, events are accepted, carried and called.
+    /// Starts everything. When this returns, events are accepted and carried, and calls wait for the worker that takes them.
     /// The catalog is asked for when it is known which triggers are paused.
     pub async fn start(
         settings: Settings,
         folder: DataFolder,
         catalog: impl FnOnce(&BTreeSet<Name>) -> Catalog,
-    ) -> Result<(Self, Tasks), StartError> {
+    ) -> Result<(Self, Tasks, Calls), StartError> {
         let data = settings.data.clone();
         let log = async { tokio::task::spawn_blocking(move || Log::open(&data)).await.map_err(|_| LogError::Closed) };
         // The log and the server need nothing of each other.
@@ -195,11 +194,10 @@ impl Bus {
         if lost > 0 {
             tracing::info!(attempts = lost, "attempts were open when the last run ended; they are made again");
         }
-        let bodies = Bodies::default();
+        let (caller, calls) = call::channel();
         let bus = Self {
             inner: Arc::new(Inner {
-                caller: Caller::new(nats.clone(), subjects.clone(), bodies.clone()),
-                bodies,
+                caller,
                 keep: ArcSwap::from_pointee(settings.keep),
                 owner,
                 catalog,
@@ -221,7 +219,7 @@ impl Bus {
         let keep = bus.clone();
         tasks.spawn(retention::run(bus.log().clone(), move || keep.keep(), relay.clone()));
         let tasks = Tasks { running: tasks, relay, server, bus: bus.clone() };
-        Ok((bus, tasks))
+        Ok((bus, tasks, calls))
     }
 
     pub fn owner(&self) -> &Owner {
@@ -243,11 +241,6 @@ impl Bus {
 
     pub fn subjects(&self) -> &Arc<Subjects> {
         &self.inner.subjects
-    }
-
-    /// What is too large for NATS between the two ends of a call.
-    pub fn bodies(&self) -> &Bodies {
-        &self.inner.bodies
     }
 
     /// Another config: from now on everything is matched and retried by it.
@@ -326,7 +319,7 @@ impl Bus {
         }
     }
 
-    fn note(&self, event: Event, call: &Call, outcome: &Outcome) {
+    fn note(&self, event: Arc<Event>, call: &Call, outcome: &Outcome) {
         let wanted = match call.log {
             LogMode::Full => true,
             LogMode::Errors => outcome.fault.is_some(),
@@ -337,7 +330,7 @@ impl Bus {
         }
     }
 
-    fn record(&self, event: Event, call: &Call, outcome: &Outcome) -> CallRecord {
+    fn record(&self, event: Arc<Event>, call: &Call, outcome: &Outcome) -> CallRecord {
         CallRecord {
             event: Prepared::new(event),
             target: call.target(),
@@ -371,7 +364,8 @@ impl Sink for Bus {
             return self.once(event, call, timeout + OVERHEAD, chain.clone()).await;
         }
         let wait = call.timeout.unwrap_or(timeout + OVERHEAD);
-        let outcome = self.inner.caller.call(self.owner().node(), &event, &call, wait).await?;
+        let event = Arc::new(event);
+        let outcome = self.inner.caller.call(&event, &call, wait).await?;
         let outcome = chain::too_many(&event, chain, &outcome).unwrap_or(outcome);
         let id = event.id.clone();
         if outcome.fault.is_none() && !chain.then.is_empty() {

@@ -140,8 +140,6 @@ pub enum CallError {
     Vanished { function: Name },
     #[error("`{function}` did not answer in time; it may still finish")]
     TimedOut { function: Name },
-    #[error("the bus has no connection to NATS: {reason}")]
-    Disconnected { reason: Arc<str> },
     #[error("a call with the id `{id}` runs already; ask again when it has ended")]
     Running { id: EventId },
     #[error("the call with the id `{id}` has ended, and its response is no longer kept; call under an id of its own")]
@@ -150,8 +148,6 @@ pub enum CallError {
     Accept(#[from] AcceptError),
     #[error("what follows from the call could not be logged: {reason}")]
     Log { reason: String },
-    #[error("the request of {size} bytes is over what NATS carries ({max} bytes)")]
-    TooLarge { size: usize, max: usize },
 }
 
 impl From<LogError> for AcceptError {

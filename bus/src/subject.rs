@@ -48,11 +48,6 @@ impl Subjects {
         format!("{}_in_{trigger}", self.namespace)
     }
 
-    /// Synchronous calls for one node.
-    pub fn call(&self, node: &str) -> String {
-        format!("{}.call.{node}", self.namespace)
-    }
-
     /// Where nodes ask who else serves this namespace.
     pub fn presence(&self) -> String {
         format!("{}.presence", self.namespace)

@@ -98,12 +98,6 @@ impl Worker {
         }
     }
 
-    /// Opens the way for calls. Separate from [`Worker::run`], so that a node is ready when this returns.
-    pub async fn open(&self) -> Result<Calls, bus::call::OpenError> {
-        let bus = &self.bus;
-        Calls::open(bus.nats().clone(), bus.subjects(), bus.owner().node(), bus.bodies().clone()).await
-    }
-
     /// Runs what comes until shut down, then finishes what has begun, for at most `grace`.
     pub async fn run(self, calls: Calls, grace: Duration, shutdown: CancellationToken) {
         for kind in RuntimeKind::ALL.into_iter().filter(|kind| kind.is_built()) {
@@ -326,7 +320,7 @@ impl Worker {
     async fn serve(self, mut calls: Calls) {
         while let Some(called) = calls.next().await {
             let Some(place) = self.calls.take(&called.function) else {
-                called.refuse(Refusal::Busy).await;
+                called.answer(Err(Refusal::Busy));
                 continue;
             };
             let worker = self.clone();
@@ -348,14 +342,14 @@ impl Worker {
             }
             Err(error) => Err(error),
         };
-        match ran {
-            Ok(outcome) => called.answer(outcome).await,
-            Err(LeaseError::Init(outcome)) => called.answer(*outcome).await,
-            Err(error @ LeaseError::NoVersion { .. }) => called.answer(no_version(&error)).await,
-            Err(LeaseError::Unknown(_)) => called.refuse(Refusal::Unknown).await,
-            Err(LeaseError::Stopped) => called.refuse(Refusal::Stopped).await,
-            Err(_) => called.refuse(Refusal::Busy).await,
-        }
+        called.answer(match ran {
+            Ok(outcome) => Ok(outcome),
+            Err(LeaseError::Init(outcome)) => Ok(*outcome),
+            Err(error @ LeaseError::NoVersion { .. }) => Ok(no_version(&error)),
+            Err(LeaseError::Unknown(_)) => Err(Refusal::Unknown),
+            Err(LeaseError::Stopped) => Err(Refusal::Stopped),
+            Err(_) => Err(Refusal::Busy),
+        });
     }
 
     /// Tells JetStream and the owner that what we hold is still held.

@@ -62,20 +62,27 @@ async fn accepting_goes_on_without_nats_and_everything_runs_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn calls_are_refused_while_nats_is_away_and_answered_when_it_is_back() {
+async fn calls_are_answered_while_nats_is_away_and_what_follows_from_them_waits_for_it() {
+    let mut nats = Nats::start(&["-js"]).await;
     let node = Project::new()
-        .function("f", "def handler(event, context): return 'here'\n")
+        .argument("--nats")
+        .argument(&nats.url)
+        .function_with("f", "def handler(event, context): return 'here'\n", "then = ['g']")
+        .function("g", "def handler(event, context): return event\n")
         .config("[triggers.f]\nhttp = 'GET /f'\nto = 'f'\n")
         .start()
         .await;
     assert_eq!(node.get("/f").await.text(), "here");
-    node.nats_server().await.kill();
-    eventually("it answers again", || async {
-        let answer = node.get("/f").await;
-        assert!(matches!(answer.status.as_u16(), 200 | 502..=504), "{}: {}", answer.status, answer.text());
-        (answer.status == 200).then_some(())
+    node.deliveries_are("done", 2).await;
+    nats.kill();
+    eventually("it is noticed", || async {
+        (node.json(&["node", "--json"]).await[0]["nats_connected"] == false).then_some(())
     })
     .await;
+    assert_eq!(node.get("/f").await.text(), "here");
+    node.deliveries_are("done", 3).await;
+    nats.restart();
+    node.deliveries_are("done", 4).await;
 }
 
 #[tokio::test]

@@ -53,9 +53,7 @@ impl LambdaError {
             Self::NotJson(_) | Self::Content(_) | Self::CutOff => {
                 (StatusCode::BAD_REQUEST, "InvalidRequestContentException", None)
             }
-            Self::TooLarge { .. } | Self::Call(CallError::TooLarge { .. }) => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", None)
-            }
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", None),
             Self::NoOperation { .. } => (StatusCode::NOT_FOUND, "UnknownOperationException", None),
             Self::Elsewhere => (StatusCode::FORBIDDEN, "AccessDeniedException", None),
             Self::Call(CallError::Busy { .. } | CallError::Stopped { .. }) => {

@@ -79,7 +79,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub fn new(event: Event) -> Self {
+    pub fn new(event: impl Into<Arc<Event>>) -> Self {
+        let event = event.into();
         let attributes = Written {
             datacontenttype: event.datacontenttype.as_deref(),
             dataschema: event.dataschema.as_deref(),
@@ -89,7 +90,7 @@ impl Prepared {
         };
         // strings, numbers and maps of strings: nothing that could not be written
         let attributes = serde_json::to_string(&attributes).unwrap_or_default();
-        Self { hash: hash(&event.data), attributes, event: Arc::new(event) }
+        Self { hash: hash(&event.data), attributes, event }
     }
 
     pub fn event(&self) -> &Arc<Event> {

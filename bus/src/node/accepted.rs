@@ -1,6 +1,6 @@
 //! Synchronous calls that are accepted before they run: those of pipelines, and those with an id of their own.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::Bus;
 use crate::{
@@ -47,7 +47,7 @@ impl Bus {
         };
         let (patience, function) = (call.timeout.unwrap_or(wait), call.function.clone());
         // It is recorded when it ends, however long its caller waits.
-        let running = tokio::spawn(self.clone().run_once(attempt, event, call, wait, chain));
+        let running = tokio::spawn(self.clone().run_once(attempt, Arc::new(event), call, wait, chain));
         match tokio::time::timeout(patience, running).await {
             Ok(Ok(outcome)) => Ok(Reply { event: id, outcome: outcome? }),
             Ok(Err(_)) => Err(CallError::Vanished { function }),
@@ -58,23 +58,20 @@ impl Bus {
     async fn run_once(
         self,
         attempt: RowId,
-        event: Event,
+        event: Arc<Event>,
         call: Call,
         wait: Duration,
         chain: Chain,
     ) -> Result<Outcome, CallError> {
         let owner = self.owner();
-        let called = self.inner.caller.call(owner.node(), &event, &call, wait).await;
+        let called = self.inner.caller.call(&event, &call, wait).await;
         let called = called.map(|outcome| chain::too_many(&event, &chain, &outcome).unwrap_or(outcome));
         loop {
             let recorded = match &called {
                 Ok(outcome) => owner.answered(attempt, outcome.clone()).await,
-                Err(
-                    CallError::Busy { .. }
-                    | CallError::Stopped { .. }
-                    | CallError::NoNode { .. }
-                    | CallError::TooLarge { .. },
-                ) => owner.withdraw(attempt).await,
+                Err(CallError::Busy { .. } | CallError::Stopped { .. } | CallError::NoNode { .. }) => {
+                    owner.withdraw(attempt).await
+                }
                 // nobody knows whether it ran
                 Err(why) => {
                     let lost = Outcome::failure(Ending::Lost, "Runtime.Lost", why.to_string());

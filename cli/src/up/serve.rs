@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration}
 use api::{ApiConfig, Control, LambdaApi, Views};
 use bus::{
     Bus, Name,
-    call::OpenError,
     log::{LogError, retention::Keep},
     node::{DataFolder, Settings, StartError},
 };
@@ -60,8 +59,6 @@ pub(crate) enum ServeError {
     #[error(transparent)]
     #[diagnostic(help("another program may hold it; remove the socket if no fnbus runs on this data folder"))]
     Socket(#[from] api::socket::SocketError),
-    #[error(transparent)]
-    Calls(#[from] OpenError),
     #[error("[bus] require_isolation = true, and this kernel does not hold functions back from {what}: it {by}")]
     #[diagnostic(help("run it on a newer kernel, or take `require_isolation` out; `fnbus doctor` shows everything"))]
     Isolation { what: &'static str, by: String },
@@ -111,7 +108,7 @@ pub(crate) async fn serve(
     // before anything is started, whatever is paused
     routes(&BTreeSet::new())?;
     let bound = |paused: &BTreeSet<Name>| catalog(&config, paused);
-    let (bus, tasks) = Bus::start(settings(&config), folder, bound).await.map_err(explained)?;
+    let (bus, tasks, calls) = Bus::start(settings(&config), folder, bound).await.map_err(explained)?;
     let paused = bus.paused().await.map_err(|error| explained(error.into()))?;
     let table = routes(&paused)?;
     bus.owner().warn_of_stranded().await;
@@ -129,7 +126,6 @@ pub(crate) async fn serve(
     };
     let functions = Functions::new(settings, bus.log().clone());
     let worker = Worker::new(bus.clone(), functions.clone());
-    let calls = worker.open().await?;
     let socket = api::socket::listen(&config.bus.data)?;
     let socket_path = socket.path.clone();
     let welcome = welcome::text(

@@ -80,9 +80,7 @@ impl Refusal {
             Self::UriTooLong => ("uri-too-long", S::URI_TOO_LONG, None),
             Self::HeadTooLarge => ("headers-too-large", S::REQUEST_HEADER_FIELDS_TOO_LARGE, None),
             Self::TooSlow => ("too-slow", S::REQUEST_TIMEOUT, None),
-            Self::BodyTooLarge { .. } | Self::Call(CallError::TooLarge { .. }) => {
-                ("body-too-large", S::PAYLOAD_TOO_LARGE, None)
-            }
+            Self::BodyTooLarge { .. } => ("body-too-large", S::PAYLOAD_TOO_LARGE, None),
             Self::Overloaded => ("overloaded", S::SERVICE_UNAVAILABLE, Some(SOON)),
             Self::InvalidEvent(InvalidEvent::Format { .. }) | Self::NotAnEvent => {
                 ("not-an-event", S::UNSUPPORTED_MEDIA_TYPE, None)
@@ -105,7 +103,7 @@ impl Refusal {
             Self::Call(CallError::TimedOut { .. }) | Self::Function(Ending::Timeout) => {
                 ("timeout", S::GATEWAY_TIMEOUT, None)
             }
-            Self::Call(_) => ("bus-unavailable", S::SERVICE_UNAVAILABLE, Some(SOON)),
+            Self::Call(_) => ("log-unavailable", S::SERVICE_UNAVAILABLE, Some(SOON)),
             Self::Function(_) => ("function-failed", S::BAD_GATEWAY, None),
             Self::Response(_) => ("bad-response", S::BAD_GATEWAY, None),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, None),
@@ -124,7 +122,9 @@ impl Refusal {
                 }
                 _ => "the event was not accepted: the event log does not answer".to_owned(),
             },
-            Self::Call(CallError::Disconnected { .. }) => "the bus is not connected".to_owned(),
+            Self::Call(CallError::Log { .. }) => {
+                "what follows could not be logged: the event log does not answer".to_owned()
+            }
             other => other.to_string(),
         }
     }

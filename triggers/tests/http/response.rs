@@ -121,8 +121,7 @@ async fn a_function_that_fails_is_a_problem_that_gives_nothing_away(#[case] endi
 #[case(CallError::NoNode { function: "f".parse().unwrap() }, 503, Some("1"))]
 #[case(CallError::Vanished { function: "f".parse().unwrap() }, 502, None)]
 #[case(CallError::TimedOut { function: "f".parse().unwrap() }, 504, None)]
-#[case(CallError::Disconnected { reason: "10.0.0.1".into() }, 503, Some("1"))]
-#[case(CallError::TooLarge { size: 9, max: 1 }, 413, None)]
+#[case(CallError::Log { reason: "10.0.0.1".into() }, 503, Some("1"))]
 #[tokio::test]
 async fn a_call_without_an_outcome_has_its_own_status(
     #[case] error: CallError,
