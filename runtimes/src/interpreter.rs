@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use chrono::Utc;
@@ -51,6 +51,24 @@ impl<T: Send + 'static> Found<T> {
     }
 }
 
+/// What programs answered that were asked what they are, each once; none: it is no interpreter that works.
+#[derive(Debug)]
+pub(crate) struct Asked<T>(Mutex<BTreeMap<PathBuf, Arc<OnceLock<Option<T>>>>>);
+
+impl<T> Default for Asked<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Asked<T> {
+    /// The answer of a program. Whoever wants it meanwhile waits for it.
+    pub(crate) fn once(&self, program: &Path, ask: impl FnOnce() -> Option<T>) -> Option<T> {
+        let answer = lock(&self.0).entry(program.to_owned()).or_default().clone();
+        answer.get_or_init(ask).clone()
+    }
+}
+
 /// Says that what a function gets that asks for none of a name is near its end.
 pub(crate) fn hint(kind: RuntimeKind, pin: Option<Lifecycle>, identifier: &str) {
     if pin.is_none()
@@ -82,26 +100,35 @@ pub(crate) fn candidates(asked: Option<&Path>, names: &[&str]) -> Vec<PathBuf> {
     asked.map(Path::to_owned).into_iter().chain(there).filter(is_new).collect()
 }
 
-/// The interpreter of a runtime, or why there is none; none where functions bring their own. Blocks.
-pub fn interpreter(runtime: RuntimeKind, pin: Option<Lifecycle>) -> Option<Result<Interpreter, String>> {
-    let asked = asked_for(runtime);
-    match runtime {
-        RuntimeKind::Python => {
-            let found = python::Interpreter::probe(asked.as_deref(), pin).map_err(|error| error.to_string());
-            Some(found.map(|python| Interpreter {
-                path: python.path().to_owned(),
-                version: python.version(),
-                identifier: python.identifier(),
-            }))
+/// The interpreters that there are now: what was found once is not looked for again.
+#[derive(Debug, Default)]
+pub struct Interpreters {
+    python: Asked<python::Interpreter>,
+    node: Asked<NodeJs>,
+}
+
+impl Interpreters {
+    /// That of a runtime, or why there is none; none where functions bring their own. Blocks.
+    pub fn find(&self, runtime: RuntimeKind, pin: Option<Lifecycle>) -> Option<Result<Interpreter, String>> {
+        let asked = asked_for(runtime);
+        match runtime {
+            RuntimeKind::Python => {
+                let found = python::Interpreter::probe(asked.as_deref(), pin, &self.python);
+                Some(found.map_err(|error| error.to_string()).map(|python| Interpreter {
+                    path: python.path().to_owned(),
+                    version: python.version(),
+                    identifier: python.identifier(),
+                }))
+            }
+            RuntimeKind::Node => {
+                let found = NodeJs::probe(asked.as_deref(), pin, &self.node);
+                Some(found.map_err(|error| error.to_string()).map(|node| Interpreter {
+                    path: node.path().to_owned(),
+                    version: node.version().to_owned(),
+                    identifier: node.identifier(),
+                }))
+            }
+            RuntimeKind::Provided | RuntimeKind::Command | RuntimeKind::Wasm => None,
         }
-        RuntimeKind::Node => {
-            let found = NodeJs::probe(asked.as_deref(), pin).map_err(|error| error.to_string());
-            Some(found.map(|node| Interpreter {
-                path: node.path().to_owned(),
-                version: node.version().to_owned(),
-                identifier: node.identifier(),
-            }))
-        }
-        RuntimeKind::Provided | RuntimeKind::Command | RuntimeKind::Wasm => None,
     }
 }

@@ -106,7 +106,7 @@ pub use book::{Kept, kept};
 pub use config::{EnvValue, Folders, FunctionConfig, Isolation, KeepAlive, RuntimeKind, RuntimesConfig};
 pub use functions::{Functions, Wanted};
 pub use ground::Settings;
-pub use interpreter::{Interpreter, interpreter};
+pub use interpreter::{Interpreter, Interpreters};
 pub use lease::{Invocation, Lease, LeaseError};
 pub use lifecycle::Lifecycle;
 pub use output::TAIL;

@@ -91,6 +91,24 @@ async fn a_runtime_by_its_name_is_run_by_that_interpreter_and_no_other() {
     assert!(doctor.code() == 1 && doctor.stderr.contains(missing), "{}", doctor.all());
 }
 
+#[test]
+fn each_interpreter_is_asked_once_whatever_might_run_on_it() {
+    let answers = |answer: &str| format!("#!/bin/sh\necho >> \"$0.asked\"\necho '{answer}'\n");
+    let project = Project::new()
+        .program("bin/python3", &answers("{\"path\":\"/a\",\"version\":[3,13],\"site\":[],\"own\":[]}"))
+        .program("bin/node", &answers("{\"path\":\"/b\",\"version\":\"22.1.0\"}"));
+    let bin = project.path().join("bin");
+    let project = project.variable("PATH", &bin.display().to_string());
+    let shown: fnbus_tests::Output = project.command(&["runtimes", "--json"]).output().unwrap().into();
+    let found = |name: &str| shown.lines().iter().any(|row| row["name"] == name && row["missing"].is_null());
+    assert!(found("python3.13") && found("nodejs22.x") && !found("python3.12"), "{}", shown.all());
+    for program in ["python3", "node"] {
+        let asked = std::fs::read_to_string(bin.join(format!("{program}.asked"))).unwrap().lines().count();
+        // as whichever there is, and as one of a version
+        assert_eq!(asked, 2, "{program}");
+    }
+}
+
 #[tokio::test]
 async fn the_end_of_a_runtime_is_said_and_refuses_nothing_by_itself() {
     let project = function(with_interpreters(Project::new(), &[9], Some(18)), "f", "python3.9");
@@ -162,7 +180,8 @@ async fn where_it_is_enforced_what_has_ended_is_neither_made_nor_run_and_says_so
 /// A runtime of which functions are not changed today and still run; none where no runtime is at that point of its life.
 fn between(project: &Project) -> Option<String> {
     std::fs::write(project.path().join("fnbus.toml"), "").unwrap();
-    let rows: fnbus_tests::Output = project.command(&["runtimes", "--json"]).output().unwrap().into();
+    let mut command = project.command(&["runtimes", "--json"]);
+    let rows: fnbus_tests::Output = command.env("PATH", project.path()).output().unwrap().into();
     let today = chrono::Utc::now().date_naive().to_string();
     let is_between = |row: &Value| {
         let day = |key: &str| row[key].as_str().map(str::to_owned);

@@ -8,7 +8,7 @@ use std::{
 
 use bus::Name;
 use chrono::Utc;
-use runtimes::{Kept, Lifecycle};
+use runtimes::{Interpreters, Kept, Lifecycle};
 
 use crate::{
     args::Global,
@@ -64,8 +64,9 @@ fn warn_of_interpreters(config: &Config) {
     for (name, function) in &config.functions {
         runtimes.entry((function.runtime, function.pin)).or_default().push(format!("`{name}`"));
     }
+    let interpreters = Interpreters::default();
     for ((runtime, pin), names) in runtimes {
-        match runtimes::interpreter(runtime, pin) {
+        match interpreters.find(runtime, pin) {
             Some(Err(missing)) => {
                 terminal::talk(format!("warning: {} cannot run on this machine: {missing}", names.join(", ")));
             }

@@ -6,7 +6,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use runtimes::{Enforcement, RuntimeKind};
+use runtimes::{Enforcement, Interpreter, Interpreters, RuntimeKind};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
@@ -67,6 +67,8 @@ impl Doctor {
 impl Findings {
     fn gather(config: Option<&Config>) -> Self {
         let isolation = Enforcement::of_this_machine();
+        let interpreters = Interpreters::default();
+        let interpreter = |name, runtime| interpreter(name, interpreters.find(runtime, None));
         let programs =
             vec![nats_server(), interpreter("python", RuntimeKind::Python), interpreter("node", RuntimeKind::Node)];
         let functions = || config.into_iter().flat_map(|config| config.functions.values());
@@ -83,7 +85,7 @@ impl Findings {
             missing.extend(program.problem.clone().filter(|_| used));
         }
         let pins: BTreeSet<_> = functions().filter_map(|function| function.pin).collect();
-        missing.extend(pins.into_iter().filter_map(|pin| runtimes::interpreter(pin.kind, Some(pin))?.err()));
+        missing.extend(pins.into_iter().filter_map(|pin| interpreters.find(pin.kind, Some(pin))?.err()));
         Self { isolation, open_files: getrlimit(Resource::Nofile).maximum, programs, missing }
     }
 
@@ -127,8 +129,8 @@ impl Findings {
     }
 }
 
-fn interpreter(name: &'static str, runtime: RuntimeKind) -> Program {
-    match runtimes::interpreter(runtime, None) {
+fn interpreter(name: &'static str, found: Option<Result<Interpreter, String>>) -> Program {
+    match found {
         Some(Ok(found)) => Program { name, path: Some(found.path), version: Some(found.version), problem: None },
         Some(Err(problem)) => Program { name, path: None, version: None, problem: Some(problem) },
         None => Program { name, path: None, version: None, problem: None },

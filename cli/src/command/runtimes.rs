@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, thread};
 use bus::Name;
 use chrono::{NaiveDate, Utc};
 use runtimes::{
-    Lifecycle, RuntimeKind,
+    Interpreters, Lifecycle, RuntimeKind,
     lifecycle::{LIFECYCLES, Stage},
 };
 use serde::Serialize;
@@ -74,19 +74,25 @@ impl Runtimes {
     }
 }
 
-/// Every runtime; each is looked for at the same time.
+/// Every runtime; each is looked for at the same time, and each interpreter asked once.
 fn rows(used: &BTreeMap<&'static str, Vec<Name>>) -> Vec<Row> {
     let kinds = RuntimeKind::ALL.into_iter().filter(|kind| kind.is_built()).map(|kind| (kind, None));
     let all = kinds.chain(LIFECYCLES.iter().map(|pin| (pin.kind, Some(*pin))));
+    let interpreters = &Interpreters::default();
     thread::scope(|scope| {
-        let looking: Vec<_> = all.map(|(kind, pin)| scope.spawn(move || row(kind, pin, used))).collect();
+        let looking: Vec<_> = all.map(|(kind, pin)| scope.spawn(move || row(interpreters, kind, pin, used))).collect();
         looking.into_iter().filter_map(|looked| looked.join().ok()).collect()
     })
 }
 
-fn row(kind: RuntimeKind, pin: Option<Lifecycle>, used: &BTreeMap<&'static str, Vec<Name>>) -> Row {
+fn row(
+    interpreters: &Interpreters,
+    kind: RuntimeKind,
+    pin: Option<Lifecycle>,
+    used: &BTreeMap<&'static str, Vec<Name>>,
+) -> Row {
     let name = pin.map_or(kind.as_str(), |pin| pin.name);
-    let (found, missing) = match runtimes::interpreter(kind, pin) {
+    let (found, missing) = match interpreters.find(kind, pin) {
         Some(Ok(found)) => (Some(found), None),
         Some(Err(missing)) => (None, Some(missing)),
         None => (None, None),

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::{
     config::RuntimeKind,
     ground,
-    interpreter::{candidates, hint},
+    interpreter::{Asked, candidates, hint},
     lifecycle::Lifecycle,
     process::{Bounds, Launch, Wires},
     sandbox::{self, Reach},
@@ -67,7 +67,7 @@ impl NodeJs {
     /// Finds the real binary behind `asked` (none: `node` on the path), or the one that functions are pinned to, and puts the
     /// shim into place. Blocks.
     pub(crate) fn find(asked: Option<&Path>, pin: Option<Lifecycle>, data: &Path) -> Result<Self, NoNode> {
-        let mut found = Self::probe(asked, pin)?;
+        let mut found = Self::probe(asked, pin, &Asked::default())?;
         hint(RuntimeKind::Node, pin, &found.identifier());
         let folder = ground::install(data, RuntimeKind::Node.as_str(), SHIM_NAME, SHIM);
         found.shim = folder.map_err(|(path, source)| NoNode::Shim { path, source })?.join(SHIM_NAME);
@@ -75,9 +75,10 @@ impl NodeJs {
     }
 
     /// The same without a trace: the shim is not there yet.
-    pub(crate) fn probe(asked: Option<&Path>, pin: Option<Lifecycle>) -> Result<Self, NoNode> {
+    pub(crate) fn probe(asked: Option<&Path>, pin: Option<Lifecycle>, before: &Asked<Self>) -> Result<Self, NoNode> {
         let Some(pin) = pin else { return Self::ask(asked.unwrap_or(Path::new(NODE))) };
-        let ask = |program: PathBuf| Self::ask(&program).ok().filter(|node| node.identifier() == pin.name);
+        let is_it = |node: &Self| node.identifier() == pin.name;
+        let ask = |program: PathBuf| before.once(&program, || Self::ask(&program).ok()).filter(is_it);
         let found = candidates(asked, &[NODE]).into_iter().find_map(ask);
         found.ok_or(NoNode::NotThis { pin: pin.name })
     }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::{
     config::RuntimeKind,
     ground,
-    interpreter::{candidates, hint},
+    interpreter::{Asked, candidates, hint},
     lifecycle::Lifecycle,
     version::Version,
 };
@@ -78,20 +78,25 @@ impl Interpreter {
     pub(crate) fn find(asked: Option<&Path>, pin: Option<Lifecycle>, data: &Path) -> Result<Self, NoPython> {
         let shim = ground::install(data, "python", SHIM_NAME, SHIM);
         let shim = shim.map_err(|(path, source)| NoPython::Shim { path, source })?;
-        let found = Self::choose(asked, pin, &[shim.join(SHIM_NAME)])?;
+        let found = Self::choose(asked, pin, &[shim.join(SHIM_NAME)], &Asked::default())?;
         hint(RuntimeKind::Python, pin, &found.identifier());
         Ok(Self { shim, ..found })
     }
 
     /// The same without a trace: the shim is not there yet.
-    pub(crate) fn probe(asked: Option<&Path>, pin: Option<Lifecycle>) -> Result<Self, NoPython> {
-        Self::choose(asked, pin, &[])
+    pub(crate) fn probe(asked: Option<&Path>, pin: Option<Lifecycle>, before: &Asked<Self>) -> Result<Self, NoPython> {
+        Self::choose(asked, pin, &[], before)
     }
 
-    fn choose(asked: Option<&Path>, pin: Option<Lifecycle>, arguments: &[PathBuf]) -> Result<Self, NoPython> {
+    fn choose(
+        asked: Option<&Path>,
+        pin: Option<Lifecycle>,
+        arguments: &[PathBuf],
+        before: &Asked<Self>,
+    ) -> Result<Self, NoPython> {
         let Some(pin) = pin else { return Self::ask(asked.unwrap_or(Path::new(PYTHON)), arguments) };
         let is_it = |python: &Self| python.identifier() == pin.name;
-        let ask = |program: PathBuf| Self::ask(&program, arguments).ok().filter(is_it);
+        let ask = |program: PathBuf| before.once(&program, || Self::ask(&program, arguments).ok()).filter(is_it);
         let found = candidates(asked, &[pin.name, PYTHON]).into_iter().find_map(ask);
         found.ok_or(NoPython::NotThis { pin: pin.name })
     }
