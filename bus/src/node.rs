@@ -349,7 +349,8 @@ impl Sink for Bus {
     async fn call(&self, event: Event, mut call: Call) -> Result<Reply, CallError> {
         let catalog = self.owner().catalog().clone();
         if catalog.pipelines.contains_key(&call.function) {
-            return self.run(event, call).await;
+            // boxed: a call that needs neither is the usual one, and its task is small
+            return Box::pin(self.run(event, call)).await;
         }
         let Some(function) = catalog.functions.get(&call.function) else {
             return Err(CallError::NoNode { function: call.function });
@@ -361,7 +362,7 @@ impl Sink for Bus {
             call.outlet = None;
         }
         if foreign {
-            return self.once(event, call, timeout + OVERHEAD, chain.clone()).await;
+            return Box::pin(self.once(event, call, timeout + OVERHEAD, chain.clone())).await;
         }
         let wait = call.timeout.unwrap_or(timeout + OVERHEAD);
         let event = Arc::new(event);
@@ -371,7 +372,9 @@ impl Sink for Bus {
         if outcome.fault.is_none() && !chain.then.is_empty() {
             // The caller's answer waits for what follows: told yes, it is on disk.
             let record = self.record(event, &call, &outcome);
-            self.owner().follow_call(record).await.map_err(|error| CallError::Log { reason: error.to_string() })?;
+            Box::pin(self.owner().follow_call(record))
+                .await
+                .map_err(|error| CallError::Log { reason: error.to_string() })?;
         } else {
             self.note(event, &call, &outcome);
         }

@@ -59,8 +59,8 @@ pub(crate) struct Instance {
     /// What an invocation printed that has no process of its own, and the most memory it had if no process says so, until
     /// this is reported.
     printed: Option<(Arc<Mutex<Output>>, Option<u64>)>,
-    /// None where it would be that process, and nothing runs.
-    conversation: Option<Conversation>,
+    /// None where it would be that process, and nothing runs. Boxed, as instances are passed from hand to hand.
+    conversation: Option<Box<Conversation>>,
     /// Largest output.
     limit: usize,
     /// It took a process that waited, and none was started in its place yet.
@@ -176,7 +176,7 @@ impl Instance {
                 return Ok(instance);
             }
             Engine::Kept(made) => {
-                (instance.conversation, instance.birth.kind) = (Some(made.conversation), made.kind);
+                (instance.conversation, instance.birth.kind) = (Some(made.conversation.into()), made.kind);
                 (loaded, heard) = (made.loaded, made.heard);
             }
         }
@@ -193,7 +193,7 @@ impl Instance {
                 instance.owes = version.runtime == RuntimeKind::Node;
                 if version.slots > 1 {
                     let conversation = instance.conversation.take();
-                    instance.shared = conversation.map(|conversation| Shared::new(conversation, version.slots));
+                    instance.shared = conversation.map(|conversation| Shared::new(*conversation, version.slots));
                 }
                 return Ok(instance);
             }
@@ -223,7 +223,7 @@ impl Instance {
     /// The process group, for who may signal it; none where each invocation has its own.
     pub(crate) fn group(&self) -> Option<&Arc<Group>> {
         let shared = self.shared.as_ref().map(|shared| shared.group());
-        shared.or_else(|| self.conversation.as_ref().map(Conversation::group))
+        shared.or_else(|| self.conversation.as_ref().map(|conversation| conversation.group()))
     }
 
     /// The process that several invocations may share.
@@ -274,13 +274,15 @@ impl Instance {
 
     /// Runs one invocation.
     pub(crate) async fn invoke(&mut self, invocation: &Invocation, timeout: Duration) -> Result<Reply, NotRun> {
+        // boxed: what most invocations do not do would make the task of each of them larger
         if self.guest.is_some() {
-            return self.call_guest(invocation, timeout).await;
+            return Box::pin(self.call_guest(invocation, timeout)).await;
         }
         if self.shared.is_some() {
-            return self.call_shared(invocation, timeout).await;
+            return Box::pin(self.call_shared(invocation, timeout)).await;
         }
-        let birth = match self.begin(invocation, timeout).await {
+        let begun = if self.program.is_some() { Box::pin(self.begin(invocation, timeout)).await } else { Ok(None) };
+        let birth = match begun {
             Ok(birth) => birth,
             Err(e) => {
                 if let Some(lack) = Lack::of(&e) {
@@ -307,10 +309,10 @@ impl Instance {
                 self.answered(ending, output, fault, log)
             }
             Ok(Answer::Ready(_) | Answer::Forks(_) | Answer::Piece(_) | Answer::Printed(..)) => {
-                self.without_answer(Silence::Unusable(BadFrame::Garbage), timeout).await
+                Box::pin(self.without_answer(Silence::Unusable(BadFrame::Garbage), timeout)).await
             }
             Err(Silence::NotTaken) => return Err(NotRun::NotTaken),
-            Err(silence) => self.without_answer(silence, timeout).await,
+            Err(silence) => Box::pin(self.without_answer(silence, timeout)).await,
         };
         self.explain(&mut reply, Some(CRASHED));
         reply.log.extend(invocation.outlet.as_ref().and_then(|outlet| streamed::note(outlet.sent())));
@@ -365,7 +367,7 @@ impl Instance {
         let Some(program) = &self.program else { return Ok(None) };
         let begun = Instant::now();
         let started = engine::command(&self.ground, &self.function, &self.version, program, invocation, timeout);
-        self.conversation = Some(started.await?);
+        self.conversation = Some(started.await?.into());
         Ok(Some(Birth { kind: Start::Cold, start: begun.elapsed(), init: Duration::ZERO }))
     }
 
@@ -417,7 +419,7 @@ impl Instance {
     }
 
     fn log(&mut self) -> String {
-        self.conversation.as_mut().map_or(String::new(), Conversation::log)
+        self.conversation.as_mut().map_or(String::new(), |conversation| conversation.log())
     }
 
     fn answered(&self, ending: Ending, output: Bytes, fault: Option<Fault>, log: String) -> Reply {

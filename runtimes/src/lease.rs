@@ -119,7 +119,7 @@ impl Lease {
             }
             let (pool, entered) = (self.pool.clone(), self.entered.take());
             drop(self);
-            self = match pool.lease(SECOND_CHOICE).await {
+            self = match Box::pin(pool.lease(SECOND_CHOICE)).await {
                 Ok(mut lease) => {
                     lease.entered = entered;
                     lease
