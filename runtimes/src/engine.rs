@@ -1,7 +1,7 @@
 //! From a version to a process that can be spoken to: the one place that knows how each runtime is started.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -17,7 +17,7 @@ use crate::{
     frame::Frames,
     ground::{Ground, NoLaunch},
     lease::Invocation,
-    node::NodeJs,
+    node::{Compiled, NodeJs, Written},
     orphans,
     output::Output,
     process::{self, Launch, Started, Wires},
@@ -81,11 +81,13 @@ pub(crate) struct Made {
     pub(crate) loaded: Duration,
     /// What it has said already; else it has not said yet that it is ready.
     pub(crate) heard: Option<Result<Answer, Silence>>,
+    /// What it writes for others while it loads the code.
+    pub(crate) written: Option<Written>,
 }
 
 impl Made {
     pub(crate) fn new(conversation: Conversation, kind: Start) -> Self {
-        Self { conversation, kind, loaded: Duration::ZERO, heard: None }
+        Self { conversation, kind, loaded: Duration::ZERO, heard: None, written: None }
     }
 }
 
@@ -186,8 +188,10 @@ pub(crate) async fn compile(ground: &Ground, version: &Version) -> Result<(), No
 
 async fn node(ground: &Arc<Ground>, function: &Name, version: &Version) -> Result<Made, NoStart> {
     let node = ground.node(version.pin).await.map_err(NoLaunch::from)?;
+    let compiled = Compiled::of(&node, version);
+    let kept = |elsewhere| compiled.as_ref().and_then(|compiled| compiled.kept(elsewhere));
     let spare = match ground.spares.take(version) {
-        Some(spare) => spare.of(version).await,
+        Some(spare) => spare.of(version, kept(true)).await,
         None => None,
     };
     let (mut started, start, version) = if let Some((spare, version)) = spare {
@@ -195,7 +199,7 @@ async fn node(ground: &Arc<Ground>, function: &Name, version: &Version) -> Resul
     } else {
         let home = ground.home()?;
         let env = ground.env(function, version, &home, Some(node.execution_env()))?;
-        let reach = ground.reach(version, &home, node.folders())?;
+        let reach = ground.reach(version, &home, node.folders().into_iter().chain(kept(false).map(Path::to_owned)))?;
         (
             launch(node.launch(version.memory, env, home, false, reach, ground.bounds(version.limits()))).await?,
             Start::Cold,
@@ -203,10 +207,13 @@ async fn node(ground: &Arc<Ground>, function: &Name, version: &Version) -> Resul
         )
     };
     let env = ground.env(function, version, started.process.home(), Some(node.execution_env()))?;
+    let begun = compiled.map(|compiled| compiled.begin(version, started.process.home()));
+    let (told, written) = begun.unwrap_or_default();
     let mut frames = frames(ground, &mut started)?;
     // a process that has just ended shows at the first look
-    let _ = frames.tell(&NodeJs::load(version, &env, ground.settings.payload_limit));
-    Ok(Made::new(converse(ground, function, version, started, Dialogue::Frames(frames)), start))
+    let _ = frames.tell(&NodeJs::load(version, &env, ground.settings.payload_limit, &told));
+    let made = Made::new(converse(ground, function, version, started, Dialogue::Frames(frames)), start);
+    Ok(Made { written, ..made })
 }
 
 async fn provided(ground: &Ground, function: &Name, version: &Version) -> Result<Made, NoStart> {

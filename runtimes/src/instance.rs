@@ -165,7 +165,7 @@ impl Instance {
         })?;
         let birth = Birth { kind: Start::Cold, start: begun.elapsed(), init: Duration::ZERO };
         let mut instance = Self::bare(ground.clone(), function.clone(), version.clone(), birth);
-        let (loaded, heard);
+        let (loaded, heard, written);
         match engine {
             Engine::Each(program) => {
                 instance.program = Some(program);
@@ -177,7 +177,7 @@ impl Instance {
             }
             Engine::Kept(made) => {
                 (instance.conversation, instance.birth.kind) = (Some(made.conversation.into()), made.kind);
-                (loaded, heard) = (made.loaded, made.heard);
+                (loaded, heard, written) = (made.loaded, made.heard, made.written);
             }
         }
         let heard = match heard {
@@ -190,6 +190,9 @@ impl Instance {
                 // where the process does not say, all but its making counts as loading
                 let init = own.map_or(took.saturating_sub(instance.birth.start), |own| loaded + own);
                 instance.birth = Birth { kind: instance.birth.kind, start: took.saturating_sub(init), init };
+                if let Some(written) = written {
+                    written.keep().await;
+                }
                 instance.owes = version.runtime == RuntimeKind::Node;
                 if version.slots > 1 {
                     let conversation = instance.conversation.take();

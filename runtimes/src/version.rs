@@ -11,7 +11,10 @@ mod tests;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use bus::{log::version::NewVersion, target::Qualifier};
+use bus::{
+    log::version::{self, NewVersion},
+    target::Qualifier,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -37,7 +40,7 @@ pub(crate) struct Version {
     #[serde(skip)]
     pub(crate) code: PathBuf,
     #[serde(skip)]
-    pub(crate) _held: Arc<Held>,
+    pub(crate) _held: [Arc<Held>; 2],
     /// The folder or archive it was copied from.
     pub(crate) source: PathBuf,
     pub(crate) runtime: RuntimeKind,
@@ -119,6 +122,12 @@ impl Version {
         // there its files are in memory
         let files = if self.isolation == Isolation::Namespaces { self.most_storage() } else { 0 };
         Limits { memory: self.most_memory() + files, processes: self.processes, cpu: self.cpu }
+    }
+
+    /// The place beside its code for something that is made of it and goes with it.
+    pub(crate) fn beside(&self, what: &str) -> PathBuf {
+        let code = self.code.file_name().unwrap_or_default().to_string_lossy();
+        self.code.with_file_name(format!("{}-{what}", version::beside(&code, &self.id)))
     }
 
     /// As the log keeps it.

@@ -307,7 +307,7 @@ async fn node_js_that_was_started_before_it_had_a_function_reads_its_own_code_al
             (node.function("any").await["version"] != before).then_some(())
         })
         .await;
-        node.post("/any", "null").await.text().ends_with("/code/index.js").then_some(())
+        node.post("/any", "null").await.text().contains("/code/").then_some(())
     })
     .await;
     assert_eq!(node.post("/any", theirs).await.text(), "EACCES");

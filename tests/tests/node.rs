@@ -104,3 +104,17 @@ async fn a_newer_node_runs_in_the_memory_there_is_by_default_and_refuses_callbac
     node.says("Runtime.CallbackHandlerDeprecated: index.handler takes a callback").await;
     assert_eq!(node.get("/old").await.status, 502);
 }
+
+#[tokio::test]
+async fn a_newer_node_may_have_worker_threads_in_the_memory_there_is_by_default() {
+    let Some(clients) = clients() else { return };
+    let code = "const { Worker } = require('node:worker_threads');\n\
+                exports.handler = () => new Promise((done) => new Worker(\
+                'require(\"node:worker_threads\").parentPort.postMessage(process.version)', { eval: true }).on('message', done));\n";
+    let newer = clients.join("node/bin/node").display().to_string();
+    let node = price().file("price/index.js", code).variable("FNBUS_NODE", &newer).start().await;
+    if node.enforces("more memory").await {
+        let answer = node.get("/price/apple").await;
+        assert!(answer.status == 200 && answer.text().starts_with('v'), "{}: {}", answer.status, answer.text());
+    }
+}

@@ -95,9 +95,27 @@ pub fn note(tx: &Tx<'_>, function: &str, number: u32, note: Option<&str>) -> rus
         .map(|_| ())
 }
 
-/// The folders of all versions of all functions.
+/// The folders of all versions of all functions, and those beside them.
 pub fn folders(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
-    connection.prepare_cached("SELECT DISTINCT code FROM version")?.query_map([], |row| row.get(0))?.collect()
+    let mut statement = connection.prepare_cached("SELECT DISTINCT code, id FROM version")?;
+    let versions = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let mut folders = BTreeSet::new();
+    for version in versions {
+        let (code, id) = version?;
+        folders.insert(beside(&code, &id));
+        folders.insert(code);
+    }
+    Ok(folders)
+}
+
+/// How the names begin of what is kept of a version beside the folder of its code.
+pub fn beside(code: &str, id: &str) -> String {
+    format!("{code}-{id}")
+}
+
+/// What something in the folder of all versions is kept with, by its name: itself, if it is code, or what it begins with.
+pub fn goes_with(name: &str) -> &str {
+    name.match_indices('-').nth(1).map_or(name, |(at, _)| &name[..at])
 }
 
 /// Where the aliases of a function lead.

@@ -86,6 +86,7 @@ function begin() {
   }
   if (task.slots > 1) tag();
   if (globalThis.awslambda) globalThis.awslambda.InvokeStore = store;
+  const keep = task.compiled ? compiled(task.compiled) : () => {};
   load().then(
     (loaded) => {
       handler = loaded;
@@ -93,6 +94,7 @@ function begin() {
       took.writeBigUInt64LE(process.hrtime.bigint() - begun);
       // after the promises of this turn, of which one may have been rejected
       setImmediate(() => {
+        keep();
         current = null;
         answer(READY, took);
         if (task.slots > 1) serve();
@@ -170,6 +172,21 @@ async function load() {
     );
   }
   return found;
+}
+
+// Has what is compiled taken from a folder, or written there when the function that is returned is called. That it is not
+// costs time alone.
+function compiled({ folder, portable, fill }) {
+  const { enableCompileCache, flushCompileCache } = require("node:module");
+  const attempt = (action) => {
+    try {
+      action();
+    } catch {
+      // such a Node.js has none
+    }
+  };
+  attempt(() => enableCompileCache(portable ? { directory: folder, portable } : folder));
+  return () => fill && attempt(flushCompileCache);
 }
 
 async function imported(file) {

@@ -1,5 +1,8 @@
 //! Node.js functions: which binary runs them and how it is started. The shim speaks [`crate::frame`].
 
+// What was compiled of a version's code.
+mod compiled;
+// Processes that wait for a function.
 mod spares;
 
 use std::{
@@ -21,14 +24,21 @@ use crate::{
     version::{Version, most_memory},
 };
 
+pub(crate) use compiled::{Compiled, Written};
 pub(crate) use spares::Spares;
 
 const SHIM: &str = include_str!("fnbus_runtime.cjs");
 const SHIM_NAME: &str = "fnbus_runtime.cjs";
 /// What is asked for unless another one is named.
 const NODE: &str = "node";
-/// What Node.js maps at once from version 24 on, for code that it may compile: it takes none of it before it does.
+/// Since these it can keep what it compiles and write it when it is told to, and use it for code that lies elsewhere.
+const COMPILES: (u32, u32) = (22, 8);
+const PORTABLE: (u32, u32) = (24, 12);
+/// Since then each thread of it maps so much at once, for code that it may compile: it takes none of it before it does.
+const RESERVES: (u32, u32) = (23, 0);
 const FOR_CODE: u64 = 512 << 20;
+/// Threads for which that is allowed where a control group holds the process to what it really has.
+const THREADS: u64 = 8;
 
 /// Asked of whatever `node` is: behind a version manager's shim is the real binary.
 const PROBE: &str = "console.log(JSON.stringify({path: process.execPath, version: process.versions.node}))";
@@ -135,7 +145,7 @@ impl NodeJs {
             env,
             folder: home.clone(),
             home,
-            memory: most_memory(RuntimeKind::Node, memory) + if self.major() < 24 { 0 } else { FOR_CODE },
+            memory: most_memory(RuntimeKind::Node, memory) + self.for_code(bounds.is_some()),
             reach,
             bounds,
         }
@@ -155,8 +165,13 @@ impl NodeJs {
         beside.into_iter().chain([self.shim.clone()]).collect()
     }
 
-    /// What such a process is told.
-    pub(crate) fn load(version: &Version, env: &[(String, String)], limit: usize) -> serde_json::Value {
+    /// What such a process is told. `compiled` is what it is told of what was compiled.
+    pub(crate) fn load(
+        version: &Version,
+        env: &[(String, String)],
+        limit: usize,
+        compiled: &serde_json::Value,
+    ) -> serde_json::Value {
         let env: serde_json::Map<_, _> =
             env.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
         serde_json::json!({
@@ -166,10 +181,31 @@ impl NodeJs {
             "env": env,
             "limit": limit,
             "slots": version.slots,
+            "compiled": compiled,
         })
     }
 
+    /// Bytes that it maps and does not take. `held`: what it takes is bounded, too.
+    fn for_code(&self, held: bool) -> u64 {
+        let threads = if held { THREADS } else { 1 };
+        if self.release() >= RESERVES { threads * FOR_CODE } else { 0 }
+    }
+
+    fn compiles(&self) -> bool {
+        self.release() >= COMPILES
+    }
+
+    fn is_portable(&self) -> bool {
+        self.release() >= PORTABLE
+    }
+
     fn major(&self) -> u32 {
-        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default()
+        self.release().0
+    }
+
+    /// Major and minor.
+    fn release(&self) -> (u32, u32) {
+        let mut numbers = self.version.split('.').map(|number| number.parse().unwrap_or_default());
+        (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
     }
 }

@@ -2,7 +2,7 @@
 //! instance and is never given back.
 //!
 //! One in a sandbox may read a folder that is empty until it is known which code it is to load; then links to the files of
-//! that code are made there, as no rule can be added to a sandbox.
+//! that code, and to what was compiled of it, are made there, as no rule can be added to a sandbox.
 
 use std::{
     fs, io,
@@ -29,7 +29,7 @@ const MOST: usize = 8;
 const MOST_FILES: usize = 1000;
 /// Bytes that one holds, about.
 const SIZE: u64 = 40 << 20;
-/// The folder for the code, beside the private one.
+/// The folder in which that for the code is made, beside the private one.
 const CODE: &str = "code";
 
 #[derive(Default)]
@@ -71,14 +71,22 @@ pub(crate) struct Spare {
 }
 
 impl Spare {
-    /// The process, with the version as it is to load it; none when that cannot be.
-    pub(crate) async fn of(self, version: &Version) -> Option<(Started, Version)> {
+    /// The process, with the version as it is to load it; none when that cannot be. `compiled` was of its code.
+    pub(crate) async fn of(self, version: &Version, compiled: Option<&Path>) -> Option<(Started, Version)> {
         if self.kind.isolation == Isolation::Process {
             return Some((self.started, version.clone()));
         }
-        let (from, to) = (version.code.clone(), self.started.process.home().with_file_name(CODE));
-        let code = to.clone();
-        let linked = tokio::task::spawn_blocking(move || link(&from, &to)).await;
+        let folder = self.started.process.home().with_file_name(CODE);
+        let beside = move |from: &Path| folder.join(from.file_name().unwrap_or_default());
+        let (from, code) = (version.code.clone(), beside(&version.code));
+        let (to, compiled) = (code.clone(), compiled.map(|from| (from.to_owned(), beside(from))));
+        let linked = tokio::task::spawn_blocking(move || {
+            link(&from, &to)?;
+            // what there is of it is used
+            let _ = compiled.map(|(from, to)| link(&from, &to));
+            Ok(())
+        });
+        let linked = linked.await;
         match linked.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             Ok(()) => Some((self.started, Version { code, ..version.clone() })),
             Err(error) => {
@@ -89,13 +97,13 @@ impl Spare {
     }
 }
 
-/// Links the files of one folder into another.
+/// Makes a folder with links to the files of another.
 fn link(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let place = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            fs::create_dir(&place)?;
             link(&entry.path(), &place)?;
         } else {
             fs::hard_link(entry.path(), place)?;

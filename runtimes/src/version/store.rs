@@ -1,5 +1,5 @@
 //! The copies of code on disk: one for each content, made once, kept as long as the log keeps a version of it, or something
-//! runs from it.
+//! runs from it. So does what is beside a copy, by the name of a version.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,7 +12,7 @@ use std::{
 
 use bus::{
     failpoint::{self, Failpoint},
-    log::version::KeptVersion,
+    log::version::{self, KeptVersion},
 };
 use sha2::{Digest, Sha256};
 
@@ -26,7 +26,7 @@ use crate::{
 /// Deeper folders are a link that leads back into itself.
 const MAX_DEPTH: usize = 32;
 
-/// Keeps a folder of code on the disk as long as it lives.
+/// Keeps folders on the disk as long as it lives.
 #[derive(Debug, Default)]
 pub(crate) struct Held;
 
@@ -70,11 +70,12 @@ impl Store {
         let Copied { hash, held, files, bytes } = self.copied(&config.code)?;
         let is_file = config.code.is_file() && !archive::is_archive(&config.code);
         let source = if is_file { config.code.parent().unwrap_or(&config.code) } else { &config.code };
+        let id = version_id(&hash, config);
         Ok(Version {
-            id: version_id(&hash, config),
             number: None,
             code: self.folder.join(&hash),
-            _held: held,
+            _held: [held, self.hold(&version::beside(&hash, &id))],
+            id,
             source: source.to_owned(),
             runtime: config.runtime,
             pin: config.pin,
@@ -141,7 +142,7 @@ impl Store {
 
     /// A version that is kept; none when its code is not there any more.
     pub(crate) fn restore(&self, kept: &KeptVersion) -> Option<Version> {
-        let held = self.hold(&kept.code);
+        let held = [self.hold(&kept.code), self.hold(&version::beside(&kept.code, &kept.id))];
         let code = self.folder.join(&kept.code);
         let version: Version = serde_json::from_str(&kept.config).ok()?;
         code.is_dir().then(|| Version {
@@ -163,14 +164,16 @@ impl Store {
         held
     }
 
-    /// Removes folders that nobody uses, but these. Blocks.
+    /// Removes folders that nobody uses, but these and what is beside them. Blocks.
     pub(crate) fn collect(&self, keep: &BTreeSet<String>) {
         let gone = self.folder.join(format!(".{}", uuid::Uuid::now_v7().simple()));
         {
             let mut used = lock(&self.used);
             used.retain(|_, held| held.strong_count() > 0);
             for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-                if !entry.file_name().to_str().is_some_and(|name| used.contains_key(name) || keep.contains(name)) {
+                let name = entry.file_name();
+                let stays = |name: &str| used.contains_key(name) || keep.contains(name);
+                if !name.to_str().is_some_and(|name| stays(version::goes_with(name))) {
                     // moved while nobody can begin to use it, removed when others go on
                     let _ = fs::create_dir_all(&gone);
                     let _ = fs::rename(entry.path(), gone.join(entry.file_name()));

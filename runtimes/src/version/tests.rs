@@ -77,11 +77,18 @@ fn folders_that_nobody_uses_and_the_log_does_not_keep_are_collected() {
         store.snapshot(&config(temp.path())).unwrap()
     };
     let (old, kept, used) = (snapshot("one"), snapshot("two"), snapshot("three"));
+    let beside = [&old, &kept, &used].map(|version| version.beside("22.20.0"));
+    let other = kept.code.with_file_name(format!("{}-other-22.20.0", kept.to_keep().code));
+    for folder in beside.iter().chain([&other]) {
+        fs::create_dir_all(folder.join("more")).unwrap();
+    }
     let (gone, known) = (old.code.clone(), kept.to_keep());
     drop((old, kept));
-    store.collect(&BTreeSet::from([known.code]));
+    store.collect(&BTreeSet::from([version::beside(&known.code, &known.id), known.code]));
     assert!(!gone.exists() && used.code.is_dir());
-    assert_eq!(fs::read_dir(temp.path().join("data/versions")).unwrap().count(), 2);
+    assert_eq!(beside.map(|folder| folder.exists()), [false, true, true]);
+    assert!(!other.exists(), "of a version that has the same code");
+    assert_eq!(fs::read_dir(temp.path().join("data/versions")).unwrap().count(), 4);
 }
 
 #[test]

@@ -99,6 +99,10 @@ impl Node {
         self.temp.path().join("f")
     }
 
+    pub(crate) fn data(&self) -> PathBuf {
+        self.temp.path().join("data")
+    }
+
     pub(crate) fn write(&self, file: &str, text: &str) {
         let path = self.code().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

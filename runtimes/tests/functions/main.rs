@@ -4,6 +4,7 @@
 
 mod client;
 mod command;
+mod compiled;
 mod conformance;
 mod edits;
 mod harness;
