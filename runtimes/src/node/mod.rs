@@ -27,7 +27,14 @@ use crate::{
 pub(crate) use compiled::{Compiled, Written};
 pub(crate) use spares::Spares;
 
-const SHIM: &str = include_str!("fnbus_runtime.cjs");
+/// One script.
+const SHIM: &str = concat!(
+    include_str!("fnbus_runtime.cjs"),
+    include_str!("invocation.cjs"),
+    include_str!("slots.cjs"),
+    include_str!("streamed.cjs"),
+    "main();\n"
+);
 const SHIM_NAME: &str = "fnbus_runtime.cjs";
 /// What is asked for unless another one is named.
 const NODE: &str = "node";
