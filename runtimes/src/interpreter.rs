@@ -20,6 +20,8 @@ pub struct Interpreter {
     pub version: String,
     /// What AWS calls such a one: `python3.13`, `nodejs22.x`.
     pub identifier: String,
+    /// Whether what it compiled of a version is kept for the next instance.
+    pub keeps_compiled: bool,
 }
 
 /// Those of one language, by the runtime that functions are pinned to; none: whichever there is.
@@ -118,6 +120,7 @@ impl Interpreters {
                     path: python.path().to_owned(),
                     version: python.version(),
                     identifier: python.identifier(),
+                    keeps_compiled: true,
                 }))
             }
             RuntimeKind::Node => {
@@ -126,6 +129,7 @@ impl Interpreters {
                     path: node.path().to_owned(),
                     version: node.version().to_owned(),
                     identifier: node.identifier(),
+                    keeps_compiled: node.compiles(),
                 }))
             }
             RuntimeKind::Provided | RuntimeKind::Command | RuntimeKind::Wasm => None,

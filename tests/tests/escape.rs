@@ -359,7 +359,12 @@ fn doctor_shows_what_this_machine_enforces_and_fails_when_something_is_missing()
     assert!(found["isolation"]["landlock_abi"].as_u64().is_some_and(|abi| abi > 0), "{found}");
     assert!(found["isolation"]["parts"].as_array().unwrap().iter().all(|part| part["by"].is_string()), "{found}");
     assert_eq!(found["missing"], serde_json::json!([]), "{found}");
+    let node = found["programs"].as_array().unwrap().iter().find(|program| program["name"] == "node").unwrap();
+    let mut release = node["version"].as_str().unwrap().split('.').map(|number| number.parse::<u32>().unwrap());
+    let keeps = (release.next().unwrap(), release.next().unwrap()) >= (22, 8);
+    assert_eq!(node["keeps_compiled"], keeps, "{node}");
     let table = doctor(&project, &[]);
+    assert_eq!(table.stdout.contains("; each instance compiles its code"), !keeps, "{}", table.all());
     assert!(
         table.code() == 0 && table.stdout.contains("landlock") && table.stdout.contains("nats-server"),
         "{}",

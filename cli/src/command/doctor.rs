@@ -34,13 +34,16 @@ struct Findings {
     missing: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Program {
     name: &'static str,
     path: Option<PathBuf>,
     version: Option<String>,
     /// Why it cannot be used.
     problem: Option<String>,
+    /// Whether what an interpreter compiled of a function is kept for the next instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keeps_compiled: Option<bool>,
 }
 
 impl Doctor {
@@ -120,7 +123,9 @@ impl Findings {
                 (_, _, Some(problem)) => problem.clone(),
                 (path, version, None) => {
                     let path = path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-                    format!("{} {path}", version.as_deref().unwrap_or_default())
+                    let compiles =
+                        if program.keeps_compiled == Some(false) { "; each instance compiles its code" } else { "" };
+                    format!("{} {path}{compiles}", version.as_deref().unwrap_or_default())
                 }
             };
             rows.push(row(program.name, is(program.problem.is_none(), "found", "missing"), text.trim()));
@@ -131,15 +136,18 @@ impl Findings {
 
 fn interpreter(name: &'static str, found: Option<Result<Interpreter, String>>) -> Program {
     match found {
-        Some(Ok(found)) => Program { name, path: Some(found.path), version: Some(found.version), problem: None },
-        Some(Err(problem)) => Program { name, path: None, version: None, problem: Some(problem) },
-        None => Program { name, path: None, version: None, problem: None },
+        Some(Ok(Interpreter { path, version, keeps_compiled, .. })) => {
+            let (path, version, keeps_compiled) = (Some(path), Some(version), Some(keeps_compiled));
+            Program { name, path, version, keeps_compiled, problem: None }
+        }
+        Some(Err(problem)) => Program { name, problem: Some(problem), ..Program::default() },
+        None => Program { name, ..Program::default() },
     }
 }
 
 fn nats_server() -> Program {
     let name = "nats-server";
-    let missing = |path, problem: String| Program { name, path, version: None, problem: Some(problem) };
+    let missing = |path, problem: String| Program { name, path, problem: Some(problem), ..Program::default() };
     let Some(path) = bus::nats::server::find() else {
         return missing(
             None,
@@ -150,7 +158,7 @@ fn nats_server() -> Program {
         Ok(output) if output.status.success() => {
             let said = String::from_utf8_lossy(&output.stdout);
             let version = said.split_whitespace().next_back().unwrap_or_default().trim_start_matches('v').to_owned();
-            Program { name, path: Some(path), version: Some(version), problem: None }
+            Program { name, path: Some(path), version: Some(version), ..Program::default() }
         }
         Ok(output) => missing(Some(path), format!("nats-server does not say its version: {}", output.status)),
         Err(error) => missing(Some(path.clone()), format!("{} does not start: {error}", path.display())),

@@ -198,7 +198,8 @@ impl NodeJs {
         if self.release() >= RESERVES { threads * FOR_CODE } else { 0 }
     }
 
-    fn compiles(&self) -> bool {
+    /// Whether it can keep what it compiles.
+    pub(crate) fn compiles(&self) -> bool {
         self.release() >= COMPILES
     }
 
