@@ -28,7 +28,7 @@ use tracing::warn;
 use place::Place;
 pub(crate) use place::{Kind, allowed_memory, enforced};
 
-use crate::lock;
+use crate::{lock, sandbox};
 
 /// Between two looks at who is left of a group.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -140,7 +140,10 @@ impl Cgroup {
         if self.of.places.iter().any(|place| place.version != 1) {
             return Ok(None);
         }
-        let open = |folder: &PathBuf| fs::File::options().write(true).open(folder.join(DOOR)).map(OwnedFd::from);
+        let open = |folder: &PathBuf| {
+            let door = fs::File::options().write(true).open(folder.join(DOOR))?;
+            sandbox::out_of_the_way(door.into())
+        };
         self.folders.iter().map(open).collect::<Result<_, _>>().map(|doors| Some(Doors(doors)))
     }
 
@@ -238,7 +241,10 @@ fn processes(folder: &Path) -> Vec<Pid> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
+    use std::{
+        os::fd::AsRawFd,
+        process::{Child, Command},
+    };
 
     use super::*;
 
@@ -269,6 +275,17 @@ mod tests {
         leader.wait().unwrap();
         let left = inside.iter().filter(|process| !child::children_of(**process).is_empty()).count();
         assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn the_way_into_a_group_is_not_covered_by_the_pipes_that_a_process_is_given() {
+        let Some(groups) = Cgroups::here() else {
+            println!("skipped: no control groups can be made here");
+            return;
+        };
+        let doors = groups.group(limits(10)).unwrap().doors().unwrap();
+        let numbers = doors.iter().flat_map(|doors| &doors.0).map(AsRawFd::as_raw_fd);
+        assert!(numbers.clone().all(|number| number > 5), "{:?}", numbers.collect::<Vec<_>>());
     }
 
     #[test]

@@ -89,10 +89,14 @@ impl Reach {
             rules = rules.add_rule(PathBeneath::new(place, access)).map_err(io::Error::other)?;
         }
         let ruleset: Option<OwnedFd> = rules.into();
-        // moved out of the way of those the process is given
-        let ruleset = ruleset.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, ABOVE)).transpose()?;
+        let ruleset = ruleset.map(out_of_the_way).transpose()?;
         Ok(Walls { ruleset, filters: calls::filters(self.network) })
     }
+}
+
+/// Another number for a descriptor that is used between fork and exec, when the process has been given its own.
+pub(crate) fn out_of_the_way(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(descriptor, ABOVE)?)
 }
 
 impl Walls {
