@@ -30,6 +30,7 @@ use crate::{
     output::{Output, last_line},
     process::Group,
     provided,
+    python::Zygotes,
     shared::Shared,
     streamed::{self, Pieces},
     version::Version,
@@ -193,7 +194,7 @@ impl Instance {
                 if let Some(written) = written {
                     written.keep().await;
                 }
-                instance.owes = version.runtime == RuntimeKind::Node;
+                instance.owes = matches!(version.runtime, RuntimeKind::Node | RuntimeKind::Python);
                 if version.slots > 1 {
                     let conversation = instance.conversation.take();
                     instance.shared = conversation.map(|conversation| Shared::new(*conversation, version.slots));
@@ -219,7 +220,10 @@ impl Instance {
     /// Starts a process in place of the one it took. Not before nobody waits for this instance: a start takes a core.
     pub(crate) fn pay(&mut self) {
         if std::mem::take(&mut self.owes) {
-            Spares::refill(&self.ground, &self.version);
+            match self.version.runtime {
+                RuntimeKind::Python => Zygotes::refill(&self.ground, &self.function, &self.version),
+                _ => Spares::refill(&self.ground, &self.version),
+            }
         }
     }
 

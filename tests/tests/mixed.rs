@@ -123,14 +123,15 @@ async fn every_runtime_serves_under_load_beside_the_others_and_goes_back_to_zero
         .await;
         assert_eq!(function["errors"], 0, "{function}");
     }
-    // what waits for the next Node.js function belongs to no function, and what Python is forked from is no instance
+    // what waits for the next Node.js function belongs to no function, and what Python is forked from and what is forked
+    // ahead is no instance
     eventually("no process of a function is left", || async {
         let left = node.processes().into_iter().filter(|process| {
             !process.command.contains("server.conf") && !process.command.contains("fnbus_runtime.cjs")
         });
         let left: Vec<_> = left.collect();
         let zygotes = left.iter().filter(|process| process.command.contains(" zygote ")).count();
-        (left.len() == 1 && zygotes == 1).then_some(())
+        (left.len() == 2 && zygotes == 2).then_some(())
     })
     .await;
     for name in &names {

@@ -297,7 +297,7 @@ def children(tasks):
 
 
 def fork_instances(begun):
-    """Forks until the end of the control socket; comes back in each instance, with the time it began at."""
+    """Forks until the end of the control socket; comes back in each instance, with the time it was told that it is one."""
     import errno
     from _socket import CMSG_SPACE, socket
 
@@ -314,7 +314,6 @@ def fork_instances(begun):
         asked, sent, _, _ = control.recvmsg(1, CMSG_SPACE(four.size))
         if not asked:
             os._exit(0)
-        begun = time.perf_counter_ns()
         fds = four.unpack(sent[0][2]) if sent else ()
         try:
             if not fds:
@@ -337,8 +336,7 @@ def fork_instances(begun):
     control.close()
     os.close(pids)
     os.close(pid)
-    become(die_with_node)
-    return begun
+    return become(die_with_node)
 
 
 def forked(number, pid):
@@ -355,9 +353,10 @@ def forked(number, pid):
 
 
 def become(die_with_node):
-    """Makes a fork an instance of its own: its environment, and no chance that it shares with others."""
+    """Makes a fork an instance of its own, when it is told to: its environment, and no chance that it shares with others."""
     global MARK
     head = rest(os.read(REQUESTS, 4), 4)
+    begun = time.perf_counter_ns()
     told = json.loads(bytes(rest(os.read(REQUESTS, 65536), int.from_bytes(head, "little"))))
     os.environ.update(told["env"])
     die_with_node()
@@ -368,6 +367,7 @@ def become(die_with_node):
     if "numpy.random" in modules:
         modules["numpy.random"].seed()
     hooks("get_after_restore", "Runtime.AfterRestoreError")
+    return begun
 
 
 def death_signal():

@@ -2,13 +2,13 @@
 //! all that was loaded as long as neither side writes to it.
 //!
 //! It forks twice and waits for the first: so the instance becomes a child of this process, as any other, and what the
-//! zygote does later, its end included, does not touch it.
+//! zygote does later, its end included, does not touch it. One is forked ahead, and waits to be told whose it is.
 
 use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd},
-    path::PathBuf,
+    path::Path,
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use rustix::{
     process::Pid,
 };
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixStream, unix::pipe},
     time,
 };
@@ -35,15 +35,19 @@ use crate::{
 
 /// A fork takes a few milliseconds; on a machine that is out of breath some more.
 const FORK: Duration = Duration::from_secs(5);
+/// Bytes that one forked ahead holds for itself, about.
+pub(super) const SIZE: u64 = 2 << 20;
 
 pub(super) struct Zygote {
     conversation: Conversation,
     control: UnixStream,
+    /// Forked ahead.
+    spare: Option<Started>,
 }
 
 impl Zygote {
     pub(super) fn new(conversation: Conversation, control: UnixStream) -> Self {
-        Self { conversation, control }
+        Self { conversation, control, spare: None }
     }
 
     /// An instance. When this is dropped in between, nothing may be asked of the zygote again.
@@ -54,9 +58,12 @@ impl Zygote {
         version: &Version,
     ) -> Result<Made, NoStart> {
         let python = ground.python(version.pin).await.map_err(NoLaunch::from)?;
-        let own = self.conversation.process.home();
-        let forked = self.fork(Ground::home_in(own.parent().unwrap_or(own))?).await;
-        let mut started = forked.map_err(|source| NoStart::Process { program: python.path().to_owned(), source })?;
+        // one that is gone, or whose zygote is, is not what it was
+        let spare = self.spare.take().filter(|spare| !spare.process.group().is_gone());
+        let mut started = match spare.filter(|_| !self.conversation.group().is_gone()) {
+            Some(spare) => spare,
+            None => self.fork(python.path()).await?,
+        };
         let env = ground.env(function, version, started.process.home(), Some(python.execution_env()))?;
         // what it has from the zygote stays as it is: all but what is private
         let private = |name: &str| ["HOME", "TMPDIR", "AWS_LAMBDA_LOG_STREAM_NAME", MARK].contains(&name);
@@ -69,9 +76,34 @@ impl Zygote {
         Ok(Made::new(conversation, Start::Partial))
     }
 
+    /// Forks what the next start takes, and puts it into its control group, which takes long at times.
+    pub(super) async fn fork_ahead(&mut self, ground: &Ground, version: &Version) -> Result<(), NoStart> {
+        if self.spare.is_none() {
+            let python = ground.python(version.pin).await.map_err(NoLaunch::from)?;
+            let spare = self.fork(python.path()).await?;
+            spare.process.group().counts(&ground.budget, SIZE);
+            if let Some(bounds) = ground.bounds(version.limits()) {
+                spare.process.group().hold(bounds);
+            }
+            self.spare = Some(spare);
+        }
+        Ok(())
+    }
+
+    /// Lets the process end by itself. Not killed with all in its control group: an instance it has just forked may be in
+    /// there still.
+    pub(super) async fn retire(&mut self) {
+        let _ = self.control.shutdown().await;
+    }
+
     /// Forks a process, which then waits to be told its environment.
-    async fn fork(&mut self, home: PathBuf) -> io::Result<Started> {
-        let home = Home::new(home);
+    async fn fork(&mut self, python: &Path) -> Result<Started, NoStart> {
+        let own = self.conversation.process.home();
+        let home = Home::new(Ground::home_in(own.parent().unwrap_or(own))?);
+        self.fork_in(home).await.map_err(|source| NoStart::Process { program: python.to_owned(), source })
+    }
+
+    async fn fork_in(&mut self, home: Home) -> io::Result<Started> {
         let (requests, fd3) = pipe::pipe()?;
         let (fd4, answers) = pipe::pipe()?;
         let (fd1, stdout) = pipe::pipe()?;

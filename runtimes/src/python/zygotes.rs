@@ -12,7 +12,7 @@ use bus::{Name, outcome::Start};
 use tokio::{sync::Mutex as AsyncMutex, time};
 use tracing::warn;
 
-use super::zygote::Zygote;
+use super::zygote::{SIZE, Zygote};
 use crate::{
     dialogue::{Answer, Dialogue},
     engine::{Made, NoStart, converse, frames, launch_python},
@@ -115,6 +115,26 @@ impl Zygotes {
                 Ok(None)
             }
         }
+    }
+
+    /// Forks the next instance of a version ahead, in the background, where there is a zygote to do it.
+    pub(crate) fn refill(ground: &Arc<Ground>, function: &Name, version: &Arc<Version>) {
+        let is_its = |place: &&Arc<Place>| place.function == *function && place.version == version.id;
+        let place = lock(&ground.zygotes.places).iter().find(is_its).cloned();
+        // where memory is short it is for instances
+        let Some(place) = place.filter(|_| ground.settings.spares > 0 && ground.budget.take(SIZE).is_ok()) else {
+            return;
+        };
+        let (ground, version) = (ground.clone(), version.clone());
+        tokio::spawn(async move {
+            if let State::Forks(zygote) = &mut *place.state.lock().await
+                && let Err(error) = zygote.fork_ahead(&ground, &version).await
+            {
+                warn!(function.name = %place.function, %error, "no instance of `{}` could be forked ahead", place.function);
+                // the next start finds it so, and starts another
+                zygote.retire().await;
+            }
+        });
     }
 
     /// Ends the zygotes of a function. Whether there was any.

@@ -47,6 +47,43 @@ async fn instances_share_what_was_loaded_and_nothing_else() {
     }
 }
 
+/// The processes that were started so, or forked from one that was.
+fn started_so(command: &[u8]) -> Vec<i64> {
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    all.filter_map(|id| id.parse().ok()).filter(|id| of_process(*id, "cmdline") == command).collect()
+}
+
+fn of_process(id: i64, file: &str) -> Vec<u8> {
+    std::fs::read(format!("/proc/{id}/{file}")).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn the_next_instance_is_forked_before_it_is_asked_for_and_ends_with_its_zygote() {
+    let node = Node::adopting().function(WHO);
+    let first = json(&node.invoke("{}").await);
+    let [zygote, one] = ["loaded", "pid"].map(|process| first[process].as_i64().unwrap());
+    let command = of_process(zygote, "cmdline");
+    // what has a mark of its own is an instance, or will be one
+    let is_ahead = |process: &i64, known: &[i64]| {
+        let environment = of_process(*process, "environ");
+        !known.contains(process) && !environment.is_empty() && environment != of_process(zygote, "environ")
+    };
+    let ahead = async |known: &[i64]| until(|| started_so(&command).into_iter().find(|p| is_ahead(p, known))).await;
+    let spare = ahead(&[zygote, one]).await;
+    let [_, (second, start)] = two(&node).await;
+    assert_eq!((second["pid"].as_i64(), start), (Some(spare), Start::Partial));
+    assert_ne!(second["chance"], first["chance"]);
+    let next = ahead(&[zygote, one, spare]).await;
+    kill(&next.into());
+    until(|| (!is_running(&next.to_string())).then_some(())).await;
+    kill(&spare.into());
+    until(|| (!is_running(&spare.to_string())).then_some(())).await;
+    let [_, (third, _)] = two(&node).await;
+    assert_eq!(third["loaded"], first["loaded"], "one that was killed while it waited is not missed");
+    node.functions.shutdown(LONG).await;
+    until(|| started_so(&command).is_empty().then_some(())).await;
+}
+
 #[rstest]
 #[case::a_thread("threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()", "a thread")]
 #[case::a_connection("kept = socket.socket()", "socket:")]

@@ -64,8 +64,8 @@ pub(super) fn config(code: Code<'_>, keys: &str) -> String {
 /// that has loaded the function.
 pub(super) fn stays(code: Code<'_>) -> usize {
     match code {
-        Code::Node(_) => 2,
-        Code::Python(_) => 1,
+        // of Python the zygote, and what it has forked ahead
+        Code::Node(_) | Code::Python(_) => 2,
         Code::Native | Code::Wasm => 0,
     }
 }
