@@ -1,5 +1,5 @@
 //! Calls that find no instance: a function that is called again only when its instance has expired and its process is
-//! gone. The whole request is measured, over HTTP and NATS, and nothing is subtracted.
+//! gone. The whole request is measured, over HTTP, and nothing is subtracted.
 
 use std::time::{Duration, Instant};
 

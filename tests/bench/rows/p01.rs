@@ -8,7 +8,7 @@ use crate::{Result, bench::Bench, code::Code, row::Row};
 
 pub(super) const SPEC: Spec = Spec {
     id: "P1",
-    work: "sync HTTP -> NATS -> native function -> HTTP, 32 connections, log = \"full\"",
+    work: "sync HTTP -> native function -> HTTP, 32 connections, log = \"full\"",
     measure: |bench| Box::pin(measure(bench)),
 };
 

@@ -8,7 +8,7 @@ use crate::{Result, bench::Bench, row::Row};
 
 pub(super) const SPEC: Spec = Spec {
     id: "P2",
-    work: "sync HTTP -> NATS -> warm Python -> HTTP, 32 connections, log = \"full\"",
+    work: "sync HTTP -> warm Python -> HTTP, 32 connections, log = \"full\"",
     measure: |bench| Box::pin(measure(bench)),
 };
 

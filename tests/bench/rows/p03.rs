@@ -8,7 +8,7 @@ use crate::{Result, bench::Bench, row::Row};
 
 pub(super) const SPEC: Spec = Spec {
     id: "P3",
-    work: "sync HTTP -> NATS -> warm Node.js -> HTTP, 32 connections, log = \"full\"",
+    work: "sync HTTP -> warm Node.js -> HTTP, 32 connections, log = \"full\"",
     measure: |bench| Box::pin(measure(bench)),
 };
 

@@ -8,7 +8,7 @@ use crate::{Result, bench::Bench, code::Code, row::Row};
 
 pub(super) const SPEC: Spec = Spec {
     id: "P4",
-    work: "sync HTTP -> NATS -> wasm program, an instance a call -> HTTP, 32 connections, log = \"full\"",
+    work: "sync HTTP -> wasm program, an instance a call -> HTTP, 32 connections, log = \"full\"",
     measure: |bench| Box::pin(measure(bench)),
 };
 

@@ -69,7 +69,7 @@ pub(super) async fn measure(bench: &Bench, spec: &Spec, code: Code<'_>, aims: Ai
         floor_cpu_ms_per_unit: Some(floor_cpu),
         noise: turns.noise,
         note: format!(
-            "floor: axum -> core NATS -> bare responder; p50 {:.2} ms; {logged:.1} % of the calls are in the log",
+            "no NATS in ours (a call of the own node); floor: axum -> core NATS -> bare responder; p50 {:.2} ms; {logged:.1} % of the calls are in the log",
             turns.medians(|turn| turn.p50).0
         ),
     })
