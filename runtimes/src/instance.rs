@@ -321,8 +321,7 @@ impl Instance {
             Err(Silence::NotTaken) => return Err(NotRun::NotTaken),
             Err(silence) => Box::pin(self.without_answer(silence, timeout)).await,
         };
-        self.explain(&mut reply, Some(CRASHED));
-        reply.log.extend(invocation.outlet.as_ref().and_then(|outlet| streamed::note(outlet.sent())));
+        self.conclude(&mut reply, invocation);
         Ok(Reply { birth, ..reply })
     }
 
@@ -351,8 +350,7 @@ impl Instance {
                 failed(ending, fault, log, false)
             }
         };
-        self.explain(&mut reply, Some(CRASHED));
-        reply.log.extend(invocation.outlet.as_ref().and_then(|outlet| streamed::note(outlet.sent())));
+        self.conclude(&mut reply, invocation);
         self.printed = Some((output, None));
         Ok(reply)
     }
@@ -454,6 +452,12 @@ impl Instance {
         // a process that ran out of memory once has little left; one that says that it crashes is about to end
         let healthy = !matches!(ending, Ending::Oom | Ending::Crash);
         Reply { ending, output, fault, log, healthy, birth: None }
+    }
+
+    /// Says of an invocation what nobody else can say.
+    fn conclude(&self, reply: &mut Reply, invocation: &Invocation) {
+        self.explain(reply, Some(CRASHED));
+        reply.log.extend(invocation.outlet.as_ref().and_then(|outlet| streamed::note(outlet.sent())));
     }
 
     /// Says of a failure what the instance has used up, which the function may not know or not tell; else what

@@ -115,7 +115,7 @@ async fn a_function_whose_own_folder_is_full_gets_the_error_and_is_tried_again_u
 async fn on_a_full_disk_no_instance_is_started_which_is_said_and_the_next_call_after_it_is_answered() {
     let disk = Disk::new();
     let project = noting(&disk);
-    let toml = project.toml().replace("env =", "keep_alive = '50ms'\nenv =");
+    let toml = project.toml().replace("env =", "keep_alive = '50ms'\nzygote = false\nenv =");
     let node = project.whole_config(&toml).start().await;
     node.function_ready("note").await;
     eventually("no instance is left", || async { (node.function("note").await["warm"] == 0).then_some(()) }).await;
