@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Spec;
+use super::{Spec, small};
 use crate::{
     Result,
     bench::Bench,
@@ -41,11 +41,13 @@ async fn measure(bench: &Bench) -> Result<Row> {
     let (cold, warm) = (Line::start(bench, "keep_alive = \"1ms\"\n").await?, Line::start(bench, "warm = 1\n").await?);
     let mut times = Times::default();
     let meter = Meter::start(&[cold.node.id()])?;
+    // of each step what stays, and its instance
+    let (stay, all) = (small::stays(CODE) * STEPS.len(), (small::stays(CODE) + 1) * STEPS.len());
     for _ in 0..runs {
-        times.cold.record(cold.run("/line", STEPS.len()).await?);
-        times.cold_step.record(cold.run("/one", STEPS.len()).await?);
-        times.warm.record(warm.run("/line", 2 * STEPS.len()).await?);
-        times.warm_step.record(warm.run("/one", 2 * STEPS.len()).await?);
+        times.cold.record(cold.run("/line", stay).await?);
+        times.cold_step.record(cold.run("/one", stay).await?);
+        times.warm.record(warm.run("/line", all).await?);
+        times.warm_step.record(warm.run("/one", all).await?);
         bar.inc(1);
     }
     let cost = meter.stop()?;
