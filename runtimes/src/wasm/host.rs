@@ -2,7 +2,7 @@
 //! run on.
 //!
 //! These threads are their own: a function that computes keeps a thread busy until the next tick, and would hold up
-//! connections on the threads of the node ([adr/0026](../../../docs/adr/0022-wasm-in-the-process.md)).
+//! connections on the threads of the node ([adr/0026](../../../docs/adr/0026-wasm-in-the-process.md)).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,7 +16,7 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component};
 
 use super::{
     NoModule,
@@ -38,8 +38,9 @@ pub(super) const MEMORIES: u32 = 20;
 pub(super) const TABLES: u32 = 100;
 /// Elements of a table: 8 bytes each.
 pub(super) const ELEMENTS: usize = 100_000;
-/// Of each memory and table so many bytes are not given back to the kernel after an invocation, but zeroed for the next.
-const RESIDENT: usize = 64 << 10;
+/// Of each memory and table so many bytes are not given back to the kernel after an invocation, but set back for the next:
+/// of what was written, where the kernel tells that (6.7), else the first.
+const RESIDENT: usize = 256 << 10;
 
 /// Made when the first function asks for it.
 #[derive(Debug)]
@@ -176,7 +177,8 @@ fn engine(reserved: bool) -> wasmtime::Result<Engine> {
             .max_tables_per_module(TABLES)
             .table_elements(ELEMENTS)
             .linear_memory_keep_resident(RESIDENT)
-            .table_keep_resident(RESIDENT);
+            .table_keep_resident(RESIDENT)
+            .pagemap_scan(Enabled::Auto);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(room));
     }
     Engine::new(&config)
