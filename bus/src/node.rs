@@ -170,7 +170,7 @@ impl Bus {
                 let address = Address::of(url);
                 tracing::warn!(
                     nats = address.url,
-                    "NATS is not there ({reason}): accepting begins without it, running waits"
+                    "NATS is not there ({reason}): accepting begins without it, deliveries wait"
                 );
                 (None, Nats::connect_later(&address, settings.namespace.as_str()).await?, address)
             }

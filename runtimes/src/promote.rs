@@ -65,31 +65,39 @@ impl Functions {
         if promote.canary.is_some() && alias != LIVE {
             return Err(MoveError::NotLive);
         }
-        let (number, route) = {
+        let (number, route, tried) = {
             let book = lock(book);
             let number = book.find(promote.version.as_deref())?;
             let old = book.route(alias).cloned().unwrap_or_default();
+            let tried = old.canary.as_ref().filter(|canary| canary.version != number);
+            let tried = tried.map(|canary| canary.with(function.fresh(canary.version)));
             let pinned = promote.pin || alias != LIVE || book.latest != Some(number);
             let serves = old.version.is_none_or(|version| version == number);
-            match (promote.share, promote.canary) {
+            let route = match (promote.share, promote.canary) {
                 (Some(_), _) if serves => {
                     return Err(MoveError::Serves { function: function.name.clone(), version: number });
                 }
-                (Some(share), None) => (number, old.shared(number, share)),
+                (Some(share), None) => old.shared(number, share),
                 (Some(share), Some(plan)) => {
                     let millis = (plan.seconds * 1e3) as i64;
                     let (max_errors, min_calls) = (plan.max_errors, plan.min_calls);
                     let ends = Utc::now() + TimeDelta::milliseconds(millis);
                     let (version, pin) = (number, promote.pin);
                     let canary = Canary { version, share, ends, max_errors, min_calls, pin, calls: 0, errors: 0 };
-                    (number, old.tried(canary))
+                    old.tried(canary)
                 }
-                (None, _) => (number, old.promoted(number, pinned)),
-            }
+                (None, _) => old.promoted(number, pinned),
+            };
+            (number, route, tried)
         };
         let note = lock(book).kept(number).and_then(|kept| kept.note.clone());
         if alias == LIVE && promote.share.is_none() {
             let moved = serve(ground, &function, book, number, route).await?;
+            if let Some(tried) = tried {
+                let (ended, tally) = (canary::stamp(Utc::now()), tried.tally());
+                let note = format!("its trial was ended {ended} by hand, for version {number}: {tally}");
+                note_down(ground, &function, tried.version, Some(note)).await;
+            }
             if note.is_some() {
                 note_down(ground, &function, number, None).await;
             }
@@ -137,13 +145,11 @@ impl Functions {
             info!(function.name = %name, "`{name}:{alias}` leads back to version {number}");
             return Ok(moved);
         }
+        let tried = old.canary.as_ref().map(|canary| canary.with(function.fresh(canary.version)));
         let moved = serve(ground, &function, book, number, route).await?;
         for left in old.versions().into_iter().filter(|left| *left != number) {
-            let tally = old
-                .canary
-                .as_ref()
-                .filter(|canary| canary.version == left)
-                .map(|canary| format!(": {}", canary.tally()));
+            let tried = tried.as_ref().filter(|canary| canary.version == left);
+            let tally = tried.map(|canary| format!(": {}", canary.tally()));
             let note = format!("rolled back {} by hand{}", canary::stamp(Utc::now()), tally.unwrap_or_default());
             note_down(ground, &function, left, Some(note)).await;
         }

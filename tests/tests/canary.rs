@@ -177,6 +177,17 @@ async fn a_canary_that_fails_too_often_is_taken_back_and_it_is_said_why() {
 }
 
 #[tokio::test]
+async fn a_trial_that_is_ended_by_hand_is_told_with_the_version() {
+    let node = held(FAILING, "").await;
+    promote(&node, &["2", "--canary", "100%", "--for", "1h", "--min-calls", "100"]).await;
+    assert_eq!(node.get("/f").await.status, 502);
+    promote(&node, &["1"]).await;
+    assert_eq!(node.get("/f").await.text(), "v1");
+    let note = version(&node, 2).await["note"].as_str().unwrap().to_owned();
+    assert!(note.starts_with("its trial was ended") && note.ends_with("for version 1: 1 of 1 calls failed"), "{note}");
+}
+
+#[tokio::test]
 async fn a_canary_goes_on_when_the_node_was_killed_in_the_middle_with_what_it_had_counted() {
     let mut node = held(FAILING, "").await;
     promote(&node, &["2", "--canary", "100%", "--for", "1h", "--min-calls", "6"]).await;
@@ -205,6 +216,7 @@ async fn what_makes_no_sense_of_a_canary_is_refused() {
         (&["--canary", "110%"], "write a part from 0% to 100%"),
         (&["1", "--alias", "3"], "cannot be an alias"),
         (&["1", "--alias", "stable", "--canary", "10%"], "only `live` can have a canary"),
+        (&["1", "--for", "10s"], "--canary <PART>"),
     ] {
         let output = node.fnbus(&[&["functions", "promote", "f"], arguments].concat()).await;
         assert!(output.code() != 0 && output.stderr.contains(says), "{arguments:?}: {}", output.all());

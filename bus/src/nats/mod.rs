@@ -144,7 +144,7 @@ impl Nats {
                         }
                         async_nats::Event::Disconnected => {
                             if !lost_before.swap(true, Ordering::Relaxed) && !expected.load(Ordering::Relaxed) {
-                                tracing::warn!("the connection to NATS is lost; accepting goes on, running waits");
+                                tracing::warn!("the connection to NATS is lost; accepting and synchronous calls go on, deliveries wait");
                             }
                             signal.send_if_modified(|connected| std::mem::replace(connected, false));
                         }

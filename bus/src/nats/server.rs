@@ -81,7 +81,7 @@ impl OwnServer {
             Ok(None) => {
                 tracing::warn!(
                     log = %command.log.display(),
-                    "nats-server is not ready after {} s: accepting begins without it, running waits", READY.as_secs()
+                    "nats-server is not ready after {} s: accepting begins without it, deliveries wait", READY.as_secs()
                 );
                 let nats = Nats::connect_later(&address, namespace.as_str()).await?;
                 Ok((Self { command, child }, nats, address))

@@ -54,13 +54,13 @@ pub(crate) struct Promoting {
     #[arg(long, value_parser = percent, value_name = "PART")]
     canary: Option<f64>,
     /// How long a canary is watched
-    #[arg(long = "for", value_parser = humantime::parse_duration, default_value = "10m", value_name = "TIME")]
+    #[arg(long = "for", value_parser = humantime::parse_duration, default_value = "10m", value_name = "TIME", requires = "canary")]
     time: Duration,
     /// Most of a canary's calls that may fail
-    #[arg(long, value_parser = percent, default_value = "5%", value_name = "PART")]
+    #[arg(long, value_parser = percent, default_value = "5%", value_name = "PART", requires = "canary")]
     max_errors: f64,
     /// Before so many calls nothing is made of its errors
-    #[arg(long, default_value_t = 20, value_name = "N")]
+    #[arg(long, default_value_t = 20, value_name = "N", requires = "canary")]
     min_calls: u64,
 }
 

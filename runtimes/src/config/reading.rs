@@ -67,7 +67,7 @@ impl FunctionConfig {
             reader.refuse("warm", &wrong.advice("take it out").label("nothing to keep"));
         }
         if config.slots > 1
-            && let Some(each) = one_at_a_time(config.runtime)
+            && let Some(each) = runtime.and_then(|runtime| one_at_a_time(runtime.kind))
         {
             let wrong = Wrong::of_key(format!("is {}, and {each}", config.slots)).label("one at a time");
             reader.refuse("slots", &wrong.advice("take it out, and raise `concurrency` for more calls at once"));
