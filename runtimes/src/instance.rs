@@ -288,8 +288,7 @@ impl Instance {
         if self.shared.is_some() {
             return Box::pin(self.call_shared(invocation, timeout)).await;
         }
-        let begun = if self.program.is_some() { Box::pin(self.begin(invocation, timeout)).await } else { Ok(None) };
-        let birth = match begun {
+        let birth = match self.begin(invocation, timeout).await {
             Ok(birth) => birth,
             Err(e) => {
                 if let Some(lack) = Lack::of(&e) {
@@ -372,7 +371,7 @@ impl Instance {
         let Some(program) = &self.program else { return Ok(None) };
         let begun = Instant::now();
         let started = engine::command(&self.ground, &self.function, &self.version, program, invocation, timeout);
-        self.conversation = Some(started.await?.into());
+        self.conversation = Some(Box::pin(started).await?.into());
         Ok(Some(Birth { kind: Start::Cold, start: begun.elapsed(), init: Duration::ZERO }))
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
 
+use std::path::Path;
+
 use fnbus_tests::{Answer, Node, Project, clients, eventually};
 use futures_util::future::join_all;
 use http_body_util::BodyExt;
@@ -454,24 +456,28 @@ def handler(event, context):
     return os.getppid()
 "#;
 
-#[tokio::test]
-async fn the_official_client_for_python_serves_as_many_as_it_is_told() {
-    let Some(clients) = clients() else { return };
-    let bootstrap = format!("#!/bin/sh\nexec '{}' -m awslambdaric app.handler\n", clients.join("bin/python").display());
+/// A node whose function is an official client with two slots, of which both have met.
+async fn met(clients: &Path, file: &str, code: &str, run: &str, keys: &str) -> Node {
+    let read = format!("write = 'notes', read = '{}'", clients.display());
     let node = Project::new()
         .file("notes/none", "")
-        .file("f/app.py", MEETS)
-        .program("f/bootstrap", &bootstrap)
-        .config(
-            &config("provided", "slots = 2")
-                .replace("write = 'notes'", &format!("write = 'notes', read = '{}'", clients.display())),
-        )
+        .file(file, code)
+        .program("f/bootstrap", &format!("#!/bin/sh\n{run}\n"))
+        .config(&config("provided", &format!("slots = 2\n{keys}")).replace("write = 'notes'", &read))
         .start()
         .await;
     node.function_ready("f").await;
     let answers = join_all(["a", "b"].map(|word| call(&node, json!({ "word": word })))).await;
     assert!(answers.iter().all(|answer| answer.status == 200), "{}", node.said());
     assert_eq!(answers[0].text(), answers[1].text(), "both were in one instance");
+    node
+}
+
+#[tokio::test]
+async fn the_official_client_for_python_serves_as_many_as_it_is_told() {
+    let Some(clients) = clients() else { return };
+    let run = format!("exec '{}' -m awslambdaric app.handler", clients.join("bin/python").display());
+    met(&clients, "f/app.py", MEETS, &run, "").await;
 }
 
 /// The same, in JavaScript.
@@ -491,24 +497,11 @@ exports.handler = async (event) => {
 #[tokio::test]
 async fn the_official_client_for_node_serves_as_many_as_it_is_told() {
     let Some(clients) = clients() else { return };
-    let bootstrap = format!(
-        "#!/bin/sh\nexport _HANDLER=index.handler AWS_LAMBDA_NODEJS_WORKER_COUNT=2\nexec '{0}/node/bin/node' '{0}/node_modules/aws-lambda-ric/index.mjs'\n",
+    let run = format!(
+        "export _HANDLER=index.handler AWS_LAMBDA_NODEJS_WORKER_COUNT=2\nexec '{0}/node/bin/node' '{0}/node_modules/aws-lambda-ric/index.mjs'",
         clients.display()
     );
-    let node = Project::new()
-        .file("notes/none", "")
-        .file("f/index.js", MEETS_IN_NODE)
-        .program("f/bootstrap", &bootstrap)
-        .config(
-            &config("provided", "slots = 2\nmemory = 2048")
-                .replace("write = 'notes'", &format!("write = 'notes', read = '{}'", clients.display())),
-        )
-        .start()
-        .await;
-    node.function_ready("f").await;
-    let answers = join_all(["a", "b"].map(|word| call(&node, json!({ "word": word })))).await;
-    assert!(answers.iter().all(|answer| answer.status == 200), "{}", node.said());
-    assert_eq!(answers[0].text(), answers[1].text(), "both were in one instance");
+    let node = met(&clients, "f/index.js", MEETS_IN_NODE, &run, "memory = 2048").await;
     let later = json!({ "word": "a" }).to_string();
     let ids = join_all((0..6).map(|_| node.accepted("/later", later.clone()))).await;
     for id in &ids {

@@ -59,8 +59,8 @@ impl Zygote {
     ) -> Result<Made, NoStart> {
         let python = ground.python(version.pin).await.map_err(NoLaunch::from)?;
         // one that is gone, or whose zygote is, is not what it was
-        let spare = self.spare.take().filter(|spare| !spare.process.group().is_gone());
-        let mut started = match spare.filter(|_| !self.conversation.group().is_gone()) {
+        let is_gone = |spare: &Started| spare.process.group().is_gone() || self.conversation.group().is_gone();
+        let mut started = match self.spare.take().filter(|spare| !is_gone(spare)) {
             Some(spare) => spare,
             None => self.fork(python.path()).await?,
         };
